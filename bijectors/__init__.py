@@ -1,0 +1,12 @@
+"""TFP bijectors of residual flows. Data to latent is `forward`."""
+
+from bijectors.actnorm import ActNorm
+from bijectors.base import Flow
+from bijectors.chain import Chain
+from bijectors.factor_out import FactorOut
+from bijectors.logit import Logit
+from bijectors.residual import InvertibleResidual
+from bijectors.reshape import Flatten, Squeeze
+
+__all__ = ["ActNorm", "Chain", "FactorOut", "Flatten", "Flow", "InvertibleResidual", "Logit",
+           "Squeeze"]

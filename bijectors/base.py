@@ -1,0 +1,192 @@
+"""The contract of a flow, and the TFP bijector interface on top of it.
+
+A flow says two things and no more:
+
+    forward_and_log_det(x, seed=None) -> (z, log_det)      data -> latent, cheap
+    inverse_and_log_det(z, seed=None) -> (x, log_det)      latent -> data, may be solved
+
+`x: [N, ...]`, `log_det: [N]` in nats. What TFP calls (`_forward`, `_inverse`,
+`_forward_log_det_jacobian`) are shells over the pair.
+"""
+
+import weakref
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfresflow.configurable import deserialize, serialize
+from tfresflow.functional import leaf_layers
+
+__all__ = ["Flow", "forward_and_log_det", "inverse_and_log_det"]
+
+
+class Flow(tfp.bijectors.Bijector):
+    """Base of all bijectors here: weights in Keras layers, one log-det for each example.
+
+    TFP asks for `forward(x)` and then for its log-determinant; both come from one evaluation,
+    remembered for as long as that very tensor `x` lives. Leading dimensions are whatever TFP
+    gives: they are flattened to the `N` of the pair and put back.
+
+    Args:
+      event_shape: shape of one `x`, all known.
+      layers: the Keras layers that hold this flow's weights, built.
+      parameters: the constructor's arguments (`dict(locals())`), for `copy` and saving.
+      latent_rank: rank of one `z`; by default that of one `x`.
+    """
+
+    def __init__(self, event_shape, *, layers=(), parameters=None, latent_rank=None, name=None):
+        event_shape = tuple(int(d) for d in event_shape)
+        if not event_shape or min(event_shape) < 1:
+            raise ValueError("`event_shape` must have at least one dimension, all positive. "
+                             f"Received: event_shape={event_shape}")
+        rank = len(event_shape)
+        super().__init__(forward_min_event_ndims=rank,
+                         inverse_min_event_ndims=rank if latent_rank is None else latent_rank,
+                         parameters=parameters, name=name or type(self).__name__.lower())
+        self.event_shape = event_shape
+        self._layers = list(layers)
+        # tf.Module finds variables in attributes, and does not look into Keras layers.
+        self._layer_variables = [v.value for layer in self._layers for v in layer.weights]
+        self._log_dets = _LogDets()
+
+    @property
+    def layers(self):
+        """The Keras layers that hold the weights; a `keras.Model` that lists them trains them."""
+        return list(self._layers)
+
+    def forward_and_log_det(self, x, seed=None):
+        """Maps data to latent.
+
+        Args:
+          x: `[N, ...]`, `...` the event shape.
+          seed: None, an integer or a `[2]` tensor; the same seed gives the same estimate.
+
+        Returns:
+          `(z, log_det)`: `[N, ...]`, and `log |det dz/dx|`, `[N]` nats.
+        """
+        raise NotImplementedError(f"{type(self).__name__}.forward_and_log_det")
+
+    def inverse_and_log_det(self, z, seed=None):
+        """Maps latent to data.
+
+        Returns:
+          `(x, log_det)`: `[N, ...]`, and `log |det dx/dz|`, `[N]` nats.
+        """
+        raise NotImplementedError(f"{type(self).__name__}.inverse_and_log_det")
+
+    def inverse_alone(self, z):
+        """`inverse_and_log_det(z)[0]`, where that is cheaper without the log-determinant."""
+        return self.inverse_and_log_det(z)[0]
+
+    def with_log_det(self, log_det):
+        """This flow, the same layers, with another log-determinant estimator in its blocks."""
+        del log_det
+        return self
+
+    def initialize(self, x):
+        """Sets data-dependent weights from a batch `x [N, ...]`; returns `forward(x)`."""
+        return self.forward_and_log_det(x)[0]
+
+    def operator_norms(self):
+        """`{name: [norm of each Lipschitz layer]}` of every residual block, measured anew."""
+        return {}
+
+    def get_config(self):
+        """Constructor arguments, as Keras saves them."""
+        return serialize(self.parameters)
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**deserialize(config))
+
+    def latent_shape(self, event_shape):
+        """Shape of one `z` from that of one `x`, as tuples."""
+        return tuple(event_shape)
+
+    def data_shape(self, latent_shape):
+        """Shape of one `x` from that of one `z`, as tuples."""
+        return tuple(latent_shape)
+
+    def _forward(self, x, seed=None):
+        return _over_batch(self._forward_remembered, x, self.forward_min_event_ndims, seed, x)
+
+    def _inverse(self, z, seed=None):
+        return _over_batch(lambda z, seed: self.inverse_alone(z),
+                           z, self.inverse_min_event_ndims, seed)
+
+    def _forward_log_det_jacobian(self, x, seed=None):
+        log_det = self._log_dets.recall(x, seed)
+        if log_det is None:
+            log_det = _over_batch(lambda x, seed: self.forward_and_log_det(x, seed)[1],
+                                  x, self.forward_min_event_ndims, seed)
+        return log_det
+
+    def _forward_remembered(self, x, seed, original):
+        z, log_det = self.forward_and_log_det(x, seed)
+        batch = tf.shape(original)[:original.shape.rank - self.forward_min_event_ndims]
+        self._log_dets.remember(original, seed, tf.reshape(log_det, batch))
+        return z
+
+    def _forward_event_shape(self, shape):
+        return shape if shape.rank is None else tf.TensorShape(self.latent_shape(shape))
+
+    def _inverse_event_shape(self, shape):
+        return shape if shape.rank is None else tf.TensorShape(self.data_shape(shape))
+
+    def _forward_event_shape_tensor(self, shape):
+        del shape
+        return tf.constant(self.latent_shape(self.event_shape), tf.int32)
+
+    def _inverse_event_shape_tensor(self, shape):
+        del shape
+        return tf.constant(self.event_shape, tf.int32)
+
+    @classmethod
+    def _parameter_properties(cls, dtype, num_classes=None):
+        return {}
+
+
+def forward_and_log_det(bijector, x, seed=None):
+    """The pair of any bijector, TFP's own included."""
+    if isinstance(bijector, Flow):
+        return bijector.forward_and_log_det(x, seed)
+    return bijector.forward(x), bijector.forward_log_det_jacobian(x, event_ndims=x.shape.rank - 1)
+
+
+def inverse_and_log_det(bijector, z, seed=None):
+    """The inverse pair of any bijector, TFP's own included."""
+    if isinstance(bijector, Flow):
+        return bijector.inverse_and_log_det(z, seed)
+    return bijector.inverse(z), bijector.inverse_log_det_jacobian(z, event_ndims=z.shape.rank - 1)
+
+
+def measured_norms(layers):
+    """Operator norm of each Lipschitz layer below `layers`, a list of floats."""
+    return [float(layer.measure_norm()) for layer in leaf_layers(layers)
+            if hasattr(layer, "measure_norm")]
+
+
+class _LogDets:
+    """Log-determinants that belong to tensors which are still alive, by identity."""
+
+    def __init__(self):
+        self._entries = {}
+
+    def remember(self, x, seed, log_det):
+        key = id(x)
+        forget = weakref.ref(x, lambda _: self._entries.pop(key, None))
+        self._entries[key] = forget, seed, log_det
+
+    def recall(self, x, seed):
+        reference, known_seed, log_det = self._entries.get(id(x), (lambda: None, None, None))
+        return log_det if reference() is x and known_seed is seed else None
+
+
+def _over_batch(function, x, event_ndims, seed, *args):
+    """Runs a function of `[N, ...]` on `x` with any number of leading dimensions."""
+    lead = x.shape.rank - event_ndims
+    if lead == 1:
+        return function(x, seed, *args)
+    shape = tf.shape(x)
+    flat = function(tf.reshape(x, [-1, *x.shape[lead:]]), seed, *args)
+    return tf.reshape(flat, tf.concat([shape[:lead], tf.shape(flat)[1:]], axis=0))

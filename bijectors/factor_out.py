@@ -1,0 +1,82 @@
+"""Factoring out: half of the channels are done, the other half goes on."""
+
+import math
+
+import keras
+import tensorflow as tf
+
+from bijectors.base import Flow
+
+__all__ = ["FactorOut"]
+
+
+@keras.saving.register_keras_serializable("bijectors")
+class FactorOut(Flow):
+    """`z = [flatten(inner(x_1)), flatten(x_2)]`, `x = [x_1, x_2]` split along the channels.
+
+    A multiscale flow nests them. The latent is a vector `[N, D]`.
+
+    Args:
+      inner: the flow of the first half of the channels.
+      event_shape: `[..., C]`, C even.
+      name: of the bijector.
+
+    Raises:
+      ValueError: if C is odd or `inner` is for another shape than the first half.
+
+    References: Dinh et al., Density estimation using Real NVP (2017), section 3.6.
+    """
+
+    def __init__(self, inner, event_shape, name=None):
+        parameters = dict(locals())
+        *space, channels = event_shape
+        if channels % 2:
+            raise ValueError("`event_shape` must have an even number of channels. "
+                             f"Received: event_shape={tuple(event_shape)}")
+        half = (*space, channels // 2)
+        if inner.event_shape != half:
+            raise ValueError(f"`inner` must take event_shape {half}. "
+                             f"Received: {inner.event_shape}")
+        super().__init__(event_shape, layers=inner.layers, parameters=parameters, latent_rank=1,
+                         name=name)
+        self.inner = inner
+
+    def forward_and_log_det(self, x, seed=None):
+        first, second = tf.split(x, 2, axis=-1)
+        z, log_det = self.inner.forward_and_log_det(first, seed)
+        return tf.concat([_flatten(z), _flatten(second)], axis=1), log_det
+
+    def inverse_and_log_det(self, z, seed=None):
+        first, second = self._split(z)
+        x, log_det = self.inner.inverse_and_log_det(first, seed)
+        return tf.concat([x, second], axis=-1), log_det
+
+    def inverse_alone(self, z):
+        first, second = self._split(z)
+        return tf.concat([self.inner.inverse_alone(first), second], axis=-1)
+
+    def with_log_det(self, log_det):
+        return FactorOut(self.inner.with_log_det(log_det), self.event_shape, self.name)
+
+    def initialize(self, x):
+        first, second = tf.split(x, 2, axis=-1)
+        return tf.concat([_flatten(self.inner.initialize(first)), _flatten(second)], axis=1)
+
+    def operator_norms(self):
+        return self.inner.operator_norms()
+
+    def latent_shape(self, event_shape):
+        return (math.prod(event_shape),)
+
+    def data_shape(self, latent_shape):
+        return self.event_shape
+
+    def _split(self, z):
+        """The latents of both halves, each in the shape that it had."""
+        latent = self.inner.latent_shape(self.inner.event_shape)
+        first, second = tf.split(z, 2, axis=1)
+        return tf.reshape(first, [-1, *latent]), tf.reshape(second, [-1, *self.inner.event_shape])
+
+
+def _flatten(x):
+    return tf.reshape(x, [-1, math.prod(x.shape[1:])])

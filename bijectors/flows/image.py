@@ -1,0 +1,118 @@
+"""The image architecture of the Residual Flows paper."""
+
+from bijectors.chain import Chain
+from bijectors.factor_out import FactorOut
+from bijectors.flows.blocks import Blocks
+from bijectors.logit import Logit
+from bijectors.reshape import Flatten, Squeeze
+from tfresflow import layers
+
+__all__ = ["image_flow"]
+
+
+def image_flow(event_shape, *, nblocks=(16, 16, 16), idim=512, kernels=(3, 1, 3), coeff=0.98,
+               act=layers.LipSwish, preact=True, first_resblock=True, squeeze_first=False,
+               factor_out=False, fc_end=True, n_fc_blocks=4, fc_idim=128, actnorm=True,
+               fc_actnorm=False, logit_alpha=0.05, power_iteration=None, log_det=None,
+               solver=None, seed=None, dtype=None):
+    """Images in [0, 1] to latent vectors: scales of convolutional residual blocks.
+
+    Logit, then for each scale its blocks, each followed by an ActNorm; 2x2 squeezes between the
+    scales; fully connected blocks at the end. Lip(g) <= coeff^3 for three kernels.
+
+    Args:
+      event_shape: `[H, W, C]`; H and W divisible by 2 for each squeeze.
+      nblocks: residual blocks of each scale.
+      idim: hidden channels of the convolutions.
+      kernels: sizes of the convolutions of a block.
+      coeff: bound of each layer's operator norm, in (0, 1).
+      act: class of the activation, of `tfresflow.layers`.
+      preact: each block begins with an activation.
+      first_resblock: the very first block is next to the data: no activation before it, an
+        ActNorm instead.
+      squeeze_first: squeeze the image before the first scale.
+      factor_out: half of the channels leave after each scale but the last.
+      fc_end: end each last scale with `n_fc_blocks` fully connected blocks of width `fc_idim`.
+      actnorm: an ActNorm a channel after each block.
+      fc_actnorm: an ActNorm an entry after each block.
+      logit_alpha: of the logit; None for data that is not in [0, 1]: no logit.
+      power_iteration: `layers.PowerIteration` of the layers.
+      log_det, solver: of every block; see `InvertibleResidual`.
+      seed: integer for the initial weights.
+      dtype: of the weights.
+
+    Returns:
+      A `Chain` from `[N, H, W, C]` to `[N, H W C]`.
+
+    Raises:
+      ValueError: if the image cannot be squeezed as often as `nblocks` asks for.
+
+    Example:
+
+    ```python
+    flow = image_flow([28, 28, 1], nblocks=(4, 4, 4), idim=48, logit_alpha=1e-6)
+    base = tfd.MultivariateNormalDiag(tf.zeros(784), tf.ones(784))
+    dist = tfd.TransformedDistribution(base, tfb.Invert(flow))
+    ```
+
+    References: Chen et al., Residual Flows (2019), and the code published with it.
+    """
+    event_shape = tuple(event_shape)
+    _validate(event_shape, nblocks, kernels, squeeze_first)
+    blocks = Blocks(coeff, act, preact, power_iteration, log_det, solver, seed, dtype)
+
+    def norms(shape):
+        return ([blocks.actnorm(shape)] if actnorm else []) + (
+            [blocks.actnorm(shape, per_element=True)] if fc_actnorm else [])
+
+    def scale(shape, i):
+        """Scale i and all after it, in the order in which data meets them."""
+        steps = norms(shape) if first_resblock and i == 0 else []
+        for j in range(nblocks[i]):
+            bare = first_resblock and i == 0 and j == 0
+            steps += [blocks.conv(shape, idim, kernels, preact=preact and not bare), *norms(shape)]
+        if i == len(nblocks) - 1:
+            return steps + _end(shape)
+        steps.append(Squeeze(shape))
+        shape = steps[-1].latent_shape(shape)
+        if not factor_out:
+            return steps + scale(shape, i + 1)
+        half = (*shape[:2], shape[2] // 2)
+        return steps + [FactorOut(_chain(scale(half, i + 1)), shape)]
+
+    def _end(shape):
+        flatten = Flatten(shape)
+        [size] = flatten.latent_shape(shape)
+        steps = [flatten]
+        for _ in range(n_fc_blocks if fc_end else 0):
+            steps.append(blocks.dense((size,), [fc_idim] * (len(kernels) - 1)))
+            steps += [blocks.actnorm((size,))] if actnorm or fc_actnorm else []
+        return steps
+
+    start = [] if logit_alpha is None else [Logit(event_shape, logit_alpha)]
+    shape = event_shape
+    if squeeze_first:
+        start.append(Squeeze(shape))
+        shape = start[-1].latent_shape(shape)
+    return _chain(start + scale(shape, 0))
+
+
+def _chain(steps):
+    return Chain(steps[::-1])
+
+
+def _validate(event_shape, nblocks, kernels, squeeze_first):
+    if len(event_shape) != 3:
+        raise ValueError("`event_shape` must be [H, W, C]. "
+                         f"Received: event_shape={event_shape}")
+    if not nblocks or min(nblocks) < 1:
+        raise ValueError("`nblocks` must be one positive number for each scale. "
+                         f"Received: nblocks={tuple(nblocks)}")
+    if len(kernels) < 2:
+        raise ValueError("`kernels` must be at least two sizes. "
+                         f"Received: kernels={tuple(kernels)}")
+    factor = 2 ** (len(nblocks) - 1 + squeeze_first)
+    if any(side % factor for side in event_shape[:2]):
+        raise ValueError(f"`event_shape` must have height and width divisible by {factor} for "
+                         f"{len(nblocks)} scales, squeeze_first={squeeze_first}. "
+                         f"Received: event_shape={event_shape}")

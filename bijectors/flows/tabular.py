@@ -1,0 +1,22 @@
+"""The architecture of tables: vectors whose columns have units of their own."""
+
+from bijectors.actnorm import ActNorm
+from bijectors.chain import Chain
+from bijectors.flows.toy import toy_flow
+
+__all__ = ["tabular_flow"]
+
+
+def tabular_flow(event_shape, *, nblocks=10, dims=(128, 128), coeff=0.97, dtype=None, **kwargs):
+    """Rows of a table to latent vectors: `toy_flow` behind an ActNorm of the columns.
+
+    Args:
+      event_shape: `[D]`.
+      nblocks, dims, coeff, dtype: see `toy_flow`.
+      **kwargs: the others of `toy_flow`.
+
+    Returns:
+      A `Chain` from `[N, D]` to `[N, D]`.
+    """
+    blocks = toy_flow(event_shape, nblocks=nblocks, dims=dims, coeff=coeff, dtype=dtype, **kwargs)
+    return Chain([blocks, ActNorm(event_shape, dtype=dtype)])

@@ -1,0 +1,110 @@
+"""What the norm-constrained Dense and Conv2D layers share."""
+
+import keras
+import tensorflow as tf
+
+from tfresflow.layers.norms import PowerIteration
+
+__all__ = ["InducedNorm"]
+
+
+class InducedNorm:
+    """Mixin: a linear layer `y = W x + b` whose operator norm is at most `coeff`.
+
+        W = kernel / max(1, sigma / coeff),   sigma = <u, kernel v>
+
+    `kernel` is never overwritten; the gradient goes through sigma, `u` and `v` are constants.
+    They are singular vectors of the operator, found by power iteration when the layer is
+    built and brought up to date by `update_norm`, once a training step, never in `call`: so
+    forward and inverse see one function.
+
+    The layer says `operator(v, kernel)` and `adjoint(u, kernel)`, the products with W and its
+    transpose at the size that it was built for, and `apply(weights, x)`, what it does with the
+    weights that `effective_weights` returns.
+    """
+
+    def _set_norm(self, coeff, domain, codomain, power_iteration):
+        if not 0 < coeff < 1:
+            raise ValueError(f"`coeff` must be in (0, 1). Received: coeff={coeff}")
+        for name, order in (("domain", domain), ("codomain", codomain)):
+            if order != 2:
+                raise ValueError(f"`{name}` must be 2 (other norms are not available yet). "
+                                 f"Received: {name}={order}")
+        self.coeff, self.domain, self.codomain = coeff, domain, codomain
+        self.power_iteration = power_iteration or PowerIteration()
+
+    def _build_norm(self, u_shape, v_shape):
+        start = keras.initializers.RandomNormal(stddev=1.0, seed=0)
+        self.u = self.add_weight(name="u", shape=u_shape, initializer=start, trainable=False)
+        self.v = self.add_weight(name="v", shape=v_shape, initializer=start, trainable=False)
+        self.update_norm()
+
+    def update_norm(self, power_iteration=None):
+        """Moves `u` and `v` by power iteration on the kernel as it is now.
+
+        Args:
+          power_iteration: a `PowerIteration`; default, the layer's own.
+        """
+        iterate = power_iteration or self.power_iteration
+        kernel = tf.stop_gradient(self.kernel.value)
+        u, v, _ = iterate(lambda v: self.operator(v, kernel), lambda u: self.adjoint(u, kernel),
+                          tf.convert_to_tensor(self.u.value), tf.convert_to_tensor(self.v.value))
+        self.u.assign(u)
+        self.v.assign(v)
+
+    def normalized_kernel(self):
+        """The kernel that `call` uses, of norm at most `coeff`, differentiable."""
+        kernel = tf.convert_to_tensor(self.kernel)
+        u, v = tf.stop_gradient(self.u.value), tf.stop_gradient(self.v.value)
+        sigma = tf.reduce_sum(u * self.operator(v, kernel))
+        return kernel / tf.maximum(tf.ones_like(sigma), sigma / self.coeff)
+
+    def measure_norm(self, power_iteration=PowerIteration(num_steps=500), seed=0):
+        """The norm of the operator that `call` applies, measured without `self.u`, `self.v`.
+
+        Args:
+          power_iteration: how long; by default 500 steps from a random start.
+          seed: integer, of the start.
+
+        Returns:
+          A scalar tensor: an estimate from below, which the constraint keeps at or below
+          `coeff`.
+        """
+        kernel = self.normalized_kernel()
+        u = tf.random.stateless_normal(self.u.shape, [seed, 0], dtype=kernel.dtype)
+        v = tf.random.stateless_normal(self.v.shape, [seed, 1], dtype=kernel.dtype)
+        return power_iteration(lambda v: self.operator(v, kernel),
+                               lambda u: self.adjoint(u, kernel), u, v)[2]
+
+    @property
+    def lipschitz(self):
+        """Lipschitz bound from the `domain` norm to the `codomain` norm (2 to 2).
+
+        Holds as far as power iteration has converged: an estimate, exact in the limit.
+        """
+        return self.coeff
+
+    def effective_weights(self):
+        """The normalised kernel and the bias: all that `apply` needs."""
+        kernel = self.normalized_kernel()
+        return [kernel, tf.convert_to_tensor(self.bias)] if self.use_bias else [kernel]
+
+    def call(self, inputs):
+        return self.apply(self.effective_weights(), inputs)
+
+    def save_own_variables(self, store):
+        # Keras's Dense and Conv2D would save kernel and bias alone.
+        keras.layers.Layer.save_own_variables(self, store)
+
+    def load_own_variables(self, store):
+        keras.layers.Layer.load_own_variables(self, store)
+
+    def get_config(self):
+        policy = keras.saving.serialize_keras_object(self.power_iteration)
+        return {**super().get_config(), "coeff": self.coeff, "domain": self.domain,
+                "codomain": self.codomain, "power_iteration": policy}
+
+    @classmethod
+    def from_config(cls, config):
+        policy = keras.saving.deserialize_keras_object(config["power_iteration"])
+        return super().from_config({**config, "power_iteration": policy})

@@ -1,0 +1,48 @@
+"""Likelihood: the standard normal base, and nats turned into bits per dimension."""
+
+import math
+
+import tensorflow as tf
+
+__all__ = ["StandardNormal", "bits_per_dim"]
+
+
+def bits_per_dim(nll, num_dims, nbits=8):
+    """Bits per dimension of quantised data, from the density of the dequantised data.
+
+    An image with integer levels q in {0, ..., 2^nbits - 1} is modelled as `x = (q + u) /
+    2^nbits` in [0, 1), `u ~ U[0, 1)`. The density on the scale of the levels is `p(x)
+    2^{-nbits D}`, and its mean log bounds the log-probability of q from below, so
+
+        bits/dim = nll / (D log 2) + nbits
+
+    Args:
+      nll: `-log p(x)`, nats, any shape.
+      num_dims: D, the number of entries of one example.
+      nbits: bits of the quantisation.
+
+    Returns:
+      Bits per dimension, the shape of `nll`.
+    """
+    return nll / (num_dims * math.log(2)) + nbits
+
+
+class StandardNormal:
+    """`z ~ N(0, I)` on `event_shape`: the default base, so that TFP is not needed for it.
+
+    Args:
+      event_shape: shape of one latent, e.g. `[784]`.
+    """
+
+    def __init__(self, event_shape, dtype="float32"):
+        self.event_shape = tuple(event_shape)
+        self.dtype = dtype
+
+    def log_prob(self, z):
+        """`[N, ...] -> [N]`, nats."""
+        axes = list(range(1, z.shape.rank))
+        return -0.5 * tf.reduce_sum(z ** 2 + math.log(2 * math.pi), axis=axes)
+
+    def sample(self, n, seed):
+        """`[n, ...]`; `seed` is a `[2]` integer tensor."""
+        return tf.random.stateless_normal([n, *self.event_shape], seed, dtype=self.dtype)
