@@ -1,0 +1,19 @@
+"""Two virtual CPUs for the tests of distribution, and repeatable randomness."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras  # noqa: E402
+import pytest  # noqa: E402
+import tensorflow as tf  # noqa: E402
+
+_CPU = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(_CPU, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """Fixed seeds for every test."""
+    keras.utils.set_random_seed(0)
+    tf.random.get_global_generator().reset_from_seed(0)

@@ -1,0 +1,88 @@
+"""Every public bijector and flow, small, in float64, with an input to try it on.
+
+`REGISTRY` maps a name to `(builder, event_shape)`; a law is a test over all of it.
+"""
+
+import keras
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+import bijectors
+from bijectors import flows
+from tfresflow import layers, logdet, solvers
+
+# Exact, so that the laws of any bijector (log-det against the Jacobian) hold as they stand.
+EXACT = {"log_det": logdet.Exact(), "dtype": "float64", "seed": 0}
+
+
+def branch(event_shape, hidden=8, act=layers.LipSwish, coeff=0.8):
+    """A small residual branch, dense or convolutional, in float64."""
+    size = event_shape[-1]
+    if len(event_shape) == 1:
+        stack = [layers.InducedNormDense(hidden, coeff, dtype="float64"), act(dtype="float64"),
+                 layers.InducedNormDense(size, coeff, dtype="float64")]
+    else:
+        stack = [layers.InducedNormConv2D(hidden, 3, coeff, dtype="float64"), act(dtype="float64"),
+                 layers.InducedNormConv2D(size, 1, coeff, dtype="float64")]
+    return keras.Sequential(stack)
+
+
+def dense_block():
+    return bijectors.InvertibleResidual(branch([3]), [3], logdet.Exact())
+
+
+def conv_block():
+    return bijectors.InvertibleResidual(branch([3, 5, 2]), [3, 5, 2], logdet.Exact(),
+                                        solvers.Picard())
+
+
+def actnorm(event_shape, per_element=False):
+    bijector = bijectors.ActNorm(event_shape, per_element=per_element, dtype="float64")
+    bijector.initialize(2 + 3 * example(event_shape, 50, seed=7))
+    return bijector
+
+
+def image(**kwargs):
+    settings = {"nblocks": (1, 1), "idim": 4, "fc_idim": 4, "n_fc_blocks": 1, **EXACT, **kwargs}
+    return flows.image_flow([4, 4, 1], **settings)
+
+
+def chain(*middle):
+    return bijectors.Chain([bijectors.Flatten([2, 2, 1]), *middle, actnorm([2, 2, 1])])
+
+
+REGISTRY = {
+    "ActNorm": (lambda: actnorm([2, 3, 2]), [2, 3, 2]),
+    "ActNorm_per_element": (lambda: actnorm([4], per_element=True), [4]),
+    "Chain": (chain, [2, 2, 1]),
+    "Chain_with_tfp": (lambda: chain(tfp.bijectors.Softsign()), [2, 2, 1]),
+    "FactorOut": (lambda: bijectors.FactorOut(actnorm([2, 2, 1]), [2, 2, 2]), [2, 2, 2]),
+    "Flatten": (lambda: bijectors.Flatten([2, 3, 1]), [2, 3, 1]),
+    "InvertibleResidual_dense": (dense_block, [3]),
+    "InvertibleResidual_conv": (conv_block, [3, 5, 2]),
+    "Logit": (lambda: bijectors.Logit([2, 2, 1], alpha=0.05), [2, 2, 1]),
+    "Squeeze": (lambda: bijectors.Squeeze([4, 2, 2]), [4, 2, 2]),
+    "image_flow": (image, [4, 4, 1]),
+    "image_flow_factor_out": (
+        lambda: image(nblocks=(1, 1), factor_out=True, squeeze_first=False, preact=False,
+                      fc_actnorm=True), [4, 4, 1]),
+    "image_flow_squeeze_first": (
+        lambda: image(nblocks=(1,), squeeze_first=True, actnorm=False, fc_end=False,
+                      first_resblock=False, act=layers.ELU), [4, 4, 1]),
+    "tabular_flow": (lambda: flows.tabular_flow([3], nblocks=2, dims=(6,), **EXACT), [3]),
+    "toy_flow": (lambda: flows.toy_flow(nblocks=2, dims=(6, 6), **EXACT), [2]),
+}
+
+UNIT_INTERVAL = {name for name in REGISTRY if name.startswith(("Logit", "image_flow"))}
+
+
+def example(event_shape, n=3, seed=1, unit=False):
+    """`[n, ...]` float64: standard normal, or uniform on the unit interval."""
+    draw = tf.random.stateless_uniform if unit else tf.random.stateless_normal
+    return draw([n, *event_shape], [seed, 0], dtype=tf.float64)
+
+
+def build(name, n=3):
+    """The flow and an input for it."""
+    builder, event_shape = REGISTRY[name]
+    return builder(), example(event_shape, n, unit=name in UNIT_INTERVAL)

@@ -1,0 +1,162 @@
+"""Norm-constrained layers against the SVD of the dense operator; slopes of activations."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.registry import example
+from tfresflow import layers
+
+
+LONG = layers.PowerIteration(num_steps=3000)
+
+
+def dense_operator(layer, event_shape):
+    """The matrix of the linear part of what the layer does, `[D_in, D_out]`."""
+    size = int(np.prod(event_shape))
+    basis = tf.reshape(tf.eye(size, dtype=tf.float64), [size, *event_shape])
+    return tf.reshape(layer(basis) - layer(tf.zeros_like(basis)), [size, -1]).numpy()
+
+
+def large(shape, dtype=None):
+    return 3 * keras.random.normal(shape, seed=3, dtype=dtype)
+
+
+def conv(kernel_size, event_shape, **kwargs):
+    layer = layers.InducedNormConv2D(3, kernel_size, kernel_initializer=large, dtype="float64",
+                                     bias_initializer="ones", **kwargs)
+    layer.build((None, *event_shape))
+    tf.function(layer.update_norm)(LONG)
+    return layer
+
+
+@pytest.mark.parametrize("size", [(4, 5), (7, 7), (1, 3)])
+@pytest.mark.parametrize("kernel_size", [1, 2, 3, (5, 2)])
+def test_conv_norm_is_that_of_the_dense_operator(size, kernel_size):
+    event_shape = (*size, 2)
+    layer = conv(kernel_size, event_shape, coeff=0.9)
+    norm = np.linalg.svd(dense_operator(layer, event_shape), compute_uv=False)[0]
+    np.testing.assert_allclose(norm, 0.9, rtol=1e-6)
+    np.testing.assert_allclose(tf.function(layer.measure_norm)(LONG), norm, rtol=1e-6)
+
+
+def test_smaller_images_are_within_the_bound_and_larger_refused():
+    layer = conv(3, (6, 6, 2), coeff=0.9)
+    for size in [(5, 6), (3, 3), (1, 1)]:
+        norm = np.linalg.svd(dense_operator(layer, (*size, 2)), compute_uv=False)[0]
+        assert norm <= 0.9 + 1e-9, (size, norm)
+    with pytest.raises(ValueError, match=r"`inputs` must be no larger .*\(7, 6\)"):
+        layer(example([7, 6, 2]))
+    assert conv(1, (6, 6, 2))(example([9, 9, 2])).shape == [3, 9, 9, 3]
+
+
+@pytest.mark.parametrize("units", [1, 4, 9])
+def test_dense_norm(units):
+    layer = layers.InducedNormDense(units, 0.7, kernel_initializer=large, dtype="float64")
+    layer.build((None, 5))
+    layer.update_norm(layers.PowerIteration(num_steps=500))
+    norm = np.linalg.svd(dense_operator(layer, (5,)), compute_uv=False)[0]
+    np.testing.assert_allclose(norm, 0.7, rtol=1e-9)
+
+
+def test_a_small_kernel_is_left_alone():
+    layer = layers.InducedNormDense(3, kernel_initializer=lambda shape, dtype: 0.01 * large(
+        shape, dtype), dtype="float64", use_bias=False)
+    x = example([5])
+    np.testing.assert_allclose(layer(x), x @ layer.kernel.value, rtol=1e-12)
+
+
+def test_kernel_is_never_overwritten_and_gradient_goes_through_sigma():
+    layer = layers.InducedNormDense(4, 0.5, kernel_initializer=large, dtype="float64",
+                                    use_bias=False)
+    layer.build((None, 3))
+    layer.update_norm(layers.PowerIteration(num_steps=500))
+    before, x = layer.kernel.numpy(), example([3])
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(layer(x) ** 2)
+    gradient = tape.gradient(loss, layer.kernel.value)
+    np.testing.assert_array_equal(layer.kernel.numpy(), before)
+    # The loss does not change with the length of the kernel: the gradient is orthogonal to it.
+    assert np.abs(gradient).max() > 0.01
+    np.testing.assert_allclose(np.sum(gradient * before), 0, atol=1e-9)
+
+
+@pytest.mark.parametrize("policy", [layers.PowerIteration(num_steps=3),
+                                    layers.PowerIteration(rtol=1e-6, max_steps=500)])
+def test_warm_start(policy):
+    """Updates go on from where they were: the estimate only improves."""
+    layer = layers.InducedNormDense(30, 0.9, kernel_initializer=large, dtype="float64",
+                                    power_iteration=policy)
+    layer.build((None, 30))
+    top = np.linalg.svd(layer.kernel.numpy(), compute_uv=False)[0]
+    errors = []
+    for _ in range(30):
+        layer.update_norm()
+        errors.append(top - float(tf.reduce_sum(
+            layer.u * layer.operator(tf.convert_to_tensor(layer.v), layer.kernel.value))))
+    assert min(errors) > -1e-9 and np.all(np.diff(errors) <= 1e-9)
+    assert errors[-1] < 1e-3 * top
+
+
+def test_call_does_not_move_the_vectors():
+    layer = layers.InducedNormDense(4, kernel_initializer=large)
+    x = tf.ones([2, 3])
+    layer(x)
+    u = layer.u.numpy()
+    np.testing.assert_array_equal(layer(x), layer(x))
+    np.testing.assert_array_equal(layer.u.numpy(), u)
+
+
+@pytest.mark.parametrize("name", ["ELU", "Identity", "LipSwish", "LipschitzCube", "ReLU",
+                                  "Softplus"])
+def test_slopes_are_within_the_claim(name):
+    activation = getattr(layers, name)(dtype="float64")
+    x = tf.linspace(tf.constant(-30.0, tf.float64), 30.0, 200001)
+    activation.build(x.shape)
+    betas = [-1.0, 0.5, 20.0] if name == "LipSwish" else [None]
+    for beta in betas:
+        if beta is not None:
+            activation.raw_beta.assign(beta)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = activation(x)
+        slope = np.abs(tape.gradient(y, x)).max()
+        assert 0.99 < slope <= activation.lipschitz + 1e-12, (beta, slope)
+
+
+def test_lipschitz_cube_by_hand():
+    x = tf.constant([-2.0, -1.0, 0.5, 1.0, 3.0])
+    np.testing.assert_allclose(layers.LipschitzCube()(x), [-4 / 3, -1 / 3, 0.5 ** 3 / 3, 1 / 3,
+                                                           7 / 3], rtol=1e-6)
+
+
+@pytest.mark.parametrize("make", [
+    lambda: layers.InducedNormDense(3, 0.7, activation="relu",
+                                    power_iteration=layers.PowerIteration(num_steps=4)),
+    lambda: layers.InducedNormConv2D(3, 3, 0.7, use_bias=False), lambda: layers.LipSwish(beta=2.0),
+    layers.ELU, layers.Softplus, layers.LipschitzCube, layers.ReLU, layers.Identity])
+def test_layers_save_and_restore(make, tmp_path):
+    model = keras.Sequential([keras.Input((4, 4, 2)), make()])
+    x = tf.cast(example([4, 4, 2]), tf.float32)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded(x), model(x))
+    assert loaded.layers[0].get_config() == model.layers[0].get_config()
+    for got, want in zip(loaded.weights, model.weights):  # u and v too
+        np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("make, message", [
+    (lambda: layers.InducedNormDense(3, 1.2), r"`coeff` must be in \(0, 1\). Received: coeff=1.2"),
+    (lambda: layers.InducedNormDense(3, domain=1), r"`domain` must be 2"),
+    (lambda: layers.InducedNormConv2D(3, 3, codomain=float("inf")), r"`codomain` must be 2"),
+    (lambda: layers.InducedNormConv2D(3, 3, strides=2), r"`strides` must be \(1, 1\)"),
+    (lambda: layers.InducedNormConv2D(3, 3, padding="valid"), r"`padding` must be 'same'"),
+    (lambda: layers.InducedNormConv2D(3, 3).build((None, None, 4, 1)), r"height and width"),
+    (lambda: layers.PowerIteration(num_steps=0), r"`num_steps` must be at least 1"),
+    (lambda: layers.PowerIteration(rtol=-1.0), r"`rtol` must not be negative"),
+])
+def test_bad_arguments(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -1,0 +1,156 @@
+"""Laws that every bijector and every flow obeys."""
+
+import inspect
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+import bijectors
+from bijectors import flows
+from tests.registry import REGISTRY, build, example
+
+tfb, tfd = tfp.bijectors, tfp.distributions
+every_flow = pytest.mark.parametrize("name", REGISTRY)
+
+
+def check_round_trip(flow, x):
+    """`inverse(forward(x)) = x`, past TFP's cache."""
+    z = tf.identity(flow.forward(x))
+    np.testing.assert_allclose(flow.inverse(z), x, rtol=0, atol=1e-9)
+    _, log_det = flow.forward_and_log_det(x, seed=0)
+    x_again, inverse_log_det = flow.inverse_and_log_det(z, seed=0)
+    np.testing.assert_allclose(x_again, x, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(inverse_log_det, -log_det, rtol=1e-8, atol=1e-8)
+
+
+@every_flow
+def test_inverse_undoes_forward(name):
+    check_round_trip(*build(name))
+
+
+class _WrongInverse(bijectors.ActNorm):
+    def inverse_and_log_det(self, z, seed=None):
+        x, log_det = super().inverse_and_log_det(z, seed)
+        return x + 1e-3, log_det
+
+
+def test_a_wrong_inverse_is_caught():
+    x = example([3])
+    check_round_trip(bijectors.ActNorm([3], dtype="float64"), x)
+    with pytest.raises(AssertionError, match="Mismatched elements"):
+        check_round_trip(_WrongInverse([3], dtype="float64"), x)
+
+
+@every_flow
+def test_log_det_is_that_of_the_jacobian(name):
+    flow, x = build(name)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        z, log_det = flow.forward_and_log_det(x)
+        z = tf.reshape(z, [len(x), -1])
+    size = z.shape[1]
+    jacobian = tf.reshape(tape.batch_jacobian(z, x), [-1, size, size])
+    np.testing.assert_allclose(log_det, np.linalg.slogdet(jacobian)[1], rtol=1e-9, atol=1e-9)
+    fldj = flow.forward_log_det_jacobian(tf.identity(x), event_ndims=x.shape.rank - 1)
+    np.testing.assert_allclose(fldj, log_det, rtol=1e-9, atol=1e-9)
+
+
+@every_flow
+def test_traced_with_unknown_batch_is_the_same_as_eager(name):
+    flow, x = build(name)
+    signature = [tf.TensorSpec([None, *x.shape[1:]], x.dtype)]
+    z, log_det = flow.forward_and_log_det(x, seed=3)
+    traced = tf.function(lambda x: flow.forward_and_log_det(x, seed=3), input_signature=signature)
+    for got, want in zip(traced(x), (z, log_det)):
+        np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-10)
+    inverse = tf.function(flow.inverse, input_signature=[
+        tf.TensorSpec([None, *z.shape[1:]], z.dtype)])
+    np.testing.assert_allclose(inverse(z), x, rtol=0, atol=1e-9)
+
+
+@every_flow
+def test_shapes_are_told_and_leading_dimensions_kept(name):
+    flow, x = build(name, n=6)
+    z = flow.forward(x)
+    assert flow.forward_event_shape(x.shape[1:]) == z.shape[1:]
+    assert flow.inverse_event_shape(z.shape[1:]) == x.shape[1:]
+    assert flow.latent_shape(flow.event_shape) == tuple(z.shape[1:])
+    folded = tf.reshape(x, [2, 3, *x.shape[1:]])
+    np.testing.assert_allclose(flow.forward(folded), tf.reshape(z, [2, 3, *z.shape[1:]]),
+                               rtol=1e-10, atol=1e-10)
+    log_det = flow.forward_log_det_jacobian(folded, event_ndims=x.shape.rank - 1)
+    assert log_det.shape == [2, 3]
+    np.testing.assert_allclose(flow.forward(x[0]), z[0], rtol=1e-10, atol=1e-10)
+
+
+@every_flow
+def test_every_weight_gets_a_gradient(name):
+    flow, x = build(name)
+    with tf.GradientTape() as tape:
+        z, log_det = flow.forward_and_log_det(x)
+        loss = tf.reduce_sum(z ** 2) - tf.reduce_sum(log_det)
+    gradients = tape.gradient(loss, flow.trainable_variables)
+    trainable = [v for layer in flow.layers for v in layer.trainable_variables]
+    assert len(flow.trainable_variables) == len(trainable)
+    dead = [v.path for v, g in zip(trainable, gradients) if g is None or not np.any(g)]
+    assert not dead
+
+
+@every_flow
+def test_composes_with_tfp(name):
+    """Invert, Chain and TransformedDistribution: weights, samples and densities."""
+    flow, _ = build(name)
+    latent = flow.latent_shape(flow.event_shape)
+    base = tfd.Sample(tfd.Normal(tf.zeros([], tf.float64), 0.3), latent)
+    dist = tfd.TransformedDistribution(base, tfb.Invert(flow))
+    assert len(dist.trainable_variables) == len(flow.trainable_variables)
+    x = tf.identity(dist.sample(5, seed=1))
+    z, log_det = flow.forward_and_log_det(x)
+    np.testing.assert_allclose(dist.log_prob(x), base.log_prob(z) + log_det, rtol=1e-7)
+    doubled = tfb.Chain([tfb.Scale(tf.constant(2.0, tf.float64)), flow])
+    np.testing.assert_allclose(doubled.forward(x), 2 * z, rtol=1e-9, atol=1e-9)
+    size = np.prod(latent)
+    np.testing.assert_allclose(doubled.forward_log_det_jacobian(tf.identity(x), x.shape.rank - 1),
+                               log_det + size * np.log(2), rtol=1e-7, atol=1e-9)
+    assert len(doubled.trainable_variables) == len(flow.trainable_variables)
+
+
+def test_tfp_members_are_not_saved_in_silence():
+    flow, _ = build("Chain_with_tfp")
+    with pytest.raises(TypeError, match="Cannot serialize .*Softsign"):
+        keras.saving.serialize_keras_object(flow)
+
+
+@pytest.mark.parametrize("name", [n for n in REGISTRY if n != "Chain_with_tfp"])
+def test_saves_and_restores(name):
+    flow, x = build(name)
+    config = keras.saving.serialize_keras_object(flow)
+    copy = keras.saving.deserialize_keras_object(config)
+    for new, old in zip(copy.layers, flow.layers):
+        new.set_weights(old.get_weights())
+    for got, want in zip(copy.forward_and_log_det(x), flow.forward_and_log_det(x)):
+        np.testing.assert_array_equal(got, want)
+
+
+@every_flow
+def test_two_replicas_see_one_function(name):
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    with strategy.scope():
+        flow, x = build(name, n=4)
+    want = flow.forward_and_log_det(x)
+    halves = strategy.experimental_distribute_values_from_function(
+        lambda context: tf.split(x, 2)[context.replica_id_in_sync_group])
+    run = tf.function(lambda x: strategy.run(flow.forward_and_log_det, [x]))
+    for got, whole in zip(run(halves), want):
+        parts = strategy.experimental_local_results(got)
+        np.testing.assert_allclose(tf.concat(parts, 0), whole, rtol=1e-10, atol=1e-10)
+
+
+def test_registry_is_complete():
+    """A public class or architecture that is not tried by the laws is a failure."""
+    public = [n for n in bijectors.__all__ if inspect.isclass(getattr(bijectors, n))]
+    public = set(public) - {"Flow"} | set(flows.__all__)
+    assert public <= {name if name in public else name.split("_")[0] for name in REGISTRY}

@@ -1,0 +1,101 @@
+"""Fixed-point solvers: true residuals, certified errors, no influence of batchmates."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import bijectors
+from tests.registry import branch, example
+from tfresflow import solvers
+
+SOLVERS = {"picard": solvers.Picard(), "anderson": solvers.Anderson()}
+every_solver = pytest.mark.parametrize("name", SOLVERS)
+
+
+def linear(norm, size=6, seed=0):
+    """`F(x) = A x + b` with `||A|| = norm` and its fixed point."""
+    rng = np.random.RandomState(seed)
+    a = rng.randn(size, size)
+    a *= norm / np.linalg.svd(a, compute_uv=False)[0]
+    b = rng.randn(5, size)
+    return (lambda x: x @ a.T + b), np.linalg.solve(np.eye(size) - a, b.T).T
+
+
+@every_solver
+@pytest.mark.parametrize("norm", [0.5, 0.9, 0.98])
+@pytest.mark.parametrize("wrap", [tf.function, lambda f: f], ids=["traced", "eager"])
+def test_certified_error(name, norm, wrap):
+    function, solution = linear(norm)
+    got = wrap(lambda x: SOLVERS[name](function, x))(tf.zeros([5, 6], tf.float64))
+    error = np.linalg.norm(got.value - solution, axis=1)
+    assert np.all(got.converged) and np.all(error <= got.error_bound(norm) + 1e-14)
+    assert np.all(error < 1e-9), error
+    residual = np.linalg.norm(function(got.value) - got.value, axis=1)
+    np.testing.assert_allclose(got.residual, residual, rtol=0, atol=1e-15)
+
+
+@every_solver
+def test_step_sizes_do_not_pass_for_residuals(name):
+    """Where steps shrink slowly, stopping by the step would leave an error of 50 times it."""
+    function, solution = linear(0.98, size=1)
+    solver = type(SOLVERS[name])(rtol=0.0, atol=1e-5)
+    got = solver(function, tf.zeros([5, 1], tf.float64))
+    error = np.linalg.norm(got.value - solution, axis=1)
+    assert np.all(got.residual <= 1e-5) and np.all(error <= 1e-5 / 0.02 + 1e-12), error
+
+
+@every_solver
+def test_each_example_stops_by_itself(name):
+    """An example that starts at its answer takes one step, and its answer is its own."""
+    function, solution = linear(0.95)
+    start = np.zeros([5, 6])
+    start[2] = solution[2]
+    got = SOLVERS[name](function, tf.constant(start))
+    assert got.num_steps[2] == 1 and np.all(np.delete(got.num_steps, 2) > 3)
+    other = start.copy()
+    other[[0, 1, 3, 4]] += 100.0
+    again = SOLVERS[name](function, tf.constant(other))
+    np.testing.assert_array_equal(again.value[2], got.value[2])
+
+
+def test_anderson_needs_fewer_steps_than_picard():
+    function, _ = linear(0.98)
+    x = tf.zeros([5, 6], tf.float64)
+    steps = {name: np.mean(s(function, x).num_steps) for name, s in SOLVERS.items()}
+    assert steps["anderson"] < 0.5 * steps["picard"], steps
+
+
+def test_anderson_converges_where_extrapolation_is_bad():
+    """A piecewise map on which plain extrapolation cycles: the fallback is Picard."""
+    def function(x):
+        return 0.97 * tf.abs(tf.math.floormod(x, 2.0) - 1.0)  # a contraction by 0.97, kinked
+
+    x = tf.constant(np.linspace(-20, 20, 41)[:, None])
+    got = solvers.Anderson()(function, x)
+    assert np.all(got.converged), got.residual
+    np.testing.assert_allclose(function(got.value), got.value, atol=1e-9)
+
+
+@every_solver
+def test_not_converged_is_said(name):
+    solver = type(SOLVERS[name])(max_steps=3)
+    function, _ = linear(0.98)
+    got = solver(function, tf.zeros([5, 6], tf.float64))
+    assert not np.any(got.converged) and np.all(got.num_steps == 3)
+    residual = np.linalg.norm(function(got.value) - got.value, axis=1)
+    np.testing.assert_allclose(got.residual, residual, rtol=1e-12)
+    block = bijectors.InvertibleResidual(branch([3]), [3], solver=solver)
+    for inverse in (block.inverse, tf.function(block.inverse)):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="did not converge. Likely causes"):
+            inverse(3 * example([3]))
+
+
+@pytest.mark.parametrize("make, message", [
+    (lambda: solvers.Picard(rtol=-1.0), r"`rtol` must not be negative. Received: rtol=-1.0"),
+    (lambda: solvers.Picard(max_steps=0), r"`max_steps` must be at least 1"),
+    (lambda: solvers.Anderson(window=1), r"`window` must be at least 2. Received: window=1"),
+    (lambda: solvers.Anderson(ridge=0.0), r"`ridge` must be positive"),
+])
+def test_bad_arguments(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
