@@ -68,6 +68,8 @@ class FlowModel(keras.Model):
                                            dtype="int32", trainable=False)
         self.eval_step = self.add_weight(name="eval_step", shape=[], initializer="zeros",
                                          dtype="int32", trainable=False)
+        # "loss" is what Keras's callbacks watch unless told otherwise.
+        self.loss_metric = keras.metrics.Mean(name="loss")
         self.nll_metric = keras.metrics.Mean(name="nll")
         self.bpd_metric = keras.metrics.Mean(name="bpd")
         self._averaged = False
@@ -110,7 +112,7 @@ class FlowModel(keras.Model):
 
     def fit(self, x=None, *args, **kwargs):
         """As in Keras; sets data-dependent weights from the first batch if that is not done."""
-        if not int(self.initialized.value):
+        if not int(self.initialized.numpy()):
             self.initialize(_first_batch(x, kwargs.get("batch_size") or 32))
         history = super().fit(x, *args, **kwargs)
         self.refresh_norms()  # Keras has put the averaged weights in place.
@@ -152,7 +154,8 @@ class FlowModel(keras.Model):
 
     @property
     def metrics(self):
-        return [self.nll_metric] + ([self.bpd_metric] if self.nbits is not None else [])
+        bpd = [self.bpd_metric] if self.nbits is not None else []
+        return [self.loss_metric, self.nll_metric, *bpd]
 
     # Weights --------------------------------------------------------------------------------
 
@@ -197,9 +200,10 @@ class FlowModel(keras.Model):
     def _has_average(self):
         optimizer = getattr(self, "optimizer", None)
         return (optimizer is not None and optimizer.use_ema and optimizer.built
-                and int(optimizer.iterations.value) > 0)
+                and int(optimizer.iterations.numpy()) > 0)
 
     def _update_metrics(self, x, nll):
+        self.loss_metric.update_state(nll)
         self.nll_metric.update_state(nll)
         if self.nbits is not None:
             self.bpd_metric.update_state(bits_per_dim(nll, self._num_dims(x), self.nbits))

@@ -1,0 +1,28 @@
+# `make demo` and `make test` need nothing but python3 (3.10 or newer) and a package index.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint clean
+
+demo: .venv/ready
+	$(BIN)/python -m train.main --flagfile=configs/mnist5k.cfg --workdir=runs/mnist5k
+
+test: .venv/ready
+	$(BIN)/python -m pytest
+
+lint: .venv/ready-dev
+	$(BIN)/flake8
+	$(BIN)/isort --check-only --diff .
+	$(BIN)/mypy
+
+.venv/ready: setup.cfg pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	touch $@
+
+.venv/ready-dev: .venv/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv build *.egg-info

@@ -1,0 +1,134 @@
+"""Architectures: the reference's switches, shapes, and the published models."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import bijectors
+from bijectors import flows
+from tests.registry import EXACT, example
+from tfresflow import FlowModel, layers
+
+SMALL = {"nblocks": (2, 1), "idim": 4, "fc_idim": 4, "n_fc_blocks": 2, **EXACT}
+
+
+def steps(flow):
+    """Names of the types of all bijectors in the order in which data meets them."""
+    for b in reversed(flow.bijectors):
+        yield b
+        if isinstance(b, bijectors.FactorOut):
+            yield from steps(b.inner)
+
+
+def kinds(flow):
+    return "".join(type(b).__name__[0] for b in steps(flow))
+
+
+@pytest.mark.parametrize("switches, expected", [
+    ({}, "LAIAIASIAFIAIA"),
+    ({"first_resblock": False}, "LIAIASIAFIAIA"),
+    ({"actnorm": False}, "LIISIFII"),
+    ({"fc_actnorm": True}, "LAAIAAIAASIAAFIAIA"),
+    ({"fc_end": False}, "LAIAIASIAF"),
+    ({"squeeze_first": True}, "LSAIAIASIAFIAIA"),
+    ({"factor_out": True}, "LAIAIASFIAFIAIA"),
+    ({"logit_alpha": None}, "AIAIASIAFIAIA"),
+])
+def test_order_of_bijectors(switches, expected):
+    """As in the code published with the paper: Logit, Actnorm, Invertible block, Squeeze, F..."""
+    assert kinds(flows.image_flow([8, 8, 1], **{**SMALL, **switches})) == expected
+
+
+def activations_first(flow):
+    return [isinstance(b.branch.layers[0], layers.LipSwish) for b in steps(flow)
+            if isinstance(b, bijectors.InvertibleResidual)]
+
+
+@pytest.mark.parametrize("preact, first_resblock, expected", [
+    (True, True, [False, True, True, True, True]),
+    (True, False, [True] * 5),
+    (False, True, [False] * 5),
+])
+def test_where_blocks_begin_with_an_activation(preact, first_resblock, expected):
+    flow = flows.image_flow([8, 8, 1], **SMALL, preact=preact, first_resblock=first_resblock)
+    assert activations_first(flow) == expected
+
+
+def test_widths_and_kernels():
+    flow = flows.image_flow([8, 8, 1], **SMALL, kernels=(5, 1, 3))
+    first, *_, last = [b for b in steps(flow) if isinstance(b, bijectors.InvertibleResidual)]
+    convs = [layer for layer in first.branch.layers if hasattr(layer, "kernel")]
+    assert [c.kernel.shape for c in convs] == [(5, 5, 1, 4), (1, 1, 4, 4), (3, 3, 4, 1)]
+    denses = [layer for layer in last.branch.layers if hasattr(layer, "kernel")]
+    assert [d.kernel.shape for d in denses] == [(64, 4), (4, 4), (4, 64)]
+    assert first.lipschitz == pytest.approx(0.98 ** 3)
+
+
+def test_factor_out_halves_what_goes_on():
+    """One latent for every pixel, and later scales see half of the channels."""
+    flow = flows.image_flow([8, 8, 1], **{**SMALL, "nblocks": (1, 1, 1)}, factor_out=True)
+    sizes = [b.event_shape for b in steps(flow) if isinstance(b, bijectors.InvertibleResidual)]
+    assert sizes == [(8, 8, 1), (4, 4, 2), (2, 2, 4), (16,), (16,)]
+    assert flow.forward(example([8, 8, 1], 2, unit=True)).shape == [2, 64]
+
+
+PUBLISHED = {
+    "mnist": ([28, 28, 1], {"logit_alpha": 1e-6}, 52),
+    "cifar10": ([32, 32, 3], {}, 52),
+    "imagenet64": ([64, 64, 3], {"nblocks": (32, 32, 32), "squeeze_first": True,
+                                 "factor_out": True}, 100),
+    "celebahq256": ([256, 256, 3], {"nblocks": (16,) * 6, "act": layers.ELU, "fc_end": False,
+                                    "factor_out": True, "squeeze_first": True}, 96),
+}
+
+
+@pytest.mark.parametrize("name", ["cifar10", "celebahq256"])
+def test_published_architecture_builds(name):
+    event_shape, kwargs, num_blocks = PUBLISHED[name]
+    quick = layers.PowerIteration(num_steps=1)
+    flow = flows.image_flow(event_shape, **kwargs, power_iteration=quick)
+    blocks = [b for b in steps(flow) if isinstance(b, bijectors.InvertibleResidual)]
+    assert len(blocks) == num_blocks
+    assert flow.latent_shape(flow.event_shape) == (int(np.prod(event_shape)),)
+    assert all(np.all(np.isfinite(v)) for v in flow.trainable_variables)
+
+
+def test_one_training_step_of_an_image_flow_moves_every_weight():
+    flow = flows.image_flow([8, 8, 1], nblocks=(1, 1), idim=4, fc_idim=4, n_fc_blocks=1, seed=0)
+    model = FlowModel(flow, nbits=8)
+    model.compile(keras.optimizers.SGD(1.0))
+    x = tf.cast(example([8, 8, 1], 8, unit=True), tf.float32)
+    model.initialize(x)
+    before = [v.numpy() for v in model.trainable_variables]
+    logs = model.train_on_batch(x, return_dict=True)
+    still = [v.path for v, old in zip(model.trainable_variables, before)
+             if np.array_equal(v.numpy(), old)]
+    assert not still and np.isfinite(logs["bpd"])
+
+
+@pytest.mark.parametrize("make, message", [
+    (lambda: flows.image_flow([28, 28]), r"`event_shape` must be \[H, W, C\]"),
+    (lambda: flows.image_flow([30, 30, 1]), r"divisible by 4 .*Received: event_shape=\(30, 30, 1\)"),
+    (lambda: flows.image_flow([8, 8, 1], nblocks=(0,)), r"`nblocks` must be one positive number"),
+    (lambda: flows.image_flow([8, 8, 1], kernels=(3,)), r"`kernels` must be at least two"),
+    (lambda: flows.image_flow([8, 8, 1], coeff=1.0), r"`coeff` must be in \(0, 1\)"),
+    (lambda: flows.image_flow([8, 8, 1], logit_alpha=0.6), r"`alpha` must be in \(0, 0.5\)"),
+    (lambda: flows.toy_flow(nblocks=0), r"`nblocks` must be positive"),
+    (lambda: flows.toy_flow(dims=()), r"`dims` must be at least one"),
+    (lambda: bijectors.Squeeze([3, 4, 1]), r"`event_shape` must be \[H, W, C\] with H and W mult"),
+    (lambda: bijectors.ActNorm([]), r"`event_shape` must have at least one dimension"),
+    (lambda: bijectors.ActNorm([2], min_variance=0), r"`min_variance` must be positive"),
+    (lambda: bijectors.Chain([]), r"`bijectors` must not be empty"),
+    (lambda: bijectors.Chain([bijectors.ActNorm([2]), bijectors.ActNorm([3])]),
+     r"in place 1 \(actnorm\) takes event_shape \(2,\). Received: \(3,\)"),
+    (lambda: bijectors.FactorOut(bijectors.ActNorm([2]), [3]), r"even number of channels"),
+    (lambda: bijectors.FactorOut(bijectors.ActNorm([3]), [4]), r"`inner` must take .*\(2,\)"),
+    (lambda: bijectors.InvertibleResidual(layers.InducedNormDense(3), [2]),
+     r"`branch` must keep the shape"),
+    (lambda: bijectors.InvertibleResidual(layers.ReLU(), [2]),
+     r"`branch` must have a Lipschitz constant below 1. Received: 1.0"),
+])
+def test_bad_arguments(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
