@@ -1,0 +1,152 @@
+"""From a source to batches: order, dequantisation, batching; all of it stateless.
+
+The example in place t of the training stream, its noise included, is a function of the
+seed and t. So a run that is killed goes on at the very next batch, in no time, and the
+stream does not depend on how many threads prepare it.
+"""
+
+import dataclasses
+import functools
+import importlib
+
+import numpy as np
+import tensorflow as tf
+
+from train.data.source import SPLITS
+
+__all__ = ["describe", "dequantize", "levels", "load"]
+
+_END = np.iinfo(np.int64).max
+
+
+def describe(settings):
+    """The `Source` that the settings name, its parts counted and checked.
+
+    Raises:
+      ValueError or OSError: missing, unreadable or unsuitable data; one line.
+    """
+    names = {"data", "dataroot", "imagesize", "resize_mode", "val_fraction", "test_fraction",
+             "n_test", "batchsize", "seed"}
+    return _open(**{name: getattr(settings, name) for name in names})
+
+
+def load(settings, split, start=0):
+    """Batches of one part.
+
+    Args:
+      settings: `Settings`.
+      split: "train" (shuffled anew each epoch, without end, full batches), "validation" or
+        "test" (in order, once).
+      start: training step to begin at.
+
+    Returns:
+      A `tf.data.Dataset` of float32 `[N, ...]`: images dequantised to [0, 1), vectors as they
+      are.
+
+    Raises:
+      ValueError or OSError: see `describe`; and if the training part is less than a batch.
+    """
+    source = describe(settings)
+    if source.nbits is not None and settings.nbits > source.nbits:
+        raise ValueError(f"--nbits must be at most {source.nbits} for --data={settings.data}. "
+                         f"Received: --nbits={settings.nbits}")
+    count, fetch = source.counts[split], source.fetch[split]
+    seed = [settings.seed, SPLITS.index(split)]
+    if source.kind == "toy":
+        return _toy(settings, split, fetch, seed, start)
+    if split != "train":
+        batches = tf.data.Dataset.range(count).batch(settings.val_batchsize)
+        indices = batches.map(lambda t: (t, t))
+    else:
+        if count < settings.batchsize:
+            raise ValueError(f"--batchsize must be at most the {count} examples of the training "
+                             f"part. Received: --batchsize={settings.batchsize}")
+        places = tf.data.Dataset.range(start * settings.batchsize, _END)
+        batches = places.batch(settings.batchsize, drop_remainder=True)
+        indices = batches.map(lambda t: (t, _shuffled(t, count, seed)))
+
+    def examples(places, indices):
+        x = tf.ensure_shape(fetch(indices), [None, *source.event_shape])
+        if source.kind != "image":
+            return tf.cast(x, tf.float32)
+        x = quantize(x, settings.nbits)
+        return dequantize(x, _noise(places, x, seed, settings.add_noise), settings.nbits)
+
+    return indices.map(examples, tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)
+
+
+def quantize(x, nbits):
+    """8-bit levels to the `nbits` highest bits: integers in {0, ..., 2^nbits - 1}."""
+    return x // 2 ** (8 - nbits)
+
+
+def dequantize(levels, noise, nbits):
+    """`(level + noise) / 2^nbits` in [0, 1), each level in a bin of its own.
+
+    Float32 would round a noise just below 1 up into the next bin; it is kept under it.
+    """
+    levels = tf.cast(levels, tf.float32)
+    x = (levels + noise) / 2 ** nbits
+    below_next = tf.math.nextafter((levels + 1) / 2 ** nbits, tf.zeros_like(levels))
+    return tf.minimum(x, below_next)
+
+
+def levels(settings, split):
+    """All integer levels of a part of an image source: uint8 `[n, H, W, C]`, in memory."""
+    source = describe(settings)
+    chunks = tf.data.Dataset.range(source.counts[split]).batch(500).map(
+        lambda i: quantize(source.fetch[split](i), settings.nbits))
+    return np.concatenate(list(chunks.as_numpy_iterator()))
+
+
+def _shuffled(places, count, seed):
+    """The example in each place: another permutation of all examples each epoch."""
+    epochs = places // count
+    base = tf.broadcast_to(tf.constant(seed, tf.int64), [tf.size(places), 2])
+    keys = tf.concat([base, epochs[:, None]], axis=1)
+    # The op itself: tf.random.experimental.index_shuffle pads a matrix of seeds wrongly.
+    return tf.raw_ops.RandomIndexShuffle(index=places % count, seed=keys,
+                                         max_index=tf.constant(count - 1, tf.int64))
+
+
+def _noise(places, x, seed, add_noise):
+    """Uniform noise of each example from its place, `[N, ...]` in [0, 1); 1/2 without."""
+    if not add_noise:
+        return tf.fill(tf.shape(x), 0.5)
+    return tf.map_fn(
+        lambda t: tf.random.stateless_uniform(x.shape[1:], tf.random.fold_in(seed, t)),
+        places, fn_output_signature=tf.TensorSpec(x.shape[1:], tf.float32))
+
+
+def _toy(settings, split, fetch, seed, start):
+    """Fresh samples for every training step; fixed ones for the other parts."""
+    if split == "train":
+        steps = tf.data.Dataset.range(start, _END)
+        return steps.map(lambda t: fetch(settings.batchsize, tf.random.fold_in(seed, t)),
+                         tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    sample = fetch(settings.n_test, seed)
+    return tf.data.Dataset.from_tensor_slices(sample).batch(settings.val_batchsize)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Request:
+    """The settings that a source may look at."""
+
+    data: str
+    dataroot: str
+    imagesize: int
+    resize_mode: str
+    val_fraction: float
+    test_fraction: float
+    n_test: int
+    batchsize: int
+    seed: int
+
+
+@functools.lru_cache(maxsize=8)
+def _open(**names):
+    request = _Request(**names)
+    module = request.data if request.data in ("mnist5k", "digits", "photos", "folder", "array",
+                                              "csv") else None
+    module = module or ("downloaded" if request.data in ("mnist", "cifar10") else "toy")
+    return importlib.import_module(f"train.data.{module}").source(request)

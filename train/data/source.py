@@ -1,0 +1,61 @@
+"""What a source of data tells, and how whole arrays are parted."""
+
+import dataclasses
+import typing
+
+import numpy as np
+import tensorflow as tf
+
+__all__ = ["SPLITS", "Source", "from_arrays", "split_by_seed"]
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A data set in three parts that share no example.
+
+    Attributes:
+      kind: "image" (uint8 levels of 8 bits, `[H, W, C]`), "vector" or "toy".
+      event_shape: shape of one example.
+      counts: examples of each part; None for a toy density, which has no end.
+      fetch: for each part, `indices [B] -> [B, ...]` in TensorFlow operations.
+      nbits: the most bits of a pixel that the source has; None if not of images.
+      entropy: of a toy density, nats, where it is known.
+      log_scale: of a table, `sum log std` over the columns: nats in the units of the file are
+        nats of the standardised columns plus this.
+    """
+
+    kind: str
+    event_shape: tuple
+    counts: dict
+    fetch: dict[str, typing.Callable]
+    nbits: int | None = None
+    entropy: float | None = None
+    log_scale: float = 0.0
+
+
+def split_by_seed(count, settings, name):
+    """Indices of the three parts of `count` examples, by a permutation from `--seed`."""
+    order = np.random.RandomState(settings.seed).permutation(count)
+    test = round(count * settings.test_fraction)
+    validation = round(count * settings.val_fraction)
+    if min(test, validation, count - test - validation) < 1:
+        raise ValueError(f"{name}: {count} examples are too few for three parts with "
+                         f"--val_fraction={settings.val_fraction} "
+                         f"--test_fraction={settings.test_fraction}")
+    return {"train": order[:count - test - validation],
+            "validation": order[count - test - validation:count - test],
+            "test": order[count - test:]}
+
+
+def from_arrays(kind, parts, **kwargs):
+    """A `Source` of arrays in memory: `parts` maps each split to `[n, ...]`."""
+    tensors = {split: tf.constant(array) for split, array in parts.items()}
+    return Source(kind, tuple(parts["train"].shape[1:]),
+                  {split: len(array) for split, array in parts.items()},
+                  {split: _gather(tensor) for split, tensor in tensors.items()}, **kwargs)
+
+
+def _gather(tensor):
+    return lambda indices: tf.gather(tensor, indices)

@@ -1,0 +1,248 @@
+"""The command line: every flag, its default and its meaning, and the one frozen Settings.
+
+Names and defaults are the reference's (dashes become underscores), so that its command
+lines carry over. Nothing else in the project reads FLAGS.
+"""
+
+import dataclasses
+import difflib
+import json
+import math
+import pathlib
+
+from absl import flags
+
+__all__ = ["COMMANDS", "DATA", "Settings", "conflicts", "define", "load", "parse", "save"]
+
+COMMANDS = ("train", "eval", "sample")
+TOYS = ("pinwheel", "swissroll", "8gaussians", "circles", "moons", "2spirals", "checkerboard",
+        "rings")
+DATA = ("mnist5k", "digits", "photos", "mnist", "cifar10", "folder", "array", "csv", *TOYS)
+
+# name: (default, help), or (default, help, allowed values). The type is the default's.
+_DATA_FLAGS = {
+    "data": ("mnist5k", "Data set.", DATA),
+    "dataroot": ("", "Folder of images, or .npz, .npy or .csv file."),
+    "imagesize": (0, "Side of the images in pixels; 0: the source's own."),
+    "resize_mode": ("crop", "How a folder's images come to imagesize: crop scales the short side "
+                    "and cuts the centre, resize scales both, none takes them as they are.",
+                    ("crop", "resize", "none")),
+    "nbits": (8, "Bits of each pixel."),
+    "add_noise": (True, "Dequantise with uniform noise."),
+    "val_fraction": (0.1, "Validation part of data that comes in one piece."),
+    "test_fraction": (0.1, "Test part of data that comes in one piece."),
+    "n_test": (10000, "Test and validation samples of a toy density."),
+    "batchsize": (64, "Examples a training step."),
+    "val_batchsize": (200, "Examples a validation or test step."),
+}
+_MODEL_FLAGS = {
+    "block": ("resblock", "Kind of block.", ("resblock",)),
+    "coeff": (0.98, "Bound of each layer's operator norm, in (0, 1)."),
+    "vnorms": ("2222", "Orders of the norms; all 2."),
+    "n_lipschitz_iters": (0, "Power iterations a step; 0: by sn_tol."),
+    "sn_tol": (1e-3, "Relative tolerance of power iteration."),
+    "n_power_series": (0, "Terms of a truncated, biased series; 0: unbiased."),
+    "n_dist": ("poisson", "Distribution of the number of terms.", ("poisson", "geometric")),
+    "n_lambda": (2.0, "Rate of the Poisson distribution."),
+    "geom_p": (0.5, "Parameter of the geometric distribution."),
+    "n_samples": (1, "Draws of the number of terms that are averaged."),
+    "n_probes": (1, "Probes that are averaged."),
+    "probe": ("normal", "Distribution of the probes.", ("normal", "rademacher")),
+    "n_exact_terms": (2, "Terms that are always there, in training."),
+    "neumann_grad": (True, "Neumann gradient; else that of the series."),
+    "mem_eff": (True, "Recompute activations in the backward pass; else keep them."),
+    "memory": ("", "Memory strategy by name; empty: as mem_eff says.",
+               ("", "tape", "released", "recompute")),
+    "act": ("swish", "Activation.", ("swish", "elu", "lcube", "softplus", "identity", "relu")),
+    "idim": (512, "Hidden channels of the convolutions."),
+    "nblocks": ("16-16-16", "Blocks of each scale; one number for vectors."),
+    "squeeze_first": (False, "Squeeze the image before the first scale."),
+    "factor_out": (False, "Half of the channels leave after each scale."),
+    "actnorm": (True, "ActNorm of each channel after each block."),
+    "fc_actnorm": (False, "ActNorm of each entry after each block."),
+    "kernels": ("3-1-3", "Sizes of the convolutions of a block."),
+    "logit_transform": (True, "Logit of images."),
+    "alpha": (-1.0, "Of the logit; -1: 1e-6 for MNIST, else 0.05."),
+    "fc_end": (True, "Fully connected blocks at the end."),
+    "n_fc_blocks": (4, "How many of them."),
+    "fc_idim": (128, "Their width."),
+    "preact": (True, "A block begins with its activation."),
+    "first_resblock": (True, "The very first block does not."),
+    "dims": ("128-128-128-128", "Hidden widths of the blocks for vectors."),
+    "solver": ("anderson", "Solver of the inverse.", ("anderson", "picard")),
+    "rtol": (0.0, "Its relative tolerance; 0: from the float type."),
+    "atol": (0.0, "Its absolute tolerance; 0: from the float type."),
+    "max_solver_steps": (1000, "Its most steps."),
+}
+_TRAINING_FLAGS = {
+    "workdir": ("", "Folder of the run; empty: runs/<data>."),
+    "seed": (0, "Of everything random."),
+    "task": ("density", "What to train for.", ("density",)),
+    "optimizer": ("adam", "Optimizer.", ("adam", "adamw", "adamax", "rmsprop", "sgd")),
+    "lr": (1e-3, "Learning rate."),
+    "lr_decay": (False, "Let the learning rate fall to zero along a cosine after the warm-up; "
+                 "needs niters or nepochs."),
+    "beta_2": (0.99, "Second moment decay of Adam."),
+    "wd": (0.0, "Weight decay."),
+    "warmup_iters": (1000, "Steps over which the learning rate rises."),
+    "clip": (1.0, "Global norm that gradients are clipped to; 0: not."),
+    "ema_val": (True, "Evaluate with averaged weights."),
+    "ema_decay": (0.999, "Decay of the average."),
+    "update_freq": (1, "Batches whose gradients are accumulated for a step."),
+    "nepochs": (1000, "Passes over the training part."),
+    "niters": (0, "Steps; 0: as nepochs says."),
+    "max_minutes": (0.0, "Stop after so many minutes of training, resumed runs included; 0: no "
+                    "limit."),
+    "val_every": (0, "Steps between validations, each with a checkpoint; 0: an epoch."),
+    "save_every": (0, "Steps between further checkpoints; 0: none."),
+}
+_EVALUATION_FLAGS = {
+    "checkpoint": ("best", "Which weights to evaluate and to sample from.", ("best", "last")),
+    "n_exact_terms_eval": (20, "Terms that are always there, in evaluation."),
+    "eval_probes": (3, "Passes over the test part with fresh probes."),
+    "exact": (False, "Exact log-determinants, for few dimensions."),
+    "n_sample_images": (64, "Samples to draw."),
+    "temperature": (1.0, "Standard deviation of the latent in samples."),
+}
+_GROUPS = {"Data": _DATA_FLAGS, "Model": _MODEL_FLAGS, "Training": _TRAINING_FLAGS,
+           "Evaluation and samples": _EVALUATION_FLAGS}
+_ALL = {name: spec for group in _GROUPS.values() for name, spec in group.items()}
+
+# What a run may not change when it is continued: the data it sees and the model it trains.
+_FIXED = tuple(name for name in (*_DATA_FLAGS, *_MODEL_FLAGS) if name not in (
+    "dataroot", "val_batchsize", "n_test", "solver", "rtol", "atol", "max_solver_steps",
+    "memory", "mem_eff")) + ("seed", "optimizer", "ema_val")
+
+Settings = dataclasses.make_dataclass(
+    "Settings", [("command", str), *((name, type(spec[0])) for name, spec in _ALL.items())],
+    frozen=True)
+Settings.__doc__ = """One frozen field for each flag, and `command`; see `_ALL`."""
+
+
+def define(flag_values=flags.FLAGS):
+    """Defines every flag, grouped for --help."""
+    kinds = {bool: flags.DEFINE_bool, int: flags.DEFINE_integer, float: flags.DEFINE_float,
+             str: flags.DEFINE_string}
+    for group, specs in _GROUPS.items():
+        for name, (default, text, *allowed) in specs.items():
+            kwargs = {"flag_values": flag_values, "module_name": group}
+            if allowed:
+                flags.DEFINE_enum(name, default, [*allowed[0]], text, **kwargs)
+            else:
+                kinds[type(default)](name, default, text, **kwargs)
+
+
+def parse(argv):
+    """Command line to `Settings`.
+
+    `eval` and `sample` begin from the settings that the workdir was trained with; flags that
+    are given override them.
+
+    Args:
+      argv: as `sys.argv`: program, then flags and at most one command.
+
+    Raises:
+      ValueError: unknown flag or command, bad value, missing flagfile; one line.
+    """
+    values = flags.FlagValues()
+    values.set_gnu_getopt(True)  # flags may follow the command
+    define(values)
+    try:
+        rest = values(argv)[1:]
+    except flags.Error as error:
+        raise ValueError(" ".join(str(error).split())) from None
+    command = rest[0] if rest else "train"
+    if command not in COMMANDS or len(rest) > 1:
+        near = difflib.get_close_matches(command, COMMANDS, 1)
+        raise ValueError(f"the command must be one of {', '.join(COMMANDS)}. Received: "
+                         f"{' '.join(rest)}{f'. Did you mean {near[0]}?' if near else ''}")
+    given = {name: values[name].value for name in _ALL if values[name].present}
+    settings = {name: spec[0] for name, spec in _ALL.items()}
+    if command != "train":
+        workdir = pathlib.Path(given.get("workdir") or f"runs/{given.get('data', 'mnist5k')}")
+        settings.update(_saved(workdir))
+    settings.update(given)
+    settings["workdir"] = settings["workdir"] or f"runs/{settings['data']}"
+    settings = Settings(command=command, **settings)
+    _validate(settings)
+    return settings
+
+
+def usage():
+    """The text of --help: the commands and all flags with their defaults."""
+    lines = ["python -m train.main [train|eval|sample] --flagfile=configs/X.cfg --workdir=DIR", ""]
+    for group, specs in _GROUPS.items():
+        lines.append(f"{group}:")
+        for name, (default, text, *allowed) in specs.items():
+            choices = f" One of: {', '.join(filter(None, allowed[0]))}." if allowed else ""
+            shown = {True: f"--{name}", False: f"--no{name}"}.get(
+                default if isinstance(default, bool) else None, f"--{name}={default}")
+            lines.append(f"  {shown}\n      {text}{choices}")
+    return "\n".join(lines)
+
+
+def save(settings, workdir):
+    """Writes settings.json beside the run."""
+    text = json.dumps(dataclasses.asdict(settings), indent=1)
+    (pathlib.Path(workdir) / "settings.json").write_text(text + "\n")
+
+
+def load(workdir):
+    """The settings that a workdir was trained with, or None."""
+    path = pathlib.Path(workdir) / "settings.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def conflicts(settings, workdir):
+    """Raises if the workdir belongs to a run with other data or another model.
+
+    Raises:
+      ValueError: one line that names each flag that differs and both values.
+    """
+    old, new = load(workdir), dataclasses.asdict(settings)
+    if old is None:
+        return
+    differing = [f"{name} (there {old[name]!r}, here {new[name]!r})"
+                 for name in _FIXED if name in old and old[name] != new[name]]
+    if differing:
+        raise ValueError(f"--workdir={workdir} holds a run with other settings: "
+                         f"{', '.join(differing)}. Choose another --workdir or these settings")
+
+
+def _saved(workdir):
+    saved = load(workdir)
+    if saved is None:
+        raise ValueError(f"--workdir={workdir} holds no run (no settings.json there): train first")
+    return {name: value for name, value in saved.items() if name in _ALL} | {
+        "workdir": str(workdir)}
+
+
+def _validate(settings):
+    positive = ("nbits batchsize val_batchsize n_test sn_tol n_lambda n_samples n_probes idim "
+                "n_fc_blocks fc_idim max_solver_steps lr update_freq nepochs eval_probes "
+                "n_sample_images").split()
+    not_negative = ("imagesize n_lipschitz_iters n_power_series n_exact_terms n_exact_terms_eval "
+                    "rtol atol wd warmup_iters clip niters max_minutes val_every save_every seed "
+                    "temperature").split()
+    inside = ("coeff", "geom_p", "beta_2", "ema_decay", "val_fraction", "test_fraction")
+    rules = [*((name, lambda v: v > 0, "positive") for name in positive),
+             *((name, lambda v: v >= 0, "at least 0") for name in not_negative),
+             *((name, lambda v: 0 < v < 1, "in (0, 1)") for name in inside),
+             ("nbits", lambda v: v <= 8, "at most 8"),
+             ("alpha", lambda v: v == -1 or 0 < v < 0.5, "in (0, 0.5), or -1"),
+             ("vnorms", lambda v: set(v) <= {"2"} and v, "all 2: mixed norms are not here yet"),
+             *((name, numbers, "positive whole numbers with dashes between, as 16-16-16")
+               for name in ("nblocks", "kernels", "dims"))]
+    for name, holds, rule in rules:
+        value = getattr(settings, name)
+        if (isinstance(value, float) and not math.isfinite(value)) or not holds(value):
+            raise ValueError(f"--{name} must be {rule}. Received: --{name}={value}")
+    if settings.data in ("folder", "array", "csv") and not settings.dataroot:
+        raise ValueError(f"--dataroot must name the file or folder for --data={settings.data}. "
+                         "Received: --dataroot=")
+
+
+def numbers(text):
+    """`"16-16-16"` to `(16, 16, 16)`, or `()` where it is not that."""
+    parts = text.split("-")
+    return tuple(map(int, parts)) if all(p.isdecimal() and int(p) > 0 for p in parts) else ()
