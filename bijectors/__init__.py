@@ -5,8 +5,8 @@ from bijectors.base import Flow
 from bijectors.chain import Chain
 from bijectors.factor_out import FactorOut
 from bijectors.logit import Logit
-from bijectors.residual import InvertibleResidual
 from bijectors.reshape import Flatten, Squeeze
+from bijectors.residual import InvertibleResidual
 
 __all__ = ["ActNorm", "Chain", "FactorOut", "Flatten", "Flow", "InvertibleResidual", "Logit",
            "Squeeze"]

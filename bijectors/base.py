@@ -162,8 +162,8 @@ def inverse_and_log_det(bijector, z, seed=None):
 
 def measured_norms(layers):
     """Operator norm of each Lipschitz layer below `layers`, a list of floats."""
-    return [float(layer.measure_norm()) for layer in leaf_layers(layers)
-            if hasattr(layer, "measure_norm")]
+    measured = [leaf for leaf in leaf_layers(layers) if hasattr(leaf, "measure_norm")]
+    return [float(n) for n in tf.function(lambda: [leaf.measure_norm() for leaf in measured])()]
 
 
 class _LogDets:

@@ -8,7 +8,6 @@ import tensorflow as tf
 from tests.registry import example
 from tfresflow import layers
 
-
 LONG = layers.PowerIteration(num_steps=3000)
 
 

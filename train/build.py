@@ -1,0 +1,128 @@
+"""Settings to a model: the one place that turns flag values into objects."""
+
+import keras
+
+from bijectors import flows
+from tfresflow import FlowModel, layers, logdet, solvers
+from train import data
+from train.flags import numbers
+
+__all__ = ["build_model", "build_optimizer", "steps_per_epoch", "total_steps"]
+
+_ACTIVATIONS = {"swish": layers.LipSwish, "elu": layers.ELU, "lcube": layers.LipschitzCube,
+                "softplus": layers.Softplus, "identity": layers.Identity, "relu": layers.ReLU}
+_MEMORY = {"tape": logdet.Tape, "released": logdet.Released, "recompute": logdet.Recompute}
+_PROBES = {"normal": logdet.normal, "rademacher": logdet.rademacher}
+_SOLVERS = {"anderson": solvers.Anderson, "picard": solvers.Picard}
+_OPTIMIZERS = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW,
+               "adamax": keras.optimizers.Adamax, "rmsprop": keras.optimizers.RMSprop,
+               "sgd": keras.optimizers.SGD}
+
+
+def build_model(settings):
+    """The `FlowModel` of a run, untrained.
+
+    Raises:
+      ValueError or OSError: the data is missing or the model does not fit it; one line.
+    """
+    keras.utils.set_random_seed(settings.seed)
+    source = data.describe(settings)
+    image = source.kind == "image"
+    return FlowModel(_flow(settings, source), nbits=settings.nbits if image else None,
+                     eval_log_det=_eval_log_det(settings), seed=settings.seed)
+
+
+def build_optimizer(settings):
+    """The Keras optimizer: warm-up, clipping, moving average, accumulation."""
+    kwargs = {"adam": {"beta_2": settings.beta_2}, "adamw": {"beta_2": settings.beta_2},
+              "adamax": {"beta_2": settings.beta_2}, "sgd": {"momentum": 0.9}}
+    return _OPTIMIZERS[settings.optimizer](
+        _learning_rate(settings), weight_decay=settings.wd or None,
+        global_clipnorm=settings.clip or None, use_ema=settings.ema_val,
+        ema_momentum=settings.ema_decay, **kwargs.get(settings.optimizer, {}),
+        gradient_accumulation_steps=settings.update_freq if settings.update_freq > 1 else None)
+
+
+def steps_per_epoch(settings):
+    """Training steps of one pass over the training part; of a toy density, 1,000."""
+    count = data.describe(settings).counts["train"]
+    return 1000 if count is None else max(1, count // settings.batchsize)
+
+
+def total_steps(settings):
+    """Training steps of the whole run."""
+    return settings.niters or settings.nepochs * steps_per_epoch(settings)
+
+
+def _flow(settings, source):
+    iterations = settings.n_lipschitz_iters or None
+    common = {"coeff": settings.coeff, "act": _ACTIVATIONS[settings.act],
+              "power_iteration": layers.PowerIteration(iterations, rtol=settings.sn_tol),
+              "log_det": _log_det(settings), "solver": _solver(settings), "seed": settings.seed}
+    nblocks = numbers(settings.nblocks)
+    if source.kind == "image":
+        return flows.image_flow(
+            source.event_shape, **common, nblocks=nblocks, idim=settings.idim,
+            kernels=numbers(settings.kernels), preact=settings.preact,
+            first_resblock=settings.first_resblock, squeeze_first=settings.squeeze_first,
+            factor_out=settings.factor_out, fc_end=settings.fc_end,
+            n_fc_blocks=settings.n_fc_blocks, fc_idim=settings.fc_idim, actnorm=settings.actnorm,
+            fc_actnorm=settings.fc_actnorm, logit_alpha=_alpha(settings))
+    if len(nblocks) != 1:
+        raise ValueError("--nblocks must be one number for vectors, which have no scales. "
+                         f"Received: --nblocks={settings.nblocks}")
+    architecture = flows.toy_flow if source.kind == "toy" else flows.tabular_flow
+    return architecture(source.event_shape, **common, nblocks=nblocks[0],
+                        dims=numbers(settings.dims), actnorm=settings.actnorm)
+
+
+def _alpha(settings):
+    if not settings.logit_transform:
+        return None
+    if settings.alpha > 0:
+        return settings.alpha
+    return 1e-6 if settings.data.startswith("mnist") else 0.05
+
+
+def _coefficients(settings, n_exact):
+    if settings.n_power_series:
+        return logdet.Truncated(settings.n_power_series)
+    if settings.n_dist == "poisson":
+        return logdet.Poisson(settings.n_lambda, n_exact, settings.n_samples)
+    return logdet.Geometric(settings.geom_p, n_exact, settings.n_samples)
+
+
+def _log_det(settings):
+    default = "recompute" if settings.mem_eff else "tape"
+    return logdet.LogDet(
+        _coefficients(settings, settings.n_exact_terms),
+        logdet.Neumann() if settings.neumann_grad else logdet.Series(),
+        _MEMORY[settings.memory or default](), _PROBES[settings.probe], settings.n_probes)
+
+
+def _eval_log_det(settings):
+    """What is evaluated is the unbiased density, also after training with a truncated series."""
+    if settings.exact:
+        return logdet.Exact()
+    rule = (logdet.Geometric(settings.geom_p, settings.n_exact_terms_eval)
+            if settings.n_dist == "geometric" else
+            logdet.Poisson(settings.n_lambda, settings.n_exact_terms_eval))
+    return logdet.LogDet(rule, memory=logdet.Tape(), probe=_PROBES[settings.probe])
+
+
+def _solver(settings):
+    return _SOLVERS[settings.solver](rtol=settings.rtol or None, atol=settings.atol or None,
+                                     max_steps=settings.max_solver_steps)
+
+
+def _learning_rate(settings):
+    """Rises linearly over the warm-up, then stays, or falls along a cosine to zero."""
+    schedules, warmup = keras.optimizers.schedules, settings.warmup_iters
+    if settings.lr_decay:
+        return schedules.CosineDecay(0.0 if warmup else settings.lr,
+                                     max(1, total_steps(settings) - warmup),
+                                     warmup_target=settings.lr if warmup else None,
+                                     warmup_steps=warmup)
+    if not warmup:
+        return settings.lr
+    return schedules.PolynomialDecay(settings.lr / warmup, warmup, settings.lr, power=1.0)

@@ -1,0 +1,151 @@
+"""What happens around training, as Keras callbacks: checkpoints, limits, progress, pictures."""
+
+import signal
+import sys
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from train import plots
+from train.errors import Interrupted, NonFinite
+
+__all__ = ["Checkpoints", "Limits", "Progress", "SampleGrid"]
+
+
+class Checkpoints(keras.callbacks.Callback):
+    """Saves `last` at each validation and every `save_every` steps, `best` by validation.
+
+    A checkpoint counts only once it is whole: TensorFlow names it in its `checkpoint` file by
+    a rename after everything else is written.
+    """
+
+    def __init__(self, checkpoint, saved, monitor, save_every):
+        super().__init__()
+        self._checkpoint, self._saved = checkpoint, saved
+        self._monitor, self._save_every = monitor, save_every
+        self._since = None
+
+    def on_train_begin(self, logs=None):
+        self._since = time.monotonic()
+
+    def on_train_batch_end(self, batch, logs=None):
+        step = int(self.model.optimizer.iterations.numpy())
+        if not np.isfinite(logs["loss"]):
+            raise NonFinite(f"the loss is not finite at step {step} ({logs['loss']}). The last "
+                            f"good checkpoint is {self._saved['last'].latest_checkpoint}")
+        if self._save_every and step % self._save_every == 0:
+            self.save()
+
+    def on_epoch_end(self, epoch, logs=None):
+        if logs[self._monitor] < float(self._checkpoint.best.numpy()):
+            self._checkpoint.best.assign(logs[self._monitor])
+            self._save("best")
+        self.save()
+
+    def save(self):
+        """Writes the run's state now."""
+        self._save("last")
+
+    def seconds(self):
+        """Seconds trained, earlier runs of the workdir included."""
+        return float(self._checkpoint.seconds.numpy()) + time.monotonic() - self._since
+
+    def _save(self, name):
+        now = time.monotonic()
+        self._checkpoint.seconds.assign_add(now - self._since)
+        self._since = now
+        step, manager = int(self.model.optimizer.iterations.numpy()), self._saved[name]
+        # Never write over a checkpoint that is whole.
+        if not (manager.latest_checkpoint or "").endswith(f"-{step}"):
+            manager.save(step)
+
+
+class Limits(keras.callbacks.Callback):
+    """Ends training at a step or after so many minutes; saves and raises on SIGINT, SIGTERM."""
+
+    def __init__(self, checkpoints, steps, max_minutes):
+        super().__init__()
+        self._signal = None
+        self._checkpoints, self._steps, self._seconds = checkpoints, steps, 60 * max_minutes
+        self._handlers = {}
+
+    def on_train_begin(self, logs=None):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._handlers[number] = signal.signal(number, self._received)
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self._signal is not None:
+            self._checkpoints.save()
+            raise Interrupted(self._signal)
+        late = self._seconds and self._checkpoints.seconds() >= self._seconds
+        done = int(self.model.optimizer.iterations.numpy()) >= self._steps
+        if late or done:
+            self.model.stop_training = True
+
+    def on_train_end(self, logs=None):
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def _received(self, number, frame):
+        self._signal = number
+        print(f"\n{signal.Signals(number).name}: saving after this step", flush=True)
+
+
+class Progress(keras.callbacks.Callback):
+    """A line at each validation: step, bits/dim or nats, speed, time left."""
+
+    def __init__(self, checkpoints, monitor, unit, steps, max_minutes):
+        super().__init__()
+        self._checkpoints, self._monitor, self._unit = checkpoints, monitor, unit
+        self._steps, self._limit = steps, 60 * max_minutes
+        self._began = self._at = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._began, self._at = time.monotonic(), int(self.model.optimizer.iterations.numpy())
+
+    def on_test_begin(self, logs=None):
+        self._trained = time.monotonic()
+
+    def on_epoch_end(self, epoch, logs=None):
+        step = int(self.model.optimizer.iterations.numpy())
+        speed = (self._trained - self._began) / max(1, step - self._at)
+        whole = (time.monotonic() - self._began) / max(1, step - self._at)
+        left = (self._steps - step) * whole
+        if self._limit:
+            left = min(left, self._limit - self._checkpoints.seconds())
+        print(f"step {step:>7}  train {logs[self._monitor]:.4f}  "
+              f"validation {logs['val_' + self._monitor]:.4f} {self._unit}  "
+              f"{speed:.3f} s/step  {_duration(left)} left", flush=True)
+
+
+class SampleGrid(keras.callbacks.Callback):
+    """Writes samples to TensorBoard after a validation, at most once in `seconds`."""
+
+    def __init__(self, folder, seed, seconds=120, count=16):
+        super().__init__()
+        self._writer = tf.summary.create_file_writer(str(folder))
+        self._seed, self._seconds, self._count = seed, seconds, count
+        self._last = time.monotonic()
+
+    def on_epoch_end(self, epoch, logs=None):
+        if time.monotonic() - self._last < self._seconds:
+            return
+        self._last = time.monotonic()
+        try:
+            with self.model.averaged_weights():
+                images = self.model.sample(self._count, seed=self._seed)
+        except tf.errors.InvalidArgumentError as error:
+            print(f"no samples at this validation: {error.message.splitlines()[0]}",
+                  file=sys.stderr)
+            return
+        with self._writer.as_default():
+            tf.summary.image("samples", plots.tile(images.numpy())[None],
+                             step=int(self.model.optimizer.iterations.numpy()))
+
+
+def _duration(seconds):
+    minutes, seconds = divmod(max(0, round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s"

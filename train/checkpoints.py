@@ -1,0 +1,67 @@
+"""What a run keeps, and how it is found again."""
+
+import contextlib
+import pathlib
+import sys
+
+import numpy as np
+import tensorflow as tf
+
+from train import flags
+from train.build import build_model, build_optimizer
+from train.errors import blame_the_input
+
+__all__ = ["loaded", "restore"]
+
+
+def restore(model, settings, name):
+    """Loads a checkpoint into a compiled model.
+
+    Returns:
+      `(checkpoint, managers, path)`, path None where there is none that is whole.
+    """
+    checkpoint = _checkpoint(model)
+    saved = _managers(checkpoint, settings.workdir)
+    for path in reversed(saved[name].checkpoints):
+        try:
+            checkpoint.restore(path).assert_consumed()
+            return checkpoint, saved, path
+        except (tf.errors.OpError, ValueError, AssertionError) as error:
+            print(f"warning: {path} is not readable and is skipped "
+                  f"({str(error).splitlines()[0][:120]})", file=sys.stderr)
+    return checkpoint, saved, None
+
+
+@contextlib.contextmanager
+def loaded(settings):
+    """The trained model: the checkpoint's averaged weights in place, norms refreshed.
+
+    Raises:
+      UserError: if the workdir holds no checkpoint, or that of another model.
+    """
+    with blame_the_input():
+        flags.conflicts(settings, settings.workdir)
+        model = build_model(settings)
+        model.compile(build_optimizer(settings))
+        *_, path = restore(model, settings, settings.checkpoint)
+        if path is None:
+            raise ValueError(f"--workdir={settings.workdir} holds no checkpoint "
+                             f"'{settings.checkpoint}': train first")
+    model.refresh_norms()
+    with model.averaged_weights():
+        yield model
+
+
+def _checkpoint(model):
+    """All that a run is: weights, optimizer, the best score so far, seconds trained."""
+    model.optimizer.build(model.trainable_variables)
+    variables = [v.value for v in [*model.weights, *model.optimizer.variables]]
+    return tf.train.Checkpoint(variables=variables, best=tf.Variable(np.inf, dtype=tf.float64),
+                               seconds=tf.Variable(0.0, dtype=tf.float64))
+
+
+def _managers(checkpoint, workdir):
+    """The two `tf.train.CheckpointManager`s of a run: `last` keeps three, `best` one."""
+    folder = pathlib.Path(workdir) / "checkpoints"
+    return {name: tf.train.CheckpointManager(checkpoint, folder / name, keep)
+            for name, keep in (("last", 3), ("best", 1))}

@@ -1,0 +1,29 @@
+"""Runs a command and turns what can go wrong for a user into one line and an exit code."""
+
+import signal
+
+import tensorflow as tf
+
+from train import evaluate, fit, sample
+from train.errors import Interrupted, NonFinite, UserError
+
+__all__ = ["run"]
+
+
+def run(settings, fail):
+    """Runs `settings.command`; `fail(message, code)` tells the user and returns the code."""
+    commands = {"train": fit.train, "eval": evaluate.evaluate, "sample": sample.sample}
+    try:
+        commands[settings.command](settings)
+    except UserError as error:
+        return fail(error, 2)
+    except tf.errors.InvalidArgumentError as error:
+        if "did not converge" not in error.message:
+            raise
+        return fail(error.message.split("[[")[0], 3)
+    except NonFinite as error:
+        return fail(error, 4)
+    except Interrupted as error:
+        return fail(f"{signal.Signals(error.signal).name}: saved. To go on, give the same command "
+                    f"again (--workdir={settings.workdir})", 128 + error.signal)
+    return 0

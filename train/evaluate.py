@@ -1,0 +1,114 @@
+"""`eval`: what the model is worth on the test part, and whether it is invertible."""
+
+import json
+import os
+import pathlib
+import time
+
+import numpy as np
+import tensorflow as tf
+
+from tfresflow import seeds
+from tfresflow.losses import bits_per_dim
+from train import data
+from train.checkpoints import loaded
+from train.errors import blame_the_input
+
+__all__ = ["evaluate"]
+
+_STREAM = 7_000_000  # seeds of evaluation, apart from those of training
+
+
+def evaluate(settings):
+    """Evaluates on the whole test part, prints a table and writes metrics.json.
+
+    Returns:
+      The metrics, a dictionary.
+    """
+    began = time.monotonic()
+    with blame_the_input():
+        source = data.describe(settings)
+    with loaded(settings) as model:
+        metrics = {"data": settings.data, "checkpoint": settings.checkpoint,
+                   "step": int(model.optimizer.iterations.numpy()),
+                   **_likelihood(model, settings, source),
+                   "reconstruction_error": _reconstruction_error(model, settings),
+                   **_norms(model, settings)}
+    if source.kind == "image":
+        parts = (data.levels(settings, split) for split in ("train", "validation", "test"))
+        baseline, stderr = data.histogram_bits_per_dim(*parts, settings.nbits)
+        metrics |= {"histogram_bits_per_dim": baseline, "histogram_stderr": stderr}
+    if source.entropy is not None:
+        metrics["entropy_nats"] = source.entropy
+    metrics["evaluation_seconds"] = round(time.monotonic() - began, 1)
+    _write(metrics, pathlib.Path(settings.workdir) / "metrics.json")
+    _print(metrics)
+    return metrics
+
+
+def _likelihood(model, settings, source):
+    """Mean and standard errors over data and over probes of the negative log-likelihood."""
+    score = tf.function(lambda x, seed: model.compute_nll(x, seed, model.eval_flow),
+                        reduce_retracing=True)
+    draws = 1 if settings.exact else settings.eval_probes
+    rows = [[] for _ in range(draws)]
+    for i, x in enumerate(data.load(settings, "test")):
+        for r in range(draws):
+            seed = seeds.fold_in(seeds.as_seed(settings.seed), tf.constant(_STREAM + draws * i + r))
+            rows[r].append(score(x, seed).numpy())
+    nll = np.stack([np.concatenate(row) for row in rows]).astype(np.float64)  # [draws, n]
+    names = {"nll_nats": nll}
+    if model.nbits:
+        names["bits_per_dim"] = bits_per_dim(nll, int(np.prod(source.event_shape)), model.nbits)
+    if source.log_scale:
+        names["nll_nats_original_units"] = nll + source.log_scale
+    metrics = {"num_test_examples": nll.shape[1], "num_probe_draws": draws}
+    for name, values in names.items():
+        means = values.mean(axis=1)
+        per_example = values.mean(axis=0)
+        metrics[name] = float(means.mean())
+        metrics[f"{name}_stderr_data"] = float(per_example.std(ddof=1) / np.sqrt(nll.shape[1]))
+        metrics[f"{name}_stderr_probes"] = (
+            float(means.std(ddof=1) / np.sqrt(draws)) if draws > 1 else 0.0)
+    return metrics
+
+
+def _reconstruction_error(model, settings, most=64):
+    """`max |inverse(forward(x)) - x|` over test examples, past TFP's cache of inverses."""
+    x = next(iter(data.load(settings, "test")))[:most]
+    z = tf.function(lambda x: model.flow.forward_and_log_det(x, seed=0)[0])(x)
+    return float(tf.reduce_max(tf.abs(tf.function(model.flow.inverse_alone)(z) - x)))
+
+
+def _norms(model, settings):
+    norms = {name: max(values) for name, values in model.flow.operator_norms().items()}
+    return {"coeff": settings.coeff, "largest_norm": max(norms.values()),
+            "largest_norm_of_block": norms}
+
+
+def _write(metrics, path):
+    """Whole or not at all: a reader never sees half a file."""
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(metrics, indent=1) + "\n")
+    os.replace(part, path)
+
+
+def _print(metrics):
+    rows = []
+    for name, label in (("bits_per_dim", "test bits/dim"), ("nll_nats", "test NLL, nats"),
+                        ("nll_nats_original_units", "test NLL, nats, units of the file")):
+        if name in metrics:
+            rows.append((label, f"{metrics[name]:.4f} +- {metrics[name + '_stderr_data']:.4f} "
+                                f"(data) +- {metrics[name + '_stderr_probes']:.4f} (probes)"))
+    if "histogram_bits_per_dim" in metrics:
+        rows.append(("per-pixel histogram, bits/dim", f"{metrics['histogram_bits_per_dim']:.4f} "
+                                                      f"+- {metrics['histogram_stderr']:.4f}"))
+    if "entropy_nats" in metrics:
+        rows.append(("entropy of the density, nats", f"{metrics['entropy_nats']:.4f}"))
+    rows += [("reconstruction error", f"{metrics['reconstruction_error']:.1e}"),
+             ("largest operator norm", f"{metrics['largest_norm']:.4f} "
+                                       f"(coeff {metrics['coeff']})"),
+             ("test examples, step", f"{metrics['num_test_examples']}, {metrics['step']} "
+                                     f"({metrics['checkpoint']})")]
+    width = max(len(label) for label, _ in rows)
+    print("\n".join(f"{label:<{width}}  {value}" for label, value in rows), flush=True)

@@ -1,0 +1,64 @@
+"""The command line: `python -m train.main [train|eval|sample] --flagfile=configs/X.cfg`.
+
+Exit codes: 0 done; 2 a flag, a file or the data is not right; 3 an inverse did not
+converge; 4 the loss is not finite; 130, 143 ended by SIGINT, SIGTERM, saved.
+"""
+
+import contextlib
+import os
+import sys
+
+from train import flags
+
+__all__ = ["main", "run"]
+
+
+def main(argv):
+    """Runs one command.
+
+    Args:
+      argv: as `sys.argv`.
+
+    Returns:
+      The exit code.
+    """
+    if {"--help", "-h", "-help", "--helpfull"} & set(argv[1:]):
+        print(flags.usage())
+        return 0
+    try:
+        settings = flags.parse(argv)
+    except (ValueError, OSError) as error:
+        return _fail(error, 2)
+    # TensorFlow takes seconds to import: flags are checked first.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with _quiet():
+        from train import commands
+        commands.tf.config.list_physical_devices()
+    return commands.run(settings, _fail)
+
+
+def run():
+    """The console script."""
+    sys.exit(main(sys.argv))
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Silences what TensorFlow's C++ side writes to stderr while it is loaded."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def _fail(error, code):
+    print("error: " + " ".join(str(error).split()), file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,97 @@
+"""Pictures: grids of images, densities in the plane, columns of a table, the course of training."""
+
+import math
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt  # noqa: E402
+import numpy as np  # noqa: E402
+import pandas as pd  # noqa: E402
+
+__all__ = ["columns", "curve", "density", "grid", "tile"]
+
+_BLUE, _ORANGE = "#0072b2", "#d55e00"  # told apart by colour-blind readers
+
+
+def tile(images, pad=1):
+    """`[n, H, W, C]` in [0, 1] to one picture `[rows (H + pad) + pad, ..., 3]` in [0, 1]."""
+    images = np.clip(images, 0, 1)
+    if images.shape[-1] != 3:
+        images = np.repeat(images[..., :1], 3, axis=-1)
+    n, height, width, _ = images.shape
+    across = math.ceil(math.sqrt(n))
+    rows = math.ceil(n / across)
+    picture = np.ones((rows * (height + pad) + pad, across * (width + pad) + pad, 3), np.float32)
+    for i, image in enumerate(images):
+        top, left = (pad + k * (size + pad) for k, size in zip(divmod(i, across), (height, width)))
+        picture[top:top + height, left:left + width] = image
+    return picture
+
+
+def grid(images, path, scale=3):
+    """Saves images `[n, H, W, C]` in [0, 1] as a png grid, each pixel `scale` wide."""
+    picture = tile(images)
+    plt.imsave(path, picture.repeat(scale, axis=0).repeat(scale, axis=1))
+
+
+def density(data, samples, log_prob, path, title):
+    """Saves data, samples and the density of a two-dimensional model, side by side.
+
+    Args:
+      data, samples: `[n, 2]`.
+      log_prob: `[N, 2] -> [N]`, nats.
+      path: of the png.
+      title: what the density is of.
+    """
+    limit = 1.1 * np.abs(data).max()
+    side = np.linspace(-limit, limit, 200, dtype=np.float32)
+    points = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
+    values = np.exp(log_prob(points)).reshape(200, 200)
+    figure, axes = plt.subplots(1, 3, figsize=(12, 4.2), layout="constrained")
+    bins = [np.linspace(-limit, limit, 121)] * 2
+    axes[0].hist2d(*data.T, bins=bins, cmap="viridis")
+    axes[0].set_title(f"data ({title}, n = {len(data)})")
+    axes[1].hist2d(*samples.T, bins=bins, cmap="viridis")
+    axes[1].set_title(f"samples of the model (n = {len(samples)})")
+    shown = axes[2].imshow(values, extent=(-limit, limit) * 2, origin="lower", cmap="viridis")
+    axes[2].set_title("density of the model")
+    figure.colorbar(shown, ax=axes[2], label="p(x)", shrink=0.8)
+    for ax in axes:
+        ax.set(xlabel="$x_1$", ylabel="$x_2$", aspect="equal")
+    _save(figure, path)
+
+
+def columns(data, samples, path, most=6):
+    """Saves histograms of the first columns of data and samples `[n, D]`."""
+    count = min(most, data.shape[1])
+    figure, axes = plt.subplots(1, count, figsize=(2.6 * count, 2.8), layout="constrained",
+                                squeeze=False)
+    for i, ax in enumerate(axes[0]):
+        bins = np.linspace(*np.percentile(data[:, i], [0.5, 99.5]), 40)
+        for values, colour, label in ((data, _BLUE, "data"), (samples, _ORANGE, "samples")):
+            ax.hist(values[:, i], bins, density=True, histtype="step", color=colour, label=label)
+        ax.set(xlabel=f"column {i + 1} (standardised)", ylabel="density" if i == 0 else "")
+    axes[0, 0].legend(frameon=False)
+    _save(figure, path)
+
+
+def curve(log, path, unit):
+    """Saves the course of training from a run's log.csv; nothing to draw gives no file."""
+    table = pd.read_csv(log)
+    name = "bpd" if "bpd" in table else "nll"
+    if len(table) < 2:
+        return
+    figure, ax = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    ax.plot(table["step"], table[name], color=_BLUE, label="training")
+    ax.plot(table["step"], table["val_" + name], color=_ORANGE, label="validation")
+    low, high = np.nanmin(table[name]), np.nanpercentile(table[name], 95)
+    ax.set(xlabel="step", ylabel=unit, ylim=(low - 0.05 * (high - low), high + 0.3 * (high - low)))
+    ax.legend(frameon=False)
+    _save(figure, path)
+
+
+def _save(figure, path):
+    figure.savefig(path, dpi=120)
+    plt.close(figure)

@@ -1,0 +1,69 @@
+"""`sample`: pictures of what the model has learned."""
+
+import pathlib
+
+import numpy as np
+import tensorflow as tf
+
+from train import data, plots
+from train.checkpoints import loaded
+from train.errors import blame_the_input
+
+__all__ = ["sample"]
+
+
+def sample(settings):
+    """Draws samples and writes pictures beside the run.
+
+    Images: samples.png and, of real ones, data.png. Toy densities: density.png. Tables:
+    samples.csv and columns.png. All: curve.png, the course of training.
+    """
+    workdir = pathlib.Path(settings.workdir)
+    with blame_the_input():
+        kind = data.describe(settings).kind
+    with loaded(settings) as model:
+        draw = {"image": _images, "vector": _table, "toy": _density}[kind]
+        written = draw(model, settings, workdir)
+    unit = "bits/dim" if kind == "image" else "nats"
+    if (workdir / "log.csv").exists():
+        plots.curve(workdir / "log.csv", workdir / "curve.png", unit)
+        written.append("curve.png")
+    print("wrote " + ", ".join(str(workdir / n) for n in written if (workdir / n).exists()),
+          flush=True)
+
+
+def _draw(model, settings, count):
+    draw = tf.function(lambda n: model.sample(n, settings.seed, settings.temperature))
+    return draw(count).numpy()
+
+
+def _images(model, settings, workdir):
+    plots.grid(_draw(model, settings, settings.n_sample_images), workdir / "samples.png")
+    plots.grid(_real(settings, settings.n_sample_images), workdir / "data.png")
+    return ["samples.png", "data.png"]
+
+
+def _table(model, settings, workdir):
+    real = _real(settings, 10000)
+    samples = _draw(model, settings, max(len(real), settings.n_sample_images))
+    np.savetxt(workdir / "samples.csv", samples[:settings.n_sample_images], delimiter=",")
+    plots.columns(real, samples, workdir / "columns.png")
+    return ["samples.csv", "columns.png"]
+
+
+def _density(model, settings, workdir):
+    real = _real(settings, 10000)
+    score = tf.function(lambda x: model.log_prob(x, settings.seed))
+    plots.density(real, _draw(model, settings, len(real)), lambda x: score(x).numpy(),
+                  workdir / "density.png", settings.data)
+    return ["density.png"]
+
+
+def _real(settings, count):
+    batches, have = [], 0
+    for x in data.load(settings, "test").as_numpy_iterator():
+        batches.append(x)
+        have += len(x)
+        if have >= count:
+            break
+    return np.concatenate(batches)[:count]
