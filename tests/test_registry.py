@@ -11,6 +11,7 @@ import tensorflow_probability as tfp
 import bijectors
 from bijectors import flows
 from tests.registry import REGISTRY, build, example
+from tfresflow import layers
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 every_flow = pytest.mark.parametrize("name", REGISTRY)
@@ -147,6 +148,34 @@ def test_two_replicas_see_one_function(name):
     for got, whole in zip(run(halves), want):
         parts = strategy.experimental_local_results(got)
         np.testing.assert_allclose(tf.concat(parts, 0), whole, rtol=1e-10, atol=1e-10)
+
+
+class _Counting(layers.Identity):
+    """The identity, and how often it was run (in eager mode) or built into a graph."""
+
+    count = 0
+
+    def apply(self, weights, x):
+        self.count += 1
+        return x
+
+
+@pytest.mark.parametrize("wrap", [tf.function, lambda f: f], ids=["traced", "eager"])
+def test_one_log_prob_evaluates_each_g_once(wrap):
+    """TFP asks for the latent and for the log-determinant: one evaluation answers both."""
+    counters = [_Counting(dtype="float64") for _ in range(2)]
+    flow = bijectors.Chain([bijectors.InvertibleResidual(keras.Sequential(
+        [layers.InducedNormDense(3, 0.5, dtype="float64"), counter]), [3]) for counter in counters])
+    dist = tfd.TransformedDistribution(
+        tfd.Sample(tfd.Normal(tf.zeros([], tf.float64), 1.0), [3]), tfb.Invert(flow))
+    for counter in counters:
+        counter.count = 0
+    x = example([3])
+    wrapped = wrap(lambda x: dist.log_prob(x, bijector_kwargs={"seed": 3}))
+    z, log_det = flow.forward_and_log_det(x, seed=3)
+    counts = [counter.count for counter in counters]
+    np.testing.assert_allclose(wrapped(tf.identity(x)), dist.distribution.log_prob(z) + log_det)
+    assert [counter.count - count for counter, count in zip(counters, counts)] == [1, 1]
 
 
 def test_registry_is_complete():

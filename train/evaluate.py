@@ -1,7 +1,5 @@
 """`eval`: what the model is worth on the test part, and whether it is invertible."""
 
-import json
-import os
 import pathlib
 import time
 
@@ -13,6 +11,7 @@ from tfresflow.losses import bits_per_dim
 from train import data
 from train.checkpoints import loaded
 from train.errors import blame_the_input
+from train.files import write_json
 
 __all__ = ["evaluate"]
 
@@ -41,7 +40,7 @@ def evaluate(settings):
     if source.entropy is not None:
         metrics["entropy_nats"] = source.entropy
     metrics["evaluation_seconds"] = round(time.monotonic() - began, 1)
-    _write(metrics, pathlib.Path(settings.workdir) / "metrics.json")
+    write_json(metrics, pathlib.Path(settings.workdir) / "metrics.json")
     _print(metrics)
     return metrics
 
@@ -84,13 +83,6 @@ def _norms(model, settings):
     norms = {name: max(values) for name, values in model.flow.operator_norms().items()}
     return {"coeff": settings.coeff, "largest_norm": max(norms.values()),
             "largest_norm_of_block": norms}
-
-
-def _write(metrics, path):
-    """Whole or not at all: a reader never sees half a file."""
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(metrics, indent=1) + "\n")
-    os.replace(part, path)
 
 
 def _print(metrics):

@@ -12,6 +12,8 @@ import pathlib
 
 from absl import flags
 
+from train.files import write_json
+
 __all__ = ["COMMANDS", "DATA", "Settings", "conflicts", "define", "load", "parse", "save"]
 
 COMMANDS = ("train", "eval", "sample")
@@ -104,7 +106,7 @@ _EVALUATION_FLAGS = {
     "n_sample_images": (64, "Samples to draw."),
     "temperature": (1.0, "Standard deviation of the latent in samples."),
 }
-_GROUPS = {"Data": _DATA_FLAGS, "Model": _MODEL_FLAGS, "Training": _TRAINING_FLAGS,
+_GROUPS: dict[str, dict[str, tuple]] = {"Data": _DATA_FLAGS, "Model": _MODEL_FLAGS, "Training": _TRAINING_FLAGS,
            "Evaluation and samples": _EVALUATION_FLAGS}
 _ALL = {name: spec for group in _GROUPS.values() for name, spec in group.items()}
 
@@ -183,8 +185,7 @@ def usage():
 
 def save(settings, workdir):
     """Writes settings.json beside the run."""
-    text = json.dumps(dataclasses.asdict(settings), indent=1)
-    (pathlib.Path(workdir) / "settings.json").write_text(text + "\n")
+    write_json(dataclasses.asdict(settings), pathlib.Path(workdir) / "settings.json")
 
 
 def load(workdir):

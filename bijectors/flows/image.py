@@ -2,9 +2,10 @@
 
 from bijectors.chain import Chain
 from bijectors.factor_out import FactorOut
+from bijectors.flatten import Flatten
 from bijectors.flows.blocks import Blocks
 from bijectors.logit import Logit
-from bijectors.reshape import Flatten, Squeeze
+from bijectors.squeeze import Squeeze
 from tfresflow import layers
 
 __all__ = ["image_flow"]

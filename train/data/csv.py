@@ -28,21 +28,25 @@ def _read(path):
     if not path.is_file():
         raise FileNotFoundError(f"--dataroot={path}: no such file")
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
-        if _is_number(table.columns).all():  # no header: the first line is data
-            table = pd.read_csv(path, dtype=str, keep_default_na=False, header=None,
-                                skipinitialspace=True)
+        kwargs = {"dtype": str, "keep_default_na": False, "skipinitialspace": True}
+        table = pd.read_csv(path, **kwargs)
+        header = not _are_numbers(table.columns)
+        if not header:  # the first line is data
+            table = pd.read_csv(path, header=None, **kwargs)
+            table.columns = [str(i + 1) for i in range(table.shape[1])]
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not a readable .csv file ({str(error).strip()})") from None
+    if not isinstance(table.index, pd.RangeIndex):  # pandas takes what is too much for an index
+        raise ValueError(f"{path}: rows have more fields than the header, which has "
+                         f"{table.shape[1]}")
     numbers = table.apply(pd.to_numeric, errors="coerce")
     bad = np.argwhere(~np.isfinite(numbers.to_numpy(np.float64)))
     if len(bad):
         row, column = bad[0]
-        header = 0 if isinstance(table.columns, pd.RangeIndex) else 1
         raise ValueError(f"{path}: line {row + 1 + header}, column {table.columns[column]!r} must "
                          f"be a finite number. Received: {table.iloc[row, column]!r}")
     return numbers
 
 
-def _is_number(names):
-    return np.isfinite(pd.to_numeric(pd.Series(list(names)), errors="coerce").to_numpy())
+def _are_numbers(names):
+    return pd.to_numeric(pd.Series(list(names)), errors="coerce").notna().all()

@@ -24,7 +24,7 @@ def source(settings):
     if not root.is_dir():
         raise FileNotFoundError(f"--dataroot={root}: no such folder")
     parts = _parts(root, settings)
-    sizes, modes = _headers([p for paths in parts.values() for p in paths])
+    sizes, modes = _headers(sorted(p for paths in parts.values() for p in paths))
     height, width = _target(sizes, settings)
     channels = 1 if all(mode in ("L", "1") for mode in modes.values()) else 3
     read = _reader(height, width, channels, settings.resize_mode)

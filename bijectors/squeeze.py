@@ -1,13 +1,11 @@
-"""Bijectors that move entries and change none: log-determinant 0."""
-
-import math
+"""Space to depth."""
 
 import keras
 import tensorflow as tf
 
 from bijectors.base import Flow
 
-__all__ = ["Flatten", "Squeeze"]
+__all__ = ["Squeeze"]
 
 
 @keras.saving.register_keras_serializable("bijectors")
@@ -31,10 +29,10 @@ class Squeeze(Flow):
         self.factor = factor
 
     def forward_and_log_det(self, x, seed=None):
-        return tf.nn.space_to_depth(x, self.factor), _zeros(x)
+        return tf.nn.space_to_depth(x, self.factor), tf.zeros(tf.shape(x)[:1], x.dtype)
 
     def inverse_and_log_det(self, z, seed=None):
-        return tf.nn.depth_to_space(z, self.factor), _zeros(z)
+        return tf.nn.depth_to_space(z, self.factor), tf.zeros(tf.shape(z)[:1], z.dtype)
 
     def latent_shape(self, event_shape):
         h, w, c = event_shape
@@ -43,32 +41,3 @@ class Squeeze(Flow):
     def data_shape(self, latent_shape):
         h, w, c = latent_shape
         return h * self.factor, w * self.factor, c // self.factor ** 2
-
-
-@keras.saving.register_keras_serializable("bijectors")
-class Flatten(Flow):
-    """`[N, ...] -> [N, D]`.
-
-    Args:
-      event_shape: shape of one x.
-      name: of the bijector.
-    """
-
-    def __init__(self, event_shape, name=None):
-        super().__init__(event_shape, parameters=dict(locals()), latent_rank=1, name=name)
-
-    def forward_and_log_det(self, x, seed=None):
-        return tf.reshape(x, [-1, math.prod(self.event_shape)]), _zeros(x)
-
-    def inverse_and_log_det(self, z, seed=None):
-        return tf.reshape(z, [-1, *self.event_shape]), _zeros(z)
-
-    def latent_shape(self, event_shape):
-        return (math.prod(event_shape),)
-
-    def data_shape(self, latent_shape):
-        return self.event_shape
-
-
-def _zeros(x):
-    return tf.zeros(tf.shape(x)[:1], x.dtype)

@@ -1,0 +1,35 @@
+"""Any shape to a vector."""
+
+import math
+
+import keras
+import tensorflow as tf
+
+from bijectors.base import Flow
+
+__all__ = ["Flatten"]
+
+
+@keras.saving.register_keras_serializable("bijectors")
+class Flatten(Flow):
+    """`[N, ...] -> [N, D]`.
+
+    Args:
+      event_shape: shape of one x.
+      name: of the bijector.
+    """
+
+    def __init__(self, event_shape, name=None):
+        super().__init__(event_shape, parameters=dict(locals()), latent_rank=1, name=name)
+
+    def forward_and_log_det(self, x, seed=None):
+        return tf.reshape(x, [-1, math.prod(self.event_shape)]), tf.zeros(tf.shape(x)[:1], x.dtype)
+
+    def inverse_and_log_det(self, z, seed=None):
+        return tf.reshape(z, [-1, *self.event_shape]), tf.zeros(tf.shape(z)[:1], z.dtype)
+
+    def latent_shape(self, event_shape):
+        return (math.prod(event_shape),)
+
+    def data_shape(self, latent_shape):
+        return self.event_shape
