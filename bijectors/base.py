@@ -15,7 +15,6 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfresflow.configurable import deserialize, serialize
-from tfresflow.functional import leaf_layers
 
 __all__ = ["Flow", "forward_and_log_det", "inverse_and_log_det"]
 
@@ -87,9 +86,16 @@ class Flow(tfp.bijectors.Bijector):
         """Sets data-dependent weights from a batch `x [N, ...]`; returns `forward(x)`."""
         return self.forward_and_log_det(x)[0]
 
+    def lipschitz_layers(self):
+        """`{name: [Lipschitz layers]}` of every residual block."""
+        return {}
+
     def operator_norms(self):
         """`{name: [norm of each Lipschitz layer]}` of every residual block, measured anew."""
-        return {}
+        layers = self.lipschitz_layers()
+        measure = tf.function(lambda: tf.nest.map_structure(lambda x: x.measure_norm(), layers),
+                              autograph=False)
+        return tf.nest.map_structure(float, measure())
 
     def get_config(self):
         """Constructor arguments, as Keras saves them."""
@@ -158,12 +164,6 @@ def inverse_and_log_det(bijector, z, seed=None):
     if isinstance(bijector, Flow):
         return bijector.inverse_and_log_det(z, seed)
     return bijector.inverse(z), bijector.inverse_log_det_jacobian(z, event_ndims=z.shape.rank - 1)
-
-
-def measured_norms(layers):
-    """Operator norm of each Lipschitz layer below `layers`, a list of floats."""
-    measured = [leaf for leaf in leaf_layers(layers) if hasattr(leaf, "measure_norm")]
-    return [float(n) for n in tf.function(lambda: [leaf.measure_norm() for leaf in measured])()]
 
 
 class _LogDets:

@@ -69,12 +69,12 @@ class Chain(Flow):
             x = b.initialize(x) if isinstance(b, Flow) else b.forward(x)
         return x
 
-    def operator_norms(self):
-        norms = {}
+    def lipschitz_layers(self):
+        blocks = {}
         for i, b in enumerate(self._steps):
             if isinstance(b, Flow):
-                norms.update({f"{i}/{name}": v for name, v in b.operator_norms().items()})
-        return norms
+                blocks.update({f"{i}/{name}": v for name, v in b.lipschitz_layers().items()})
+        return blocks
 
     def latent_shape(self, event_shape):
         return _shape_after(self._steps, event_shape)

@@ -62,8 +62,8 @@ class FactorOut(Flow):
         first, second = tf.split(x, 2, axis=-1)
         return tf.concat([_flatten(self.inner.initialize(first)), _flatten(second)], axis=1)
 
-    def operator_norms(self):
-        return self.inner.operator_norms()
+    def lipschitz_layers(self):
+        return self.inner.lipschitz_layers()
 
     def latent_shape(self, event_shape):
         return (math.prod(event_shape),)

@@ -4,7 +4,7 @@ import math
 
 import keras
 
-from bijectors.base import Flow, measured_norms
+from bijectors.base import Flow
 from tfresflow import logdet, solvers
 from tfresflow.functional import functional, leaf_layers
 
@@ -87,5 +87,6 @@ class InvertibleResidual(Flow):
     def initialize(self, x):
         return x + self.branch(x)
 
-    def operator_norms(self):
-        return {self.name: measured_norms([self.branch])}
+    def lipschitz_layers(self):
+        leaves = leaf_layers([self.branch])
+        return {self.name: [leaf for leaf in leaves if hasattr(leaf, "measure_norm")]}

@@ -8,7 +8,6 @@ import tensorflow as tf
 from tfresflow import seeds
 from tfresflow.configurable import deserialize, serialize
 from tfresflow.functional import leaf_layers
-from tfresflow.layers.norms import PowerIteration
 from tfresflow.losses import StandardNormal, bits_per_dim
 
 __all__ = ["FlowModel"]
@@ -22,7 +21,7 @@ class FlowModel(keras.Model):
     The loss is the mean negative log-likelihood in nats: an unbiased estimate wherever the flow's
     log-determinant is one, in training too.
 
-    One step of power iteration policy follows each training step. With `use_ema=True` in the
+    Power iteration follows each training step. With `use_ema=True` in the
     optimizer, `evaluate` (so also validation in `fit`) uses the averaged weights, and `fit` ends
     with them in place, as in Keras.
 
@@ -73,6 +72,10 @@ class FlowModel(keras.Model):
         self.nll_metric = keras.metrics.Mean(name="nll")
         self.bpd_metric = keras.metrics.Mean(name="bpd")
         self._averaged = False
+        # In one graph, so that layers run side by side and nothing is traced twice.
+        self._refresh = tf.function(
+            lambda num_steps: [layer.refresh_norm(num_steps) for layer in self.norm_layers],
+            autograph=False)
         self.built = True
 
     # Densities ------------------------------------------------------------------------------
@@ -130,6 +133,7 @@ class FlowModel(keras.Model):
             self.flow.initialize(tf.convert_to_tensor(x))
         self.initialized.assign(1)
 
+    @tf.autograph.experimental.do_not_convert
     def train_step(self, data):
         x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
         seed = self._fold_replica(seeds.fold_in(seeds.as_seed(self.seed),
@@ -144,6 +148,7 @@ class FlowModel(keras.Model):
             layer.update_norm()
         return self._update_metrics(x, nll)
 
+    @tf.autograph.experimental.do_not_convert
     def test_step(self, data):
         x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
         # Another stream than training's, whose steps are not negative.
@@ -159,16 +164,18 @@ class FlowModel(keras.Model):
 
     # Weights --------------------------------------------------------------------------------
 
-    def refresh_norms(self, max_steps=200):
-        """Runs power iteration on every layer for `max_steps`: after weights were swapped."""
-        for layer in self.norm_layers:
-            layer.update_norm(PowerIteration(num_steps=max_steps))
+    def refresh_norms(self, num_steps=1000):
+        """Brings the norm of every layer up to date: after weights were swapped or loaded."""
+        self._refresh(tf.constant(num_steps))
 
     @contextlib.contextmanager
-    def averaged_weights(self):
+    def averaged_weights(self, num_steps=200):
         """The optimizer's moving average in place of the weights, norms refreshed, for a while.
 
         Does nothing if the optimizer keeps no average or has not yet made a step.
+
+        Args:
+          num_steps: of the power iteration that follows the swap.
         """
         if self._averaged or not self._has_average():
             yield
@@ -181,7 +188,7 @@ class FlowModel(keras.Model):
         try:
             for variable, average in pairs:
                 variable.assign(average)
-            self.refresh_norms()
+            self.refresh_norms(num_steps)
             yield
         finally:
             for variable, value in kept:

@@ -47,8 +47,8 @@ def loaded(settings):
         if path is None:
             raise ValueError(f"--workdir={settings.workdir} holds no checkpoint "
                              f"'{settings.checkpoint}': train first")
-    model.refresh_norms()
     with model.averaged_weights():
+        model.refresh_norms()  # thoroughly, with or without an average
         yield model
 
 

@@ -48,7 +48,7 @@ def evaluate(settings):
 def _likelihood(model, settings, source):
     """Mean and standard errors over data and over probes of the negative log-likelihood."""
     score = tf.function(lambda x, seed: model.compute_nll(x, seed, model.eval_flow),
-                        reduce_retracing=True)
+                        reduce_retracing=True, autograph=False)
     draws = 1 if settings.exact else settings.eval_probes
     rows = [[] for _ in range(draws)]
     for i, x in enumerate(data.load(settings, "test")):
@@ -75,8 +75,9 @@ def _likelihood(model, settings, source):
 def _reconstruction_error(model, settings, most=64):
     """`max |inverse(forward(x)) - x|` over test examples, past TFP's cache of inverses."""
     x = next(iter(data.load(settings, "test")))[:most]
-    z = tf.function(lambda x: model.flow.forward_and_log_det(x, seed=0)[0])(x)
-    return float(tf.reduce_max(tf.abs(tf.function(model.flow.inverse_alone)(z) - x)))
+    forward = tf.function(lambda x: model.flow.forward_and_log_det(x, seed=0)[0], autograph=False)
+    inverse = tf.function(model.flow.inverse_alone, autograph=False)
+    return float(tf.reduce_max(tf.abs(inverse(forward(x)) - x)))
 
 
 def _norms(model, settings):

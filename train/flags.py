@@ -106,8 +106,9 @@ _EVALUATION_FLAGS = {
     "n_sample_images": (64, "Samples to draw."),
     "temperature": (1.0, "Standard deviation of the latent in samples."),
 }
-_GROUPS: dict[str, dict[str, tuple]] = {"Data": _DATA_FLAGS, "Model": _MODEL_FLAGS, "Training": _TRAINING_FLAGS,
-           "Evaluation and samples": _EVALUATION_FLAGS}
+_GROUPS: dict[str, dict[str, tuple]] = {
+    "Data": _DATA_FLAGS, "Model": _MODEL_FLAGS, "Training": _TRAINING_FLAGS,
+    "Evaluation and samples": _EVALUATION_FLAGS}
 _ALL = {name: spec for group in _GROUPS.values() for name, spec in group.items()}
 
 # What a run may not change when it is continued: the data it sees and the model it trains.

@@ -33,7 +33,8 @@ def sample(settings):
 
 
 def _draw(model, settings, count):
-    draw = tf.function(lambda n: model.sample(n, settings.seed, settings.temperature))
+    draw = tf.function(lambda n: model.sample(n, settings.seed, settings.temperature),
+                       autograph=False)
     return draw(count).numpy()
 
 
@@ -53,7 +54,7 @@ def _table(model, settings, workdir):
 
 def _density(model, settings, workdir):
     real = _real(settings, 10000)
-    score = tf.function(lambda x: model.log_prob(x, settings.seed))
+    score = tf.function(lambda x: model.log_prob(x, settings.seed), autograph=False)
     plots.density(real, _draw(model, settings, len(real)), lambda x: score(x).numpy(),
                   workdir / "density.png", settings.data)
     return ["density.png"]

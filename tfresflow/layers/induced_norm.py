@@ -1,9 +1,11 @@
 """What the norm-constrained Dense and Conv2D layers share."""
 
+import functools
+
 import keras
 import tensorflow as tf
 
-from tfresflow.layers.norms import PowerIteration
+from tfresflow.layers.norms import PowerIteration, power_iteration
 
 __all__ = ["InducedNorm"]
 
@@ -39,18 +41,34 @@ class InducedNorm:
         self.v = self.add_weight(name="v", shape=v_shape, initializer=start, trainable=False)
         self.update_norm()
 
-    def update_norm(self, power_iteration=None):
+    def update_norm(self, iterate=None):
         """Moves `u` and `v` by power iteration on the kernel as it is now.
 
         Args:
-          power_iteration: a `PowerIteration`; default, the layer's own.
+          iterate: a `PowerIteration`; default, the layer's own.
         """
-        iterate = power_iteration or self.power_iteration
+        iterate = iterate or self.power_iteration
         kernel = tf.stop_gradient(self.kernel.value)
         u, v, _ = iterate(lambda v: self.operator(v, kernel), lambda u: self.adjoint(u, kernel),
                           tf.convert_to_tensor(self.u.value), tf.convert_to_tensor(self.v.value))
         self.u.assign(u)
         self.v.assign(v)
+
+    def refresh_norm(self, num_steps=1000):
+        """`update_norm` for weights that were swapped: many steps, with a fresh start mixed in.
+
+        The old singular vector may have next to nothing of the new one: power iteration would
+        then stay at a lesser singular value for hundreds of steps, and no tolerance can tell.
+        The top of a convolution's spectrum is crowded, too: to come within a thousandth of it
+        takes hundreds of steps.
+
+        Args:
+          num_steps: integer or integer tensor.
+        """
+        v = tf.convert_to_tensor(self.v.value)
+        fresh = tf.random.stateless_normal(v.shape, [0, 1], dtype=v.dtype)
+        self.v.assign(v / tf.norm(v) + 0.1 * fresh / tf.norm(fresh))
+        self.update_norm(functools.partial(power_iteration, max_steps=num_steps))
 
     def normalized_kernel(self):
         """The kernel that `call` uses, of norm at most `coeff`, differentiable."""
@@ -59,11 +77,11 @@ class InducedNorm:
         sigma = tf.reduce_sum(u * self.operator(v, kernel))
         return kernel / tf.maximum(tf.ones_like(sigma), sigma / self.coeff)
 
-    def measure_norm(self, power_iteration=PowerIteration(num_steps=500), seed=0):
+    def measure_norm(self, iterate=PowerIteration(num_steps=1000), seed=0):
         """The norm of the operator that `call` applies, measured without `self.u`, `self.v`.
 
         Args:
-          power_iteration: how long; by default 500 steps from a random start.
+          iterate: how long; by default 1,000 steps from a random start.
           seed: integer, of the start.
 
         Returns:
@@ -73,8 +91,8 @@ class InducedNorm:
         kernel = self.normalized_kernel()
         u = tf.random.stateless_normal(self.u.shape, [seed, 0], dtype=kernel.dtype)
         v = tf.random.stateless_normal(self.v.shape, [seed, 1], dtype=kernel.dtype)
-        return power_iteration(lambda v: self.operator(v, kernel),
-                               lambda u: self.adjoint(u, kernel), u, v)[2]
+        return iterate(lambda v: self.operator(v, kernel),
+                       lambda u: self.adjoint(u, kernel), u, v)[2]
 
     @property
     def lipschitz(self):

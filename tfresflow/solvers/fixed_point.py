@@ -45,7 +45,7 @@ class _FixedPoint(Configurable):
           A `Solution`; an example is converged when
           `||F(x) - x|| <= atol + rtol * ||x||` (2-norm over the example).
         """
-        default = {tf.float64: 1e-12}.get(x.dtype, 1e-6)
+        default = {tf.float64: 1e-12}.get(x.dtype, 4e-7)
         rtol = default if self.rtol is None else self.rtol
         atol = default if self.atol is None else self.atol
 
@@ -79,7 +79,7 @@ class Picard(_FixedPoint):
     """`x <- F(x)`. One evaluation a step, `log(tol) / log(L)` steps.
 
     Args:
-      rtol, atol: stop at `||F(x) - x|| <= atol + rtol * ||x||`; None: 1e-6 in float32, 1e-12
+      rtol, atol: stop at `||F(x) - x|| <= atol + rtol * ||x||`; None: 4e-7 in float32, 1e-12
         in float64.
       max_steps: most evaluations of F.
     """
