@@ -195,7 +195,9 @@ def corrupt(path):
     (lambda path: write_images(path, 2), [], r"2 examples are too few"),
     (lambda path: [write_images(path / "train", 5), (path / "test").mkdir()], [],
      r"no images in its test part"),
-    (lambda path: write_images(path, 12), ["--batchsize=99"], r"--batchsize must be at most the"),
+    (lambda path: write_images(path, 20), ["--batchsize=99"], r"--batchsize must be at most the"),
+    (lambda path: [write_images(path / "train", 5), write_images(path / "test", 1)], [],
+     r"the test part must have at least 2 examples"),
 ])
 def test_bad_folders(tmp_path, make, given, message):
     make(tmp_path / "images")
@@ -307,3 +309,9 @@ def test_downloaded(monkeypatch, name, shape):
 def test_more_bits_than_the_source_has():
     with pytest.raises(ValueError, match="--nbits must be at most 4 for --data=digits"):
         data.load(settings("--data=digits"), "train")
+
+
+def test_a_size_that_the_source_has_not():
+    with pytest.raises(ValueError, match="--imagesize must be 0 or 8 for --data=digits"):
+        data.describe(settings("--data=digits", "--nbits=4", "--imagesize=28"))
+    data.describe(settings("--data=digits", "--nbits=4", "--imagesize=8"))

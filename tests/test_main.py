@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from train import flags
+from train import callbacks, flags
 from train.build import build_model
 from train.main import main
 
@@ -124,7 +125,7 @@ def test_killed_at_any_moment_it_goes_on(tmp_path):
     workdir, step = tmp_path / "run", 0
     for delay in (0.0, 0.37):
         process = start(*LONG, f"--workdir={workdir}")
-        lines = wait_for(process, "step ")
+        lines = wait_for(process, " left")
         time.sleep(delay)
         process.kill()
         process.communicate()
@@ -136,7 +137,7 @@ def test_killed_at_any_moment_it_goes_on(tmp_path):
                   key=lambda path: int(path.stem.split("-")[1]))
     last[-1].write_bytes(last[-1].read_bytes()[:20])
     process = start(*LONG, f"--workdir={workdir}")
-    lines = wait_for(process, "step ")
+    lines = wait_for(process, " left")
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     [line] = [line for line in lines if "continuing from step" in line]
@@ -193,6 +194,55 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, capsys):
     assert "the loss is not finite at step" in error and "last good checkpoint" in error
 
 
+def test_weights_that_are_not_finite_are_never_saved(tmp_path, monkeypatch, capsys):
+    """Here the loss of a step is finite, and what its update leaves is not."""
+    untouched = callbacks.Checkpoints.on_train_batch_end
+
+    def spoil(self, batch, logs=None):
+        if int(self.model.optimizer.iterations.numpy()) == 6:
+            weight = self.model.trainable_weights[3]
+            weight.assign(np.nan * weight)
+        untouched(self, batch, logs)
+
+    monkeypatch.setattr(callbacks.Checkpoints, "on_train_batch_end", spoil)
+    assert main(["x", *LONG, f"--workdir={tmp_path / 'run'}"]) == 4
+    error = capsys.readouterr().err
+    assert "is not finite at step 6. The last good checkpoint is" in error and "ckpt-5" in error
+
+
+def test_no_readable_checkpoint_is_said_and_nothing_is_trained_over_it(trained, tmp_path, capsys):
+    workdir = tmp_path / "run"
+    shutil.copytree(trained[0], workdir)
+    # TensorFlow's own file `checkpoint` has paths relative to it: the copy is whole.
+    for path in (workdir / "checkpoints" / "last").glob("*.index"):
+        path.write_bytes(b"")
+    assert main(["x", SMOKE, f"--workdir={workdir}"]) == 2
+    assert "no checkpoint in" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_ctrl_c_outside_of_training(trained):
+    process = start("eval", f"--workdir={trained[0]}", "--eval_probes=2000")
+    time.sleep(15)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130 and error.startswith("error: SIGINT: stopped")
+    assert error.count("\n") == 1
+
+
+def test_a_truncated_image_is_named(tmp_path, capsys):
+    """Its header is whole, so it is met only in training."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for i in range(20):
+        pixels = np.random.RandomState(i).randint(0, 255, [8, 8, 3], np.uint8)
+        PIL.Image.fromarray(pixels).save(folder / f"{i}.png")
+    path = folder / "5.png"
+    path.write_bytes(path.read_bytes()[:60])
+    assert main(["x", SMOKE, "--data=folder", f"--dataroot={folder}", "--batchsize=4",
+                 f"--workdir={tmp_path / 'run'}"]) == 2
+    assert f"error: {path}: not a readable image (Invalid PNG data" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("args, message", [
     (["--nblock=3"], "Unknown command line flag 'nblock'. Did you mean: nblocks"),
     (["--nblocks=4-x"], "--nblocks must be positive whole numbers with dashes between"),
@@ -205,6 +255,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, capsys):
     (["evaluate"], "the command must be one of train, eval, sample. Received: evaluate. "
                    "Did you mean eval?"),
     (["--flagfile=configs/none.cfg"], "configs/none.cfg"),
+    (["--seed=99999999999"], "--seed must be less than 2^31"),
     (["--data=folder"], "--dataroot must name the file or folder for --data=folder"),
     (["--data=folder", "--dataroot=nowhere"], "--dataroot=nowhere: no such folder"),
     (["--data=csv", "--dataroot=nowhere.csv"], "--dataroot=nowhere.csv: no such file"),

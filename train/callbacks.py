@@ -1,5 +1,6 @@
 """What happens around training, as Keras callbacks: checkpoints, limits, progress, pictures."""
 
+import contextlib
 import signal
 import sys
 import time
@@ -26,6 +27,7 @@ class Checkpoints(keras.callbacks.Callback):
         self._checkpoint, self._saved = checkpoint, saved
         self._monitor, self._save_every = monitor, save_every
         self._since = None
+        self._written = {}
 
     def on_train_begin(self, logs=None):
         self._since = time.monotonic()
@@ -33,8 +35,7 @@ class Checkpoints(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         step = int(self.model.optimizer.iterations.numpy())
         if not np.isfinite(logs["loss"]):
-            raise NonFinite(f"the loss is not finite at step {step} ({logs['loss']}). The last "
-                            f"good checkpoint is {self._saved['last'].latest_checkpoint}")
+            self._stop(f"the loss is not finite at step {step} ({logs['loss']})")
         if self._save_every and step % self._save_every == 0:
             self.save()
 
@@ -57,9 +58,17 @@ class Checkpoints(keras.callbacks.Callback):
         self._checkpoint.seconds.assign_add(now - self._since)
         self._since = now
         step, manager = int(self.model.optimizer.iterations.numpy()), self._saved[name]
+        for weight in self.model.trainable_weights:
+            if not np.isfinite(weight.numpy()).all():  # the gradient was not, and loss was yet
+                self._stop(f"the weight {weight.path} is not finite at step {step}")
         # Never write over a checkpoint that is whole.
-        if not (manager.latest_checkpoint or "").endswith(f"-{step}"):
+        if self._written.get(name) != step:
             manager.save(step)
+            self._written[name] = step
+
+    def _stop(self, reason):
+        raise NonFinite(f"{reason}. The last good checkpoint is "
+                        f"{self._saved['last'].latest_checkpoint}")
 
 
 class Limits(keras.callbacks.Callback):
@@ -71,9 +80,15 @@ class Limits(keras.callbacks.Callback):
         self._checkpoints, self._steps, self._seconds = checkpoints, steps, 60 * max_minutes
         self._handlers = {}
 
-    def on_train_begin(self, logs=None):
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._handlers[number] = signal.signal(number, self._received)
+    @contextlib.contextmanager
+    def catching_signals(self):
+        """Within: a first SIGINT or SIGTERM ends training after its step, a second at once."""
+        self._handlers = {number: signal.signal(number, self._received)
+                          for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            self._restore()
 
     def on_train_batch_end(self, batch, logs=None):
         if self._signal is not None:
@@ -84,13 +99,15 @@ class Limits(keras.callbacks.Callback):
         if late or done:
             self.model.stop_training = True
 
-    def on_train_end(self, logs=None):
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-
     def _received(self, number, frame):
         self._signal = number
-        print(f"\n{signal.Signals(number).name}: saving after this step", flush=True)
+        self._restore()
+        print(f"\n{signal.Signals(number).name}: saving after this step; once more stops at once",
+              flush=True)
+
+    def _restore(self):
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
 
 
 class Progress(keras.callbacks.Callback):

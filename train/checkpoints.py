@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from train import flags
 from train.build import build_model, build_optimizer
-from train.errors import blame_the_input
+from train.errors import UserError, blame_the_input
 
 __all__ = ["loaded", "restore"]
 
@@ -18,7 +18,10 @@ def restore(model, settings, name):
     """Loads a checkpoint into a compiled model.
 
     Returns:
-      `(checkpoint, managers, path)`, path None where there is none that is whole.
+      `(checkpoint, managers, path)`, path None where there is none yet.
+
+    Raises:
+      UserError: if there are checkpoints and none is whole.
     """
     checkpoint = _checkpoint(model)
     saved = _managers(checkpoint, settings.workdir)
@@ -29,6 +32,9 @@ def restore(model, settings, name):
         except (tf.errors.OpError, ValueError, AssertionError) as error:
             print(f"warning: {path} is not readable and is skipped "
                   f"({str(error).splitlines()[0][:120]})", file=sys.stderr)
+    if saved[name].checkpoints:
+        raise UserError(f"no checkpoint in {saved[name].directory} is readable. Move that folder "
+                        "away to begin anew")
     return checkpoint, saved, None
 
 

@@ -4,7 +4,7 @@ import signal
 
 import tensorflow as tf
 
-from train import evaluate, fit, sample
+from train import data, evaluate, fit, sample
 from train.errors import Interrupted, NonFinite, UserError
 
 __all__ = ["run"]
@@ -18,12 +18,18 @@ def run(settings, fail):
     except UserError as error:
         return fail(error, 2)
     except tf.errors.InvalidArgumentError as error:
-        if "did not converge" not in error.message:
+        if "did not converge" in error.message:
+            return fail(error.message.split("[[")[0], 3)
+        unreadable = data.find_unreadable(settings)
+        if unreadable is None:
             raise
-        return fail(error.message.split("[[")[0], 3)
+        return fail(unreadable, 2)
     except NonFinite as error:
         return fail(error, 4)
     except Interrupted as error:
         return fail(f"{signal.Signals(error.signal).name}: saved. To go on, give the same command "
                     f"again (--workdir={settings.workdir})", 128 + error.signal)
+    except KeyboardInterrupt:
+        return fail(f"SIGINT: stopped. Training goes on from its last checkpoint, if there is one, "
+                    f"with the same command (--workdir={settings.workdir})", 130)
     return 0

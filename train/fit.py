@@ -46,16 +46,18 @@ def _fit(model, settings, workdir):
     if step >= steps or spent:
         return
     epoch = step // interval
-    model.fit(
-        data.load(settings, "train", start=step), initial_epoch=epoch,
-        epochs=epoch + -(-(steps - step) // interval), steps_per_epoch=interval,
-        validation_data=data.load(settings, "validation"),
-        shuffle=False, verbose=1 if sys.stdout.isatty() and "CI" not in os.environ else 0,
-        callbacks=[keeper, callbacks.Limits(keeper, steps, settings.max_minutes), _Step(),
-                   callbacks.Progress(keeper, monitor, unit, steps, settings.max_minutes),
-                   *_pictures(model, settings, workdir),
-                   keras.callbacks.TensorBoard(workdir / "tensorboard", write_graph=False),
-                   keras.callbacks.CSVLogger(workdir / "log.csv", append=True)])
+    limits = callbacks.Limits(keeper, steps, settings.max_minutes)
+    with limits.catching_signals():
+        model.fit(
+            data.load(settings, "train", start=step), initial_epoch=epoch,
+            epochs=epoch + -(-(steps - step) // interval), steps_per_epoch=interval,
+            validation_data=data.load(settings, "validation"),
+            shuffle=False, verbose=1 if sys.stdout.isatty() and "CI" not in os.environ else 0,
+            callbacks=[keeper, limits, _Step(),
+                       callbacks.Progress(keeper, monitor, unit, steps, settings.max_minutes),
+                       *_pictures(model, settings, workdir),
+                       keras.callbacks.TensorBoard(workdir / "tensorboard", write_graph=False),
+                       keras.callbacks.CSVLogger(workdir / "log.csv", append=True)])
 
 
 def _pictures(model, settings, workdir):

@@ -220,7 +220,7 @@ def _saved(workdir):
 
 
 def _validate(settings):
-    positive = ("nbits batchsize val_batchsize n_test sn_tol n_lambda n_samples n_probes idim "
+    positive = ("nbits batchsize val_batchsize sn_tol n_lambda n_samples n_probes idim "
                 "n_fc_blocks fc_idim max_solver_steps lr update_freq nepochs eval_probes "
                 "n_sample_images").split()
     not_negative = ("imagesize n_lipschitz_iters n_power_series n_exact_terms n_exact_terms_eval "
@@ -231,6 +231,8 @@ def _validate(settings):
              *((name, lambda v: v >= 0, "at least 0") for name in not_negative),
              *((name, lambda v: 0 < v < 1, "in (0, 1)") for name in inside),
              ("nbits", lambda v: v <= 8, "at most 8"),
+             ("n_test", lambda v: v >= 2, "at least 2: a standard error needs two"),
+             ("seed", lambda v: v < 2 ** 31, "less than 2^31"),
              ("alpha", lambda v: v == -1 or 0 < v < 0.5, "in (0, 0.5), or -1"),
              ("vnorms", lambda v: set(v) <= {"2"} and v, "all 2: mixed norms are not here yet"),
              *((name, numbers, "positive whole numbers with dashes between, as 16-16-16")

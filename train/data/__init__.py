@@ -5,7 +5,8 @@ A source is a function of the settings that returns a `Source`: for each of the 
 have in common (order, noise, batches) stands once, in `pipeline.py`.
 """
 
+from train.data.folder import find_unreadable
 from train.data.histogram import histogram_bits_per_dim
 from train.data.pipeline import describe, levels, load
 
-__all__ = ["describe", "histogram_bits_per_dim", "levels", "load"]
+__all__ = ["describe", "find_unreadable", "histogram_bits_per_dim", "levels", "load"]

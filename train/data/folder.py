@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from train.data.source import SPLITS, Source, split_by_seed
 
-__all__ = ["source"]
+__all__ = ["find_unreadable", "source"]
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp"}
 
@@ -32,6 +32,19 @@ def source(settings):
              for split, paths in parts.items()}
     return Source("image", (height, width, channels), {s: len(p) for s, p in parts.items()},
                   fetch, nbits=8)
+
+
+def find_unreadable(settings):
+    """After a failure: what is wrong with the first image that cannot be decoded, or None."""
+    if settings.data != "folder":
+        return None
+    for path in _files(pathlib.Path(settings.dataroot)):
+        try:
+            tf.io.decode_image(tf.io.read_file(str(path)))
+        except tf.errors.OpError as error:
+            reason = error.message.split("} ")[-1].split(" [Op:")[0]
+            return f"{path}: not a readable image ({reason})"
+    return None
 
 
 def _files(folder):

@@ -25,9 +25,18 @@ def describe(settings):
     Raises:
       ValueError or OSError: missing, unreadable or unsuitable data; one line.
     """
-    names = {"data", "dataroot", "imagesize", "resize_mode", "val_fraction", "test_fraction",
-             "n_test", "batchsize", "seed"}
-    return _open(**{name: getattr(settings, name) for name in names})
+    names = (field.name for field in dataclasses.fields(_Request))
+    source = _open(**{name: getattr(settings, name) for name in names})
+    if source.nbits is not None and settings.nbits > source.nbits:
+        raise ValueError(f"--nbits must be at most {source.nbits} for --data={settings.data}. "
+                         f"Received: --nbits={settings.nbits}")
+    if source.kind == "image" and settings.imagesize not in (0, source.event_shape[0]):
+        raise ValueError(f"--imagesize must be 0 or {source.event_shape[0]} for --data="
+                         f"{settings.data}. Received: --imagesize={settings.imagesize}")
+    if source.counts["test"] < 2:
+        raise ValueError(f"--data={settings.data}: the test part must have at least 2 examples, "
+                         f"for a standard error. Received: {source.counts['test']}")
+    return source
 
 
 def load(settings, split, start=0):
@@ -47,9 +56,6 @@ def load(settings, split, start=0):
       ValueError or OSError: see `describe`; and if the training part is less than a batch.
     """
     source = describe(settings)
-    if source.nbits is not None and settings.nbits > source.nbits:
-        raise ValueError(f"--nbits must be at most {source.nbits} for --data={settings.data}. "
-                         f"Received: --nbits={settings.nbits}")
     count, fetch = source.counts[split], source.fetch[split]
     seed = [settings.seed, SPLITS.index(split)]
     if source.kind == "toy":
@@ -139,7 +145,6 @@ class _Request:
     val_fraction: float
     test_fraction: float
     n_test: int
-    batchsize: int
     seed: int
 
 
