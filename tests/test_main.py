@@ -12,9 +12,10 @@ import time
 import numpy as np
 import PIL.Image
 import pytest
+import tensorflow as tf
 
-from train import callbacks, flags
-from train.build import build_model
+from train import callbacks, data, flags
+from train.build import build_model, build_optimizer
 from train.main import main
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -310,6 +311,21 @@ def test_published_settings_are_the_references():
     celeba = flags.parse(["x", "--flagfile=configs/celebahq256.cfg", "--dataroot=x"])
     assert (celeba.nbits, celeba.act, celeba.fc_end, celeba.factor_out, celeba.squeeze_first,
             celeba.update_freq, celeba.n_exact_terms) == (5, "elu", False, True, True, 5, 8)
+
+
+def test_the_full_cifar10_model_takes_a_training_step():
+    """25 million weights; on photographs of the same size, which need no download."""
+    settings = flags.parse(["x", "--flagfile=configs/cifar10.cfg", "--data=photos",
+                            "--batchsize=2"])
+    model = build_model(settings)
+    model.compile(build_optimizer(settings))
+    x = next(iter(data.load(settings, "train")))
+    model.initialize(x)
+    before = [w.numpy() for w in model.trainable_weights]
+    logs = tf.function(model.train_step, autograph=False)(x)
+    assert sum(w.size for w in before) == 25174129 and 4 < logs["bpd"] < 10
+    moved = [np.any(w != old) for w, old in zip(model.trainable_weights, before)]
+    assert np.mean(moved) == 1
 
 
 def test_demo_builds_as_it_says():

@@ -118,7 +118,8 @@ class FlowModel(keras.Model):
         if not int(self.initialized.numpy()):
             self.initialize(_first_batch(x, kwargs.get("batch_size") or 32))
         history = super().fit(x, *args, **kwargs)
-        self.refresh_norms()  # Keras has put the averaged weights in place.
+        if self.optimizer.use_ema:
+            self.refresh_norms()  # Keras has put the averaged weights in place.
         return history
 
     def evaluate(self, *args, **kwargs):
