@@ -2,13 +2,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test bench lint clean
 
 demo: .venv/ready
 	$(BIN)/python -m train.main --flagfile=configs/mnist5k.cfg --workdir=runs/mnist5k
 
 test: .venv/ready
 	$(BIN)/python -m pytest
+
+bench: .venv/ready-bench
+	$(BIN)/python -m benchmarks.run
 
 lint: .venv/ready-dev
 	$(BIN)/flake8
@@ -22,6 +25,10 @@ lint: .venv/ready-dev
 
 .venv/ready-dev: .venv/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+.venv/ready-bench: .venv/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	touch $@
 
 clean:

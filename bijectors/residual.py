@@ -6,7 +6,7 @@ import keras
 
 from bijectors.base import Flow
 from tfresflow import logdet, solvers
-from tfresflow.functional import functional, leaf_layers
+from tfresflow.functional import functional, leaf_layers, shared
 
 __all__ = ["InvertibleResidual"]
 
@@ -79,7 +79,7 @@ class InvertibleResidual(Flow):
     def solve(self, z):
         """The inverse as a `Solution`: value, steps, residual and convergence of each example."""
         g, weights = functional(self.branch)
-        return self.solver(lambda x: z - g(weights, x), z)
+        return solvers.Solution(*shared(_solve, self.solver, g)(z, weights))
 
     def with_log_det(self, log_det):
         return InvertibleResidual(self.branch, self.event_shape, log_det, self.solver, self.name)
@@ -90,3 +90,8 @@ class InvertibleResidual(Flow):
     def lipschitz_layers(self):
         leaves = leaf_layers([self.branch])
         return {self.name: [leaf for leaf in leaves if hasattr(leaf, "measure_norm")]}
+
+
+def _solve(solver, g, z, weights):
+    solution = solver(lambda x: z - g(weights, x), z)
+    return solution.value, solution.num_steps, solution.residual, solution.converged

@@ -162,7 +162,7 @@ def test_folder(tmp_path, mode, suffix, channels, resize):
 
 
 def test_folder_without_resizing_keeps_the_pixels(tmp_path):
-    write_images(tmp_path, 10)
+    write_images(tmp_path, 20)
     chosen = folder_settings(tmp_path, "--resize_mode=none")
     read = {image.tobytes() for split in ("train", "validation", "test")
             for image in data.levels(chosen, split)}

@@ -93,7 +93,7 @@ def test_warm_start(policy):
     for _ in range(30):
         layer.update_norm()
         errors.append(top - float(tf.reduce_sum(
-            layer.u * layer.operator(tf.convert_to_tensor(layer.v), layer.kernel.value))))
+            layer.u * layer.function.product(layer.kernel.value, tf.convert_to_tensor(layer.v)))))
     assert min(errors) > -1e-9 and np.all(np.diff(errors) <= 1e-9)
     assert errors[-1] < 1e-3 * top
 

@@ -12,7 +12,6 @@ import time
 import numpy as np
 import PIL.Image
 import pytest
-import tensorflow as tf
 
 from train import callbacks, data, flags
 from train.build import build_model, build_optimizer
@@ -79,12 +78,17 @@ def test_train_evaluates_and_samples(trained):
 
 
 def test_eval_repeats_and_needs_no_flagfile(trained, capsys):
+    """The same numbers to the last bit; of another process, to the rounding of its threads."""
     workdir, _ = trained
-    before = json.loads((workdir / "metrics.json").read_text())
-    assert main(["x", "eval", f"--workdir={workdir}"]) == 0
-    after = json.loads((workdir / "metrics.json").read_text())
-    before.pop("evaluation_seconds"), after.pop("evaluation_seconds")
-    assert after == before
+    metrics = [json.loads((workdir / "metrics.json").read_text())]
+    for _ in range(2):
+        assert main(["x", "eval", f"--workdir={workdir}"]) == 0
+        metrics.append(json.loads((workdir / "metrics.json").read_text()))
+    for of_a_run in metrics:
+        of_a_run.pop("evaluation_seconds"), of_a_run.pop("largest_norm_of_block")
+    assert metrics[1] == metrics[2]
+    assert metrics[1].pop("reconstruction_error") < 1e-4 > metrics[0].pop("reconstruction_error")
+    assert metrics[1] == pytest.approx(metrics[0], rel=1e-6)
     assert "largest operator norm" in capsys.readouterr().out
 
 
@@ -322,7 +326,7 @@ def test_the_full_cifar10_model_takes_a_training_step():
     x = next(iter(data.load(settings, "train")))
     model.initialize(x)
     before = [w.numpy() for w in model.trainable_weights]
-    logs = tf.function(model.train_step, autograph=False)(x)
+    logs = model.train_on_batch(x, return_dict=True)
     assert sum(w.size for w in before) == 25174129 and 4 < logs["bpd"] < 10
     moved = [np.any(w != old) for w, old in zip(model.trainable_weights, before)]
     assert np.mean(moved) == 1

@@ -177,7 +177,7 @@ def test_power_iteration_runs_once_a_step():
     kernel, v = layer.kernel.value, layer.v.value
     assert not np.array_equal(layer.u.numpy(), before)
     top = np.linalg.svd(kernel.numpy(), compute_uv=False)[0]
-    sigma = float(tf.reduce_sum(layer.u * layer.operator(v, kernel)))
+    sigma = float(tf.reduce_sum(layer.u * layer.function.product(kernel, v)))
     np.testing.assert_allclose(sigma, top, rtol=2e-3)
 
 

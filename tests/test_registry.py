@@ -1,5 +1,6 @@
 """Laws that every bijector and every flow obeys."""
 
+import dataclasses
 import inspect
 
 import keras
@@ -12,6 +13,7 @@ import bijectors
 from bijectors import flows
 from tests.registry import REGISTRY, build, example
 from tfresflow import layers
+from tfresflow.functional import Function
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 every_flow = pytest.mark.parametrize("name", REGISTRY)
@@ -155,8 +157,18 @@ class _Counting(layers.Identity):
 
     count = 0
 
-    def apply(self, weights, x):
-        self.count += 1
+    @property
+    def function(self):
+        return _Counted(self)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Counted(Function):
+    layer: _Counting
+    shareable = False
+
+    def __call__(self, weights, x):
+        self.layer.count += 1
         return x
 
 

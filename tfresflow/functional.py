@@ -1,57 +1,112 @@
-"""A residual branch as a pure function of its weights.
+"""A residual branch as a pure, hashable function of its weights.
 
-Estimators and solvers call a branch many times and need to say what the gradient of
-its weights is. Both are simple when the branch is `g(weights, x)` with nothing
-captured: the weights are read, normalised and differentiated once, however often g runs.
+Estimators and solvers call a branch many times and need its derivatives. Both are simple
+when the branch is `g(weights, x)` with nothing captured: the weights are read, normalised
+and differentiated once, however often g runs. And because equal branches are equal
+functions, what is built on one (`shared`) is traced once for all blocks of a shape.
 """
+
+import dataclasses
+import functools
+import math
 
 import keras
 import tensorflow as tf
 
-__all__ = ["functional", "leaf_layers"]
+__all__ = ["Function", "FunctionalLayer", "functional", "leaf_layers", "shared"]
+
+
+class Function:
+    """`y = f(weights, x)`, `[N, ...] -> [N, ...]`, and its linearisation.
+
+    Subclasses are frozen dataclasses: those that are equal compute the same.
+    """
+
+    shareable = True
+
+    def __call__(self, weights, x):
+        """The value; `weights` is a list of tensors."""
+        raise NotImplementedError(f"{type(self).__name__}.__call__")
+
+    def linearise(self, weights, x):
+        """`(y, vjp)` with `vjp(u) = u^T dy/dx`, itself differentiable.
+
+        Here by a tape; subclasses that know their derivative say it, so that whatever does not
+        depend on u is computed once for all u.
+        """
+        with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+            tape.watch(x)
+            y = self(weights, x)
+        return y, lambda u: tape.gradient(y, x, u, unconnected_gradients="zero")
+
+    def largest(self, weights, shape):
+        """Entries of the largest tensor on the way from one x of `shape` to its y."""
+        return math.prod(self.output_shape(weights, shape))
+
+    def output_shape(self, weights, shape):
+        """Shape of one y from that of one x, as tuples."""
+        return shape
+
+
+class FunctionalLayer:
+    """Mixin of Keras layers that are a `Function` of `effective_weights()`.
+
+    A subclass says `function` (a property) and `effective_weights()`; one that overrides `call`
+    instead is treated as any other Keras layer.
+    """
+
+    def call(self, inputs):
+        return self.function(self.effective_weights(), inputs)
 
 
 def functional(g):
     """Splits a branch into a pure function and the tensors that it needs.
 
-    A layer of this library offers `effective_weights()` (tensors, normalised) and
-    `apply(weights, x)`. Any other Keras layer goes through its `stateless_call`. Inside a
-    `keras.Sequential` each layer is taken by itself.
+    A `FunctionalLayer` says both itself. Any other Keras layer goes through its
+    `stateless_call`. Inside a `keras.Sequential` each layer is taken by itself.
 
     Args:
       g: a built Keras layer, or a function of `x` alone that uses no variables.
 
     Returns:
-      `(pure, weights)` with `pure(weights, x) = g(x)` and `weights` a flat list of tensors,
-      differentiable with respect to the layer's variables.
+      `(function, weights)` with `function(weights, x) = g(x)`: a `Function`, and a flat list of
+      tensors, differentiable with respect to the layer's variables.
 
     Raises:
       ValueError: if `g` is a layer that has not been built.
     """
     if not isinstance(g, keras.layers.Layer):
-        return (lambda weights, x: g(x)), []
+        return _Opaque(lambda weights, x: g(x)), []
     if not g.built:
         raise ValueError(f"`g` must be built before it is used. Received: g={g}")
     if isinstance(g, keras.Sequential):
-        return _compose([functional(layer) for layer in g.layers])
-    if hasattr(g, "effective_weights"):
-        return g.apply, g.effective_weights()
+        parts = [functional(layer) for layer in g.layers]
+        composed = _Composition(tuple(f for f, _ in parts), tuple(len(w) for _, w in parts))
+        return composed, [w for _, weights in parts for w in weights]
+    if type(g).call is FunctionalLayer.call:
+        return g.function, g.effective_weights()
     state = [tf.convert_to_tensor(v.value) for v in g.non_trainable_variables]
     weights = [tf.convert_to_tensor(v.value) for v in g.trainable_variables]
-    return (lambda weights, x: g.stateless_call(weights, state, x)[0]), weights
+    return _Opaque(lambda weights, x: g.stateless_call(weights, state, x)[0]), weights
 
 
-def _compose(parts):
-    sizes = [len(weights) for _, weights in parts]
+def shared(function, *static):
+    """`function` with its first arguments bound, traced once for all equal ones.
 
-    def pure(weights, x):
-        start = 0
-        for (function, _), size in zip(parts, sizes):
-            x = function(weights[start:start + size], x)
-            start += size
-        return x
+    In a flow of many equal blocks the outer graph then has one call a block in place of a copy
+    of the block: tracing and graph optimisation no longer grow with the depth.
 
-    return pure, [w for _, weights in parts for w in weights]
+    Args:
+      function: of tensors, after the static arguments; of a module, not a closure.
+      *static: hashable objects that say what is computed.
+
+    Returns:
+      A function of the remaining arguments: tensors, whose shapes follow from that of the first
+      one `[N, ...]` (N is traced as unknown once it has changed), and lists of weights.
+    """
+    if not all(_is_shareable(s) for s in static):
+        return functools.partial(function, *static)
+    return lambda *args: _traced(function, static, _shapes(args))(*args)
 
 
 def leaf_layers(layers):
@@ -63,3 +118,81 @@ def leaf_layers(layers):
             if not list(leaf._flatten_layers(include_self=False)):
                 leaves[id(leaf)] = leaf
     return list(leaves.values())
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Opaque(Function):
+    """Any function; equal to itself alone."""
+
+    call: object
+    shareable = False
+
+    def __call__(self, weights, x):
+        return self.call(weights, x)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Composition(Function):
+    """Functions one after the other, the first one first; `sizes`: weights of each."""
+
+    functions: tuple
+    sizes: tuple
+
+    @property
+    def shareable(self):
+        return all(f.shareable for f in self.functions)
+
+    def __call__(self, weights, x):
+        for function, own in self._each(weights):
+            x = function(own, x)
+        return x
+
+    def linearise(self, weights, x):
+        products = []
+        for function, own in self._each(weights):
+            x, product = function.linearise(own, x)
+            products.append(product)
+
+        def vjp(u):
+            for product in reversed(products):
+                u = product(u)
+            return u
+
+        return x, vjp
+
+    def largest(self, weights, shape):
+        sizes = []
+        for function, own in self._each(weights):
+            sizes.append(function.largest(own, shape))
+            shape = function.output_shape(own, shape)
+        return max(sizes)
+
+    def output_shape(self, weights, shape):
+        for function, own in self._each(weights):
+            shape = function.output_shape(own, shape)
+        return shape
+
+    def _each(self, weights):
+        start = 0
+        for function, size in zip(self.functions, self.sizes):
+            yield function, weights[start:start + size]
+            start += size
+
+
+def _is_shareable(static):
+    # A closure may hold tensors of the graph that it was made in.
+    return getattr(static, "shareable", True) and not getattr(static, "__closure__", None)
+
+
+def _shapes(args):
+    """What a trace is for, apart from the batch size."""
+    event = () if isinstance(args[0], list) else tuple(args[0].shape[1:])
+    weights = [tensor for arg in args if isinstance(arg, list) for tensor in arg]
+    return event, tuple(tuple(tensor.shape) for tensor in weights)
+
+
+@functools.lru_cache(maxsize=1024)
+def _traced(function, static, shapes):
+    del shapes  # part of the key
+    return tf.function(functools.partial(function, *static), autograph=False,
+                       reduce_retracing=True, experimental_attributes={"_noinline": True})

@@ -72,7 +72,7 @@ class FlowModel(keras.Model):
         self.nll_metric = keras.metrics.Mean(name="nll")
         self.bpd_metric = keras.metrics.Mean(name="bpd")
         self._averaged = False
-        # In one graph, so that layers run side by side and nothing is traced twice.
+        # In one graph, so that layers run side by side.
         self._refresh = tf.function(
             lambda num_steps: [layer.refresh_norm(num_steps) for layer in self.norm_layers],
             autograph=False)
@@ -134,6 +134,12 @@ class FlowModel(keras.Model):
             self.flow.initialize(tf.convert_to_tensor(x))
         self.initialized.assign(1)
 
+    def make_train_function(self, force=False):
+        """As in Keras; with the optimizer's variables made before, the first trace is the last."""
+        if not self.optimizer.built:
+            self.optimizer.build(self.trainable_variables)
+        return super().make_train_function(force)
+
     @tf.autograph.experimental.do_not_convert
     def train_step(self, data):
         x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
@@ -167,7 +173,7 @@ class FlowModel(keras.Model):
 
     def refresh_norms(self, num_steps=1000):
         """Brings the norm of every layer up to date: after weights were swapped or loaded."""
-        self._refresh(tf.constant(num_steps))
+        self._refresh(num_steps)
 
     @contextlib.contextmanager
     def averaged_weights(self, num_steps=200):

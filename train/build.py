@@ -107,7 +107,7 @@ def _eval_log_det(settings):
     rule = (logdet.Geometric(settings.geom_p, settings.n_exact_terms_eval)
             if settings.n_dist == "geometric" else
             logdet.Poisson(settings.n_lambda, settings.n_exact_terms_eval))
-    return logdet.LogDet(rule, memory=logdet.Tape(), probe=_PROBES[settings.probe])
+    return logdet.LogDet(rule, probe=_PROBES[settings.probe])
 
 
 def _solver(settings):

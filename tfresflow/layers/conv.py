@@ -1,8 +1,12 @@
 """Two-dimensional convolution of bounded operator norm."""
 
+import dataclasses
+import typing
+
 import keras
 import tensorflow as tf
 
+from tfresflow.functional import Function
 from tfresflow.layers.induced_norm import InducedNorm
 
 __all__ = ["InducedNormConv2D"]
@@ -52,24 +56,109 @@ class InducedNormConv2D(InducedNorm, keras.layers.Conv2D):
                              f"convolution depends on. Received: input_shape={input_shape}")
         self._build_norm([1, *self._size, self.filters], [1, *self._size, input_shape[-1]])
 
-    def operator(self, v, kernel):
-        """`[1, H, W, channels] -> [1, H, W, filters]`."""
-        return tf.nn.conv2d(v, kernel, 1, "SAME")
+    @property
+    def function(self):
+        return _Convolution(self._size, self.activation)
 
-    def adjoint(self, u, kernel):
-        """`[1, H, W, filters] -> [1, H, W, channels]`."""
-        return tf.nn.conv2d_transpose(u, kernel, self.v.shape, 1, "SAME")
 
-    def apply(self, weights, x):
-        """The layer's output from the weights of `effective_weights`."""
-        self._check_size(x.shape[1:3])
-        y = tf.nn.conv2d(x, weights[0], 1, "SAME")
-        return self.activation(tf.nn.bias_add(y, weights[1]) if self.use_bias else y)
+@dataclasses.dataclass(frozen=True)
+class _Convolution(Function):
+    """`[N, H, W, channels] -> [N, H, W, filters]`, weights `[kernel]` or `[kernel, bias]`.
 
-    def _check_size(self, size):
-        if self.kernel_size == (1, 1):
+    Where a convolution is one matrix product but for moving pixels about, it is done as that: a
+    1x1 kernel, and odd kernels from or to a few channels, which libraries are slow at. With P
+    the operator that gathers the `h w` neighbours of each pixel,
+
+        few channels   W x = (P x) K,   K: [h w channels, filters]
+        few filters    W x = P^T (x K'),   K': [channels, h w filters], the kernel turned around
+
+    Args:
+      size: the images that the norm holds for; larger ones are refused.
+      activation: of Keras.
+    """
+
+    size: tuple
+    activation: typing.Any
+
+    def __call__(self, weights, x):
+        kernel, *bias = weights
+        self._check_size(kernel, x.shape[1:3])
+        y = self.product(kernel, x)
+        return self.activation(tf.nn.bias_add(y, bias[0]) if bias else y)
+
+    def linearise(self, weights, x):
+        if self.activation is not keras.activations.linear:
+            return super().linearise(weights, x)
+        return self(weights, x), lambda u: self.adjoint(weights[0], u)
+
+    def output_shape(self, weights, shape):
+        return (*shape[:-1], weights[0].shape[-1])
+
+    def product(self, kernel, x):
+        """`W x`."""
+        height, width, channels, filters = kernel.shape
+        if height == width == 1:
+            return _matmul(x, kernel[0, 0])
+        if _is_narrow(kernel, channels, filters):
+            return _matmul(_gather(x, kernel), tf.reshape(kernel, [-1, filters]))
+        if _is_narrow(kernel, filters, channels):
+            return _scatter(_matmul(x, _turned(kernel)), kernel)
+        return tf.nn.conv2d(x, kernel, 1, "SAME")
+
+    def adjoint(self, kernel, u):
+        """`W^T u`."""
+        height, width, channels, filters = kernel.shape
+        if height == width == 1:
+            return _matmul(u, kernel[0, 0], transpose=True)
+        if _is_narrow(kernel, channels, filters):
+            return _scatter(_matmul(u, tf.reshape(kernel, [-1, filters]), transpose=True), kernel)
+        if _is_narrow(kernel, filters, channels):
+            return _matmul(_gather(u, kernel), _turned(kernel), transpose=True)
+        shape = tf.concat([tf.shape(u)[:3], [channels]], axis=0)
+        return tf.ensure_shape(tf.nn.conv2d_transpose(u, kernel, shape, 1, "SAME"),
+                               [*u.shape[:3], channels])
+
+    def _check_size(self, kernel, size):
+        if kernel.shape[:2] == (1, 1):
             return
-        if any(s is None or s > built for s, built in zip(size, self._size)):
+        if any(s is None or s > built for s, built in zip(size, self.size)):
             raise ValueError("`inputs` must be no larger than the images that the layer was built "
-                             f"for, {self._size}, or its norm is not bounded. "
+                             f"for, {self.size}, or its norm is not bounded. "
                              f"Received: height and width {tuple(size)}")
+
+
+def _is_narrow(kernel, few, many):
+    height, width = kernel.shape[:2]
+    return few <= min(4, many) and height % 2 == width % 2 == 1
+
+
+def _turned(kernel):
+    """`K'`: `[channels, h w filters]`."""
+    turned = tf.transpose(kernel[::-1, ::-1], [2, 0, 1, 3])
+    return tf.reshape(turned, [kernel.shape[2], -1])
+
+
+def _matmul(x, matrix, transpose=False):
+    """`x [N, H, W, a] matrix [a, b]`."""
+    flat = tf.matmul(tf.reshape(x, [-1, x.shape[-1]]), matrix, transpose_b=transpose)
+    shape = tf.concat([tf.shape(x)[:3], [flat.shape[-1]]], axis=0)
+    return tf.ensure_shape(tf.reshape(flat, shape), [*x.shape[:3], flat.shape[-1]])
+
+
+def _gather(x, kernel):
+    """`P x`: `[N, H, W, C] -> [N, H, W, h w C]`, zero beyond the border."""
+    return tf.nn.conv2d(x, _one_hot(kernel, x.shape[-1], x.dtype), 1, "SAME")
+
+
+def _scatter(q, kernel):
+    """`P^T q`: `[N, H, W, h w C] -> [N, H, W, C]`."""
+    channels = q.shape[-1] // (kernel.shape[0] * kernel.shape[1])
+    shape = tf.concat([tf.shape(q)[:3], [channels]], axis=0)
+    x = tf.nn.conv2d_transpose(q, _one_hot(kernel, channels, q.dtype), shape, 1, "SAME")
+    return tf.ensure_shape(x, [*q.shape[:3], channels])
+
+
+def _one_hot(kernel, channels, dtype):
+    height, width = kernel.shape[:2]
+    size = height * width * channels
+    return tf.reshape(tf.eye(size, dtype=dtype), [height, width, channels, size])

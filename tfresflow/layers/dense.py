@@ -1,8 +1,12 @@
 """Dense layer of bounded operator norm."""
 
+import dataclasses
+import typing
+
 import keras
 import tensorflow as tf
 
+from tfresflow.functional import Function
 from tfresflow.layers.induced_norm import InducedNorm
 
 __all__ = ["InducedNormDense"]
@@ -33,15 +37,36 @@ class InducedNormDense(InducedNorm, keras.layers.Dense):
         super().build(input_shape)
         self._build_norm([1, self.units], [1, input_shape[-1]])
 
-    def operator(self, v, kernel):
-        """`[1, inputs] -> [1, units]`."""
-        return tf.matmul(v, kernel)
+    @property
+    def function(self):
+        return _Dense(self.activation)
 
-    def adjoint(self, u, kernel):
-        """`[1, units] -> [1, inputs]`."""
+
+@dataclasses.dataclass(frozen=True)
+class _Dense(Function):
+    """`[N, ..., inputs] -> [N, ..., units]`, weights `[kernel]` or `[kernel, bias]`."""
+
+    activation: typing.Any
+
+    def __call__(self, weights, x):
+        kernel, *bias = weights
+        y = self.product(kernel, x)
+        return self.activation(tf.nn.bias_add(y, bias[0]) if bias else y)
+
+    def linearise(self, weights, x):
+        if self.activation is not keras.activations.linear:
+            return super().linearise(weights, x)
+        return self(weights, x), lambda u: self.adjoint(weights[0], u)
+
+    def output_shape(self, weights, shape):
+        return (*shape[:-1], weights[0].shape[-1])
+
+    def product(self, kernel, x):
+        """`W x`."""
+        return tf.tensordot(x, kernel, 1) if x.shape.rank > 2 else tf.matmul(x, kernel)
+
+    def adjoint(self, kernel, u):
+        """`W^T u`."""
+        if u.shape.rank > 2:
+            return tf.tensordot(u, kernel, [[u.shape.rank - 1], [1]])
         return tf.matmul(u, kernel, transpose_b=True)
-
-    def apply(self, weights, x):
-        """The layer's output from the weights of `effective_weights`."""
-        y = tf.tensordot(x, weights[0], 1) if x.shape.rank > 2 else tf.matmul(x, weights[0])
-        return self.activation(tf.nn.bias_add(y, weights[1]) if self.use_bias else y)

@@ -1,16 +1,15 @@
 """What the norm-constrained Dense and Conv2D layers share."""
 
-import functools
-
 import keras
 import tensorflow as tf
 
-from tfresflow.layers.norms import PowerIteration, power_iteration
+from tfresflow.functional import FunctionalLayer, shared
+from tfresflow.layers.norms import PowerIteration
 
 __all__ = ["InducedNorm"]
 
 
-class InducedNorm:
+class InducedNorm(FunctionalLayer):
     """Mixin: a linear layer `y = W x + b` whose operator norm is at most `coeff`.
 
         W = kernel / max(1, sigma / coeff),   sigma = <u, kernel v>
@@ -20,9 +19,8 @@ class InducedNorm:
     built and brought up to date by `update_norm`, once a training step, never in `call`: so
     forward and inverse see one function.
 
-    The layer says `operator(v, kernel)` and `adjoint(u, kernel)`, the products with W and its
-    transpose at the size that it was built for, and `apply(weights, x)`, what it does with the
-    weights that `effective_weights` returns.
+    The layer's `function` says `product(kernel, v)` and `adjoint(kernel, u)`, the products with W
+    and its transpose.
     """
 
     def _set_norm(self, coeff, domain, codomain, power_iteration):
@@ -47,10 +45,8 @@ class InducedNorm:
         Args:
           iterate: a `PowerIteration`; default, the layer's own.
         """
-        iterate = iterate or self.power_iteration
-        kernel = tf.stop_gradient(self.kernel.value)
-        u, v, _ = iterate(lambda v: self.operator(v, kernel), lambda u: self.adjoint(u, kernel),
-                          tf.convert_to_tensor(self.u.value), tf.convert_to_tensor(self.v.value))
+        u, v, _ = shared(_iterate, self.function, iterate or self.power_iteration)(
+            self._norm_state(self.kernel))
         self.u.assign(u)
         self.v.assign(v)
 
@@ -61,21 +57,15 @@ class InducedNorm:
         then stay at a lesser singular value for hundreds of steps, and no tolerance can tell.
         The top of a convolution's spectrum is crowded, too: to come within a thousandth of it
         takes hundreds of steps.
-
-        Args:
-          num_steps: integer or integer tensor.
         """
         v = tf.convert_to_tensor(self.v.value)
         fresh = tf.random.stateless_normal(v.shape, [0, 1], dtype=v.dtype)
         self.v.assign(v / tf.norm(v) + 0.1 * fresh / tf.norm(fresh))
-        self.update_norm(functools.partial(power_iteration, max_steps=num_steps))
+        self.update_norm(PowerIteration(num_steps))
 
     def normalized_kernel(self):
         """The kernel that `call` uses, of norm at most `coeff`, differentiable."""
-        kernel = tf.convert_to_tensor(self.kernel)
-        u, v = tf.stop_gradient(self.u.value), tf.stop_gradient(self.v.value)
-        sigma = tf.reduce_sum(u * self.operator(v, kernel))
-        return kernel / tf.maximum(tf.ones_like(sigma), sigma / self.coeff)
+        return shared(_normalize, self.function, self.coeff)(self._norm_state(self.kernel))
 
     def measure_norm(self, iterate=PowerIteration(num_steps=1000), seed=0):
         """The norm of the operator that `call` applies, measured without `self.u`, `self.v`.
@@ -91,8 +81,7 @@ class InducedNorm:
         kernel = self.normalized_kernel()
         u = tf.random.stateless_normal(self.u.shape, [seed, 0], dtype=kernel.dtype)
         v = tf.random.stateless_normal(self.v.shape, [seed, 1], dtype=kernel.dtype)
-        return iterate(lambda v: self.operator(v, kernel),
-                       lambda u: self.adjoint(u, kernel), u, v)[2]
+        return shared(_iterate, self.function, iterate)([kernel, u, v])[2]
 
     @property
     def lipschitz(self):
@@ -103,12 +92,9 @@ class InducedNorm:
         return self.coeff
 
     def effective_weights(self):
-        """The normalised kernel and the bias: all that `apply` needs."""
+        """The normalised kernel and the bias: all that `function` needs."""
         kernel = self.normalized_kernel()
         return [kernel, tf.convert_to_tensor(self.bias)] if self.use_bias else [kernel]
-
-    def call(self, inputs):
-        return self.apply(self.effective_weights(), inputs)
 
     def save_own_variables(self, store):
         # Keras's Dense and Conv2D would save kernel and bias alone.
@@ -126,3 +112,21 @@ class InducedNorm:
     def from_config(cls, config):
         policy = keras.saving.deserialize_keras_object(config["power_iteration"])
         return super().from_config({**config, "power_iteration": policy})
+
+    def _norm_state(self, kernel):
+        return [tf.convert_to_tensor(x) for x in (kernel, self.u.value, self.v.value)]
+
+
+def _iterate(function, iterate, state):
+    """Power iteration on `[kernel, u, v]`; `(u, v, sigma)`."""
+    kernel, u, v = map(tf.stop_gradient, state)
+    return iterate(lambda v: function.product(kernel, v), lambda u: function.adjoint(kernel, u),
+                   u, v)
+
+
+def _normalize(function, coeff, state):
+    """`kernel / max(1, sigma / coeff)` from `[kernel, u, v]`."""
+    kernel, u, v = state
+    u, v = tf.stop_gradient(u), tf.stop_gradient(v)
+    sigma = tf.reduce_sum(u * function.product(kernel, v))
+    return kernel / tf.maximum(tf.ones_like(sigma), sigma / coeff)

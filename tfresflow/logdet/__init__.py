@@ -1,9 +1,10 @@
 """Log-determinants of I + J: exact, truncated and unbiased, with the gradients to match."""
 
 from tfresflow.logdet.coefficients import Geometric, Poisson, Truncated
+from tfresflow.logdet.estimator import LogDet, normal, rademacher
 from tfresflow.logdet.exact import Exact
 from tfresflow.logdet.memory import Recompute, Released, Tape
-from tfresflow.logdet.series import LogDet, Neumann, Series, normal, rademacher
+from tfresflow.logdet.series import Neumann, Series
 
 __all__ = ["Exact", "Geometric", "LogDet", "Neumann", "Poisson", "Recompute", "Released",
            "Series", "Tape", "Truncated", "normal", "rademacher"]
