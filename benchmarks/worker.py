@@ -5,7 +5,7 @@ python -m benchmarks.worker LIBRARY MEASURE WORKLOAD [JSON of options]
 
 import dataclasses
 import json
-import resource
+import pathlib
 import sys
 import time
 
@@ -39,7 +39,9 @@ def _side(library):
 
 
 def _megabytes():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """Peak resident memory so far (Linux). `ru_maxrss` would begin at that of the parent."""
+    status = pathlib.Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 def _example(workload):
