@@ -71,7 +71,7 @@ class _Layer(layers.Identity):
 
 @pytest.mark.parametrize("n", [1, 4, 9])
 @pytest.mark.parametrize("memory, g, vjps", [("Tape", 1, 1), ("Released", 1, 1),
-                                             ("Recompute", 2, 1)])
+                                             ("Recompute", 2, 1), ("Auto", 1, 1)])
 def test_products_of_a_step(n, memory, g, vjps):
     """n products for the value, one for the Neumann gradient, whatever is kept."""
     layer = _Layer()
@@ -118,6 +118,15 @@ def test_peak_memory_against_the_batch():
     assert (many - few) / (2048 - 256) < 0.2 * hidden, (few, many)
     whole = logdet.LogDet(logdet.Truncated(4), memory=logdet.Recompute(2 ** 30))
     assert peak_memory(whole, net, example([4], 2048)) > 2 * many
+
+
+def test_auto_keeps_what_is_small_and_recomputes_what_is_not():
+    """3 examples of 24 bytes are under the bound, 4000 are over it: two halves, each twice."""
+    for n, evaluations in ((3, 1), (4000, 4)):
+        layer = _Layer()
+        layer.build((None, 3))
+        value_and_gradients(logdet.LogDet(), layer, example([3], n), 0)
+        assert layer.counting.counts["g"] == evaluations
 
 
 def test_an_overridden_call_is_respected():

@@ -159,3 +159,50 @@ def test_layers_save_and_restore(make, tmp_path):
 def test_bad_arguments(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("channels, filters, kernel_size", [
+    (1, 6, 3), (6, 1, 3), (6, 6, 3), (3, 3, 5), (2, 6, (1, 3)), (6, 2, (3, 1)), (6, 2, 2),
+    (2, 6, (2, 3)), (5, 7, 1)])
+def test_every_way_to_convolve_is_the_convolution(channels, filters, kernel_size):
+    """As matrix products or not: value, vector-Jacobian product, gradient of the kernel."""
+    layer = layers.InducedNormConv2D(filters, kernel_size, use_bias=False, dtype="float64")
+    layer.build((None, 5, 6, channels))
+    x, u = example([5, 6, channels], 3), example([5, 6, filters], 3, seed=2)
+    kernel = tf.convert_to_tensor(layer.kernel)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch([x, kernel])
+        expected = tf.nn.conv2d(x, kernel, 1, "SAME")
+        y, vjp = layer.function.linearise([kernel], x)
+        weighted = tf.reduce_sum(vjp(u) * x)  # = <u, W x>
+    np.testing.assert_allclose(y, expected, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(vjp(u), tape.gradient(expected, x, u), rtol=1e-12, atol=1e-12)
+    want = tape.gradient(expected, kernel, u)
+    np.testing.assert_allclose(tape.gradient(y, kernel, u), want, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(tape.gradient(weighted, kernel), want, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("act", [layers.LipSwish, layers.ELU, layers.Softplus,
+                                 layers.LipschitzCube, layers.ReLU, layers.Identity])
+def test_slopes_and_curvatures(act):
+    """What the linearisation says, and its derivative, against a tape through the value."""
+    layer = act(dtype="float64")
+    layer.build((None, 40))
+    x, u = tf.reshape(tf.linspace(tf.constant(-4.0, tf.float64), 4.1, 40), [1, 40]), 0.7
+    parameters = [tf.constant(1.3, tf.float64)] if act is layers.LipSwish else []
+    plain = {layers.LipSwish: lambda x, beta: x * tf.sigmoid(beta * x) / 1.1}.get(
+        act, lambda x: layer.function([], x))
+    results = []
+    for linearise in (layer.function.linearise, None):
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch([x, *parameters])
+            if linearise is None:
+                y = plain(x, *parameters)
+                slope = u * tape.gradient(y, x)
+            else:
+                y, vjp = linearise(parameters, x)
+                slope = vjp(u)
+            both = tf.reduce_sum(y * tf.sin(x)) + tf.reduce_sum(slope * tf.cos(x))
+        results.append([y, slope, *tape.gradient(both, [x, *parameters])])
+    for got, want in zip(*results):
+        np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-12)

@@ -12,7 +12,8 @@ from tfresflow import logdet
 UNBIASED = {"geometric": logdet.Geometric(0.4, n_exact=1), "poisson": logdet.Poisson(1.5, 2),
             "poisson_mean_of_3": logdet.Poisson(2.0, n_exact=0, num_samples=3)}
 GRADIENTS = {"series": logdet.Series(), "neumann": logdet.Neumann()}
-MEMORY = {"tape": logdet.Tape(), "released": logdet.Released(), "recompute": logdet.Recompute()}
+MEMORY = {"tape": logdet.Tape(), "released": logdet.Released(), "recompute": logdet.Recompute(),
+          "auto": logdet.Auto()}
 every_gradient = pytest.mark.parametrize("gradient", GRADIENTS)
 
 

@@ -13,7 +13,7 @@ import math
 import keras
 import tensorflow as tf
 
-__all__ = ["Function", "FunctionalLayer", "functional", "leaf_layers", "shared"]
+__all__ = ["Function", "FunctionalLayer", "functional", "is_shareable", "leaf_layers", "shared"]
 
 
 class Function:
@@ -104,7 +104,7 @@ def shared(function, *static):
       A function of the remaining arguments: tensors, whose shapes follow from that of the first
       one `[N, ...]` (N is traced as unknown once it has changed), and lists of weights.
     """
-    if not all(_is_shareable(s) for s in static):
+    if not all(is_shareable(s) for s in static):
         return functools.partial(function, *static)
     return lambda *args: _traced(function, static, _shapes(args))(*args)
 
@@ -179,9 +179,13 @@ class _Composition(Function):
             start += size
 
 
-def _is_shareable(static):
-    # A closure may hold tensors of the graph that it was made in.
-    return getattr(static, "shareable", True) and not getattr(static, "__closure__", None)
+def is_shareable(static):
+    """Whether what is built on `static` may serve all that is equal to it.
+
+    A closure may hold tensors of the graph that it was made in, a layer has variables.
+    """
+    plain = not (getattr(static, "__closure__", None) or isinstance(static, keras.layers.Layer))
+    return plain and getattr(static, "shareable", True)
 
 
 def _shapes(args):

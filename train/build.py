@@ -11,7 +11,8 @@ __all__ = ["build_model", "build_optimizer", "steps_per_epoch", "total_steps"]
 
 _ACTIVATIONS = {"swish": layers.LipSwish, "elu": layers.ELU, "lcube": layers.LipschitzCube,
                 "softplus": layers.Softplus, "identity": layers.Identity, "relu": layers.ReLU}
-_MEMORY = {"tape": logdet.Tape, "released": logdet.Released, "recompute": logdet.Recompute}
+_MEMORY = {"auto": logdet.Auto, "tape": logdet.Tape, "released": logdet.Released,
+           "recompute": logdet.Recompute}
 _PROBES = {"normal": logdet.normal, "rademacher": logdet.rademacher}
 _SOLVERS = {"anderson": solvers.Anderson, "picard": solvers.Picard}
 _OPTIMIZERS = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW,
@@ -93,7 +94,7 @@ def _coefficients(settings, n_exact):
 
 
 def _log_det(settings):
-    default = "recompute" if settings.mem_eff else "tape"
+    default = "auto" if settings.mem_eff else "tape"
     return logdet.LogDet(
         _coefficients(settings, settings.n_exact_terms),
         logdet.Neumann() if settings.neumann_grad else logdet.Series(),

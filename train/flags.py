@@ -52,9 +52,10 @@ _MODEL_FLAGS = {
     "probe": ("normal", "Distribution of the probes.", ("normal", "rademacher")),
     "n_exact_terms": (2, "Terms that are always there, in training."),
     "neumann_grad": (True, "Neumann gradient; else that of the series."),
-    "mem_eff": (True, "Recompute activations in the backward pass; else keep them."),
-    "memory": ("", "Memory strategy by name; empty: as mem_eff says.",
-               ("", "tape", "released", "recompute")),
+    "mem_eff": (True, "Recompute activations in the backward pass where that pays; else keep "
+                "them."),
+    "memory": ("", "Memory strategy by name; empty: auto or, with --nomem_eff, tape.",
+               ("", "auto", "tape", "released", "recompute")),
     "act": ("swish", "Activation.", ("swish", "elu", "lcube", "softplus", "identity", "relu")),
     "idim": (512, "Hidden channels of the convolutions."),
     "nblocks": ("16-16-16", "Blocks of each scale; one number for vectors."),

@@ -126,21 +126,18 @@ def _lipswish(x, beta):
 
     With `s = sigmoid(beta x)` and `h = beta x (1 - s)`
 
-        value = x s / 1.1            slope = s (1 + h) / 1.1
-        d slope / dx = beta q,       d slope / d beta = x q,
-        d value / d beta = x^2 s (1 - s) / 1.1,     q = s (1 - s) (2 + h - beta x s) / 1.1
+        value = x s / 1.1                           slope = s (1 + h) / 1.1
+        d value / d beta = x^2 s (1 - s) / 1.1      d slope / d beta = x q
+        d slope / dx = beta q                       q = s (1 - s) (2 + h - beta x s) / 1.1
     """
     t = beta * x
     s = tf.sigmoid(t)
     value, slope = x * s * (1 / 1.1), s * (1 + t * (1 - s)) * (1 / 1.1)
 
     def gradient(dvalue, dslope):
-        t = beta * x
-        s = tf.sigmoid(t)
         p = s * (1 - s) * (1 / 1.1)
-        dslope_q = dslope * p * (2 + t * (1 - 2 * s))
-        dx = dvalue * slope + beta * dslope_q
-        return dx, tf.reduce_sum(x * (dslope_q + dvalue * x * p))
+        q = dslope * p * (2 + t * (1 - 2 * s))
+        return dvalue * slope + beta * q, tf.reduce_sum(x * (q + dvalue * x * p))
 
     return (value, slope), gradient
 

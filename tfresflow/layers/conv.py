@@ -1,13 +1,11 @@
 """Two-dimensional convolution of bounded operator norm."""
 
 import dataclasses
-import typing
 
 import keras
 import tensorflow as tf
 
-from tfresflow.functional import Function
-from tfresflow.layers.induced_norm import InducedNorm
+from tfresflow.layers.induced_norm import InducedNorm, Linear
 
 __all__ = ["InducedNormConv2D"]
 
@@ -58,12 +56,12 @@ class InducedNormConv2D(InducedNorm, keras.layers.Conv2D):
 
     @property
     def function(self):
-        return _Convolution(self._size, self.activation)
+        return _Convolution(self.activation, self._size)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Convolution(Function):
-    """`[N, H, W, channels] -> [N, H, W, filters]`, weights `[kernel]` or `[kernel, bias]`.
+class _Convolution(Linear):
+    """`[N, H, W, channels] -> [N, H, W, filters]`.
 
     Where a convolution is one matrix product but for moving pixels about, it is done as that: a
     1x1 kernel, and odd kernels from or to a few channels, which libraries are slow at. With P
@@ -74,25 +72,13 @@ class _Convolution(Function):
 
     Args:
       size: the images that the norm holds for; larger ones are refused.
-      activation: of Keras.
     """
 
     size: tuple
-    activation: typing.Any
 
     def __call__(self, weights, x):
-        kernel, *bias = weights
-        self._check_size(kernel, x.shape[1:3])
-        y = self.product(kernel, x)
-        return self.activation(tf.nn.bias_add(y, bias[0]) if bias else y)
-
-    def linearise(self, weights, x):
-        if self.activation is not keras.activations.linear:
-            return super().linearise(weights, x)
-        return self(weights, x), lambda u: self.adjoint(weights[0], u)
-
-    def output_shape(self, weights, shape):
-        return (*shape[:-1], weights[0].shape[-1])
+        self._check_size(weights[0], x.shape[1:3])
+        return super().__call__(weights, x)
 
     def product(self, kernel, x):
         """`W x`."""

@@ -1,13 +1,11 @@
 """Dense layer of bounded operator norm."""
 
 import dataclasses
-import typing
 
 import keras
 import tensorflow as tf
 
-from tfresflow.functional import Function
-from tfresflow.layers.induced_norm import InducedNorm
+from tfresflow.layers.induced_norm import InducedNorm, Linear
 
 __all__ = ["InducedNormDense"]
 
@@ -43,23 +41,8 @@ class InducedNormDense(InducedNorm, keras.layers.Dense):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Dense(Function):
-    """`[N, ..., inputs] -> [N, ..., units]`, weights `[kernel]` or `[kernel, bias]`."""
-
-    activation: typing.Any
-
-    def __call__(self, weights, x):
-        kernel, *bias = weights
-        y = self.product(kernel, x)
-        return self.activation(tf.nn.bias_add(y, bias[0]) if bias else y)
-
-    def linearise(self, weights, x):
-        if self.activation is not keras.activations.linear:
-            return super().linearise(weights, x)
-        return self(weights, x), lambda u: self.adjoint(weights[0], u)
-
-    def output_shape(self, weights, shape):
-        return (*shape[:-1], weights[0].shape[-1])
+class _Dense(Linear):
+    """`[N, ..., inputs] -> [N, ..., units]`."""
 
     def product(self, kernel, x):
         """`W x`."""

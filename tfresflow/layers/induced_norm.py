@@ -1,12 +1,47 @@
 """What the norm-constrained Dense and Conv2D layers share."""
 
+import dataclasses
+import typing
+
 import keras
 import tensorflow as tf
 
-from tfresflow.functional import FunctionalLayer, shared
+from tfresflow.functional import Function, FunctionalLayer, is_shareable, shared
 from tfresflow.layers.norms import PowerIteration
 
-__all__ = ["InducedNorm"]
+__all__ = ["InducedNorm", "Linear"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Linear(Function):
+    """`activation(W x + b)`, weights `[kernel]` or `[kernel, bias]`; subclasses say what W is."""
+
+    activation: typing.Any
+
+    @property
+    def shareable(self):
+        return is_shareable(self.activation)
+
+    def __call__(self, weights, x):
+        kernel, *bias = weights
+        y = self.product(kernel, x)
+        return self.activation(tf.nn.bias_add(y, bias[0]) if bias else y)
+
+    def linearise(self, weights, x):
+        if self.activation is not keras.activations.linear:
+            return super().linearise(weights, x)
+        return self(weights, x), lambda u: self.adjoint(weights[0], u)
+
+    def output_shape(self, weights, shape):
+        return (*shape[:-1], weights[0].shape[-1])
+
+    def product(self, kernel, x):
+        """`W x`."""
+        raise NotImplementedError(f"{type(self).__name__}.product")
+
+    def adjoint(self, kernel, u):
+        """`W^T u`."""
+        raise NotImplementedError(f"{type(self).__name__}.adjoint")
 
 
 class InducedNorm(FunctionalLayer):
@@ -19,8 +54,7 @@ class InducedNorm(FunctionalLayer):
     built and brought up to date by `update_norm`, once a training step, never in `call`: so
     forward and inverse see one function.
 
-    The layer's `function` says `product(kernel, v)` and `adjoint(kernel, u)`, the products with W
-    and its transpose.
+    The layer's `function` is a `Linear`.
     """
 
     def _set_norm(self, coeff, domain, codomain, power_iteration):

@@ -10,7 +10,7 @@ from tfresflow import seeds
 from tfresflow.configurable import Configurable
 from tfresflow.functional import functional, shared
 from tfresflow.logdet.coefficients import Poisson
-from tfresflow.logdet.memory import Recompute
+from tfresflow.logdet.memory import Auto
 from tfresflow.logdet.series import Neumann
 
 __all__ = ["LogDet", "normal", "rademacher"]
@@ -40,7 +40,7 @@ class LogDet(Configurable):
     Args:
       coefficients: how many terms, how weighted: `Truncated`, `Geometric` or `Poisson`.
       gradient: `Neumann()` or `Series()`.
-      memory: `Recompute()`, `Released()` or `Tape()`.
+      memory: `Auto()`, `Recompute()`, `Released()` or `Tape()`.
       probe: `normal` or `rademacher`, or any `probe(shape, seed, dtype)` with E[v v^T] = I.
       num_probes: probes that are averaged; they share one evaluation of g.
 
@@ -54,7 +54,7 @@ class LogDet(Configurable):
 
     coefficients: typing.Any = Poisson()
     gradient: typing.Any = Neumann()
-    memory: typing.Any = Recompute()
+    memory: typing.Any = Auto()
     probe: typing.Any = normal
     num_probes: int = 1
 

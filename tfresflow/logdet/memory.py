@@ -4,7 +4,8 @@
     Released   the log-determinant's gradient is taken in the forward pass and scaled by the
                scalar cotangent later (equation 10); needs one cotangent for all examples
     Recompute  only x, v and w; the backward pass runs g once more and takes one gradient of
-               <g, dy> + <c w^T J, v>. Right for any cotangents, the default.
+               <g, dy> + <c w^T J, v>. Right for any cotangents
+    Auto       Tape or Recompute, whichever is faster at the size at hand; the default
 
 Each is a function `(g, weights, x, v, c, gradient) -> (g(x), log_det)`; the numbers and the
 gradients are the same for all three.
@@ -20,7 +21,7 @@ from tfresflow.configurable import Configurable
 from tfresflow.functional import shared
 from tfresflow.logdet.series import sum_series
 
-__all__ = ["Recompute", "Released", "Tape"]
+__all__ = ["Auto", "Recompute", "Released", "Tape"]
 
 
 @keras.saving.register_keras_serializable("tfresflow")
@@ -104,9 +105,36 @@ class Recompute(Configurable):
     def _chunks(self, g, weights, x):
         gpu = bool(tf.config.list_logical_devices("GPU"))
         chunk_bytes = self.chunk_bytes or (2 ** 30 if gpu else 2 ** 22)
-        each = x.dtype.size * g.largest(weights, tuple(x.shape[1:]))
+        each = _largest_bytes(g, weights, x)
         small = each <= 4096 and not gpu
         return _Chunks(max(1, chunk_bytes // each), 2 if small else 1)
+
+
+@keras.saving.register_keras_serializable("tfresflow")
+@dataclasses.dataclass(frozen=True)
+class Auto(Configurable):
+    """`Tape` for a batch so small that its activations do not matter, else `Recompute`.
+
+    Where the largest activation of g is under 64 KiB for the whole batch, computing it again
+    costs more (a tenth of a step) than keeping it; beyond, the chunks of `Recompute` are faster
+    and smaller. A batch of unknown size counts as large. `Released` was never the fastest nor
+    the smallest, so it is not chosen.
+
+    Args:
+      tape_bytes: the bound.
+    """
+
+    tape_bytes: int = 2 ** 16
+
+    def __call__(self, g, weights, x, v, c, gradient):
+        n = x.shape[0]
+        small = n is not None and n * _largest_bytes(g, weights, x) <= self.tape_bytes
+        return (Tape() if small else Recompute())(g, weights, x, v, c, gradient)
+
+
+def _largest_bytes(g, weights, x):
+    """Of the largest activation of one example."""
+    return x.dtype.size * g.largest(weights, tuple(x.shape[1:]))
 
 
 class _Chunks(typing.NamedTuple):
