@@ -74,9 +74,13 @@ class Trainer:
 
 
 def sampler(workload, arrays, residual):
-    """`z [N, D] -> (x, largest residual of any block)`."""
+    """`z [N, D] -> (x, largest residual of any block)`.
+
+    The solver's tolerance is for the 2-norm; a sixteenth of `residual` on average brings the
+    largest entry under it.
+    """
     flow = build(workload, solver=solvers.Anderson(
-        rtol=0.0, atol=residual * math.sqrt(math.prod(workload.event_shape)) / 4))
+        rtol=0.0, atol=residual * math.sqrt(math.prod(workload.event_shape)) / 16))
     variables = [w for layer in leaf_layers(flow.layers) for w in layer.weights]
     for variable, array in zip(variables, arrays, strict=True):
         variable.assign(array)

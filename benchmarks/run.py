@@ -78,10 +78,11 @@ def log_prob(options):
 
 
 def quality(options):
-    """The demo's model: test bits/dim against minutes of training."""
-    minutes = options.minutes
-    return {library: worker(library, "quality", "demo", minutes=minutes, every=minutes / 10)
-            for library in (OURS, PEERS[0])}
+    """The demo's model: test bits/dim against minutes of training, until ours is where it was."""
+    schedule = {"minutes": options.minutes, "every": options.minutes / 20}
+    theirs = worker(PEERS[0], "quality", "demo", **schedule)
+    ours = worker(OURS, "quality", "demo", **schedule, target=theirs["curve"][-1][1])
+    return {OURS: ours, PEERS[0]: theirs}
 
 
 GROWTH = {"blocks": [{"nblocks": [n]} for n in (4, 16, 64)],

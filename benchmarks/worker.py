@@ -87,8 +87,11 @@ def sample(side, workload, path, residual, count=64):
             "mean": float(x.mean()), "std": float(x.std())}
 
 
-def quality(side, workload, minutes, every):
-    """Test bits/dim on mnist5k against minutes of training, evaluation not counted."""
+def quality(side, workload, minutes, every, target=-np.inf):
+    """Test bits/dim on mnist5k against minutes of training, evaluation not counted.
+
+    Ends after so many minutes, or at the target.
+    """
     trainer, curve = side[1](workload, lr=2e-3), []
     test = np.concatenate(list(_images(workload, "test")))
     spent, due = 0.0, every
@@ -100,7 +103,7 @@ def quality(side, workload, minutes, every):
             curve.append((round(spent / 60, 3), trainer.bits_per_dim(test)))
             print(curve[-1], file=sys.stderr, flush=True)
             due += every
-        if spent >= 60 * minutes:
+        if spent >= 60 * minutes or (curve and curve[-1][1] <= target):
             return {"curve": curve}
 
 
