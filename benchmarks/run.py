@@ -1,7 +1,8 @@
 """`make bench`: this project and normflows (PyTorch) side by side.
 
 Every measurement is a process of its own; the libraries take turns, several rounds, and what is
-compared are medians of one run. Writes results.json, table.md and growth.png beside this file.
+compared are medians of one run. Writes results.json, table.md and growth.png beside this file;
+with --only, what was measured before stays in them.
 
 python -m benchmarks.run [--only=step,toy,...] [--rounds=3] [--minutes=10]
 """
@@ -167,10 +168,11 @@ def main():
     options = parser.parse_args()
     subprocess.run([sys.executable, "-m", "benchmarks.same_function"], cwd=HERE.parent, check=True,
                    stderr=subprocess.DEVNULL)
-    results = {}
+    path = HERE / "results.json"
+    results = json.loads(path.read_text()) if path.exists() else {}
     for name in options.only.split(","):
         results[name] = MEASUREMENTS[name](options)
-        (HERE / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+        path.write_text(json.dumps(results, indent=1) + "\n")
     lines = ["| | measured | target | met |", "|---|---|---|---|"]
     lines += [f"| {' | '.join(row)} |" for row in table(results)]
     (HERE / "table.md").write_text("\n".join(lines) + "\n")
