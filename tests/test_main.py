@@ -320,7 +320,7 @@ def test_published_settings_are_the_references():
 def test_the_full_cifar10_model_takes_a_training_step():
     """25 million weights; on photographs of the same size, which need no download."""
     settings = flags.parse(["x", "--flagfile=configs/cifar10.cfg", "--data=photos",
-                            "--batchsize=2"])
+                            "--batchsize=2", "--noema_val"])
     model = build_model(settings)
     model.compile(build_optimizer(settings))
     x = next(iter(data.load(settings, "train")))

@@ -1,6 +1,6 @@
 """What is kept between the forward and the backward pass of a block.
 
-    Tape       everything: the fastest where memory is no concern
+    Tape       everything: the least arithmetic
     Released   the log-determinant's gradient is taken in the forward pass and scaled by the
                scalar cotangent later (equation 10); needs one cotangent for all examples
     Recompute  only x, v and w; the backward pass runs g once more and takes one gradient of
@@ -8,7 +8,7 @@
     Auto       Tape or Recompute, whichever is faster at the size at hand; the default
 
 Each is a function `(g, weights, x, v, c, gradient) -> (g(x), log_det)`; the numbers and the
-gradients are the same for all three.
+gradients are the same for all of them.
 """
 
 import dataclasses
