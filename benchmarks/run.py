@@ -94,7 +94,7 @@ GROWTH = {"blocks": [{"nblocks": [n]} for n in (4, 16, 64)],
 def growth(options):
     """Time and peak memory of a step against depth, terms and batch, a small model."""
     return {axis: {library: [{"at": int(np.ravel(list(change.values()))[0]),
-                              **worker(library, "step", "growth", steps=8, workload=change)}
+                              **worker(library, "step", "growth", steps=8, changes=change)}
                              for change in changes] for library in (OURS, *PEERS)}
             for axis, changes in GROWTH.items()}
 

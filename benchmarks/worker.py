@@ -19,7 +19,7 @@ LIBRARIES = ("tfresflow", "normflows", "normflows-reduced")
 def main(library, measure, workload, options="{}"):
     options = json.loads(options)
     fields = {key: tuple(v) if isinstance(v, list) else v
-              for key, v in options.pop("workload", {}).items()}
+              for key, v in options.pop("changes", {}).items()}
     workload = dataclasses.replace(WORKLOADS[workload], **fields)
     measured = MEASURES[measure](_side(library), workload, **options)
     print(json.dumps({"library": library, "measure": measure, **measured}))

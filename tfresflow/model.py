@@ -72,10 +72,6 @@ class FlowModel(keras.Model):
         self.nll_metric = keras.metrics.Mean(name="nll")
         self.bpd_metric = keras.metrics.Mean(name="bpd")
         self._averaged = False
-        # In one graph, so that layers run side by side.
-        self._refresh = tf.function(
-            lambda num_steps: [layer.refresh_norm(num_steps) for layer in self.norm_layers],
-            autograph=False)
         self.built = True
 
     # Densities ------------------------------------------------------------------------------
@@ -173,7 +169,8 @@ class FlowModel(keras.Model):
 
     def refresh_norms(self, num_steps=1000):
         """Brings the norm of every layer up to date: after weights were swapped or loaded."""
-        self._refresh(num_steps)
+        for layer in self.norm_layers:
+            layer.refresh_norm(num_steps)
 
     @contextlib.contextmanager
     def averaged_weights(self, num_steps=200):
