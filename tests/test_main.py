@@ -88,7 +88,10 @@ def test_eval_repeats_and_needs_no_flagfile(trained, capsys):
         of_a_run.pop("evaluation_seconds"), of_a_run.pop("largest_norm_of_block")
     assert metrics[1] == metrics[2]
     assert metrics[1].pop("reconstruction_error") < 1e-4 > metrics[0].pop("reconstruction_error")
-    assert metrics[1] == pytest.approx(metrics[0], rel=1e-6)
+    names = {name for name, value in metrics[0].items() if isinstance(value, (int, float))}
+    assert len(names) > 10 and metrics[1].keys() == metrics[0].keys()
+    for name in names:
+        assert metrics[1][name] == pytest.approx(metrics[0][name], rel=1e-5), name
     assert "largest operator norm" in capsys.readouterr().out
 
 
