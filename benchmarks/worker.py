@@ -114,9 +114,6 @@ def log_prob(side, workload, repeats=30):
 
 def _images(workload, split):
     """The demo's data, in the demo's order."""
-    import os
-
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""
     from train import data, flags
 
     settings = flags.parse(["x", "--data=mnist5k", f"--batchsize={workload.batch}",
