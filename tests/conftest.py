@@ -1,6 +1,7 @@
 """Two virtual CPUs for the tests of distribution, and repeatable randomness."""
 
 import os
+import pathlib
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -17,3 +18,9 @@ def seeded():
     """Fixed seeds for every test."""
     keras.utils.set_random_seed(0)
     tf.random.get_global_generator().reset_from_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def in_the_project(monkeypatch):
+    """The configs are named from the project's folder."""
+    monkeypatch.chdir(pathlib.Path(__file__).parents[1])

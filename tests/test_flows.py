@@ -73,27 +73,6 @@ def test_factor_out_halves_what_goes_on():
     assert flow.forward(example([8, 8, 1], 2, unit=True)).shape == [2, 64]
 
 
-PUBLISHED = {
-    "mnist": ([28, 28, 1], {"logit_alpha": 1e-6}, 52),
-    "cifar10": ([32, 32, 3], {}, 52),
-    "imagenet64": ([64, 64, 3], {"nblocks": (32, 32, 32), "squeeze_first": True,
-                                 "factor_out": True}, 100),
-    "celebahq256": ([256, 256, 3], {"nblocks": (16,) * 6, "act": layers.ELU, "fc_end": False,
-                                    "factor_out": True, "squeeze_first": True}, 96),
-}
-
-
-@pytest.mark.parametrize("name", ["cifar10", "celebahq256"])
-def test_published_architecture_builds(name):
-    event_shape, kwargs, num_blocks = PUBLISHED[name]
-    quick = layers.PowerIteration(num_steps=1)
-    flow = flows.image_flow(event_shape, **kwargs, power_iteration=quick)
-    blocks = [b for b in steps(flow) if isinstance(b, bijectors.InvertibleResidual)]
-    assert len(blocks) == num_blocks
-    assert flow.latent_shape(flow.event_shape) == (int(np.prod(event_shape)),)
-    assert all(np.all(np.isfinite(v)) for v in flow.trainable_variables)
-
-
 def test_one_training_step_of_an_image_flow_moves_every_weight():
     flow = flows.image_flow([8, 8, 1], nblocks=(1, 1), idim=4, fc_idim=4, n_fc_blocks=1, seed=0)
     model = FlowModel(flow, nbits=8)

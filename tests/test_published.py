@@ -1,0 +1,46 @@
+"""The published architectures and settings."""
+
+import numpy as np
+import pytest
+
+from bijectors import flows
+from tfresflow import layers
+from train import data, flags
+from train.build import build_model, build_optimizer
+
+
+@pytest.mark.parametrize("event_shape, switches, num_blocks", [
+    ([32, 32, 3], {}, 52),
+    ([256, 256, 3], {"nblocks": (16,) * 6, "act": layers.ELU, "fc_end": False,
+                     "factor_out": True, "squeeze_first": True}, 96),
+], ids=["cifar10", "celebahq256"])
+def test_published_architecture_builds(event_shape, switches, num_blocks):
+    quick = layers.PowerIteration(num_steps=1)
+    flow = flows.image_flow(event_shape, **switches, power_iteration=quick)
+    assert len(flow.lipschitz_layers()) == num_blocks
+    assert flow.latent_shape(flow.event_shape) == (int(np.prod(event_shape)),)
+    assert all(np.all(np.isfinite(v)) for v in flow.trainable_variables)
+
+
+def test_published_settings_are_the_references():
+    cifar = flags.parse(["x", "--flagfile=configs/cifar10.cfg"])
+    assert (cifar.nblocks, cifar.idim, cifar.coeff, cifar.batchsize, cifar.lr, cifar.n_lambda) == (
+        "16-16-16", 512, 0.98, 64, 1e-3, 2.0)
+    celeba = flags.parse(["x", "--flagfile=configs/celebahq256.cfg", "--dataroot=x"])
+    assert (celeba.nbits, celeba.act, celeba.fc_end, celeba.factor_out, celeba.squeeze_first,
+            celeba.update_freq, celeba.n_exact_terms) == (5, "elu", False, True, True, 5, 8)
+
+
+def test_the_full_cifar10_model_takes_a_training_step():
+    """25 million weights; on photographs of the same size, which need no download."""
+    settings = flags.parse(["x", "--flagfile=configs/cifar10.cfg", "--data=photos",
+                            "--batchsize=2", "--noema_val"])
+    model = build_model(settings)
+    model.compile(build_optimizer(settings))
+    x = next(iter(data.load(settings, "train")))
+    model.initialize(x)
+    before = [w.numpy() for w in model.trainable_weights]
+    logs = model.train_on_batch(x, return_dict=True)
+    assert sum(w.size for w in before) == 25174129 and 4 < logs["bpd"] < 10
+    moved = [np.any(w != old) for w, old in zip(model.trainable_weights, before)]
+    assert np.mean(moved) == 1
