@@ -13,7 +13,7 @@ import math
 import keras
 import tensorflow as tf
 
-__all__ = ["Function", "FunctionalLayer", "functional", "is_shareable", "leaf_layers", "shared"]
+__all__ = ["Function", "FunctionalLayer", "Scale", "functional", "is_shareable", "leaf_layers", "shared"]
 
 
 class Function:
@@ -38,6 +38,13 @@ class Function:
             tape.watch(x)
             y = self(weights, x)
         return y, lambda u: tape.gradient(y, x, u, unconnected_gradients="zero")
+
+    def parts(self, weights):
+        """`[(function, weights), ...]`, the first one first, whose composition is `self`."""
+        return [(self, weights)]
+
+    def scaled(self, weights, before, after):
+        """Weights with which self is what `after self(before x)` was; None if there are none."""
 
     def largest(self, weights, shape):
         """Entries of the largest tensor on the way from one x of `shape` to its y."""
@@ -81,8 +88,9 @@ def functional(g):
         raise ValueError(f"`g` must be built before it is used. Received: g={g}")
     if isinstance(g, keras.Sequential):
         parts = [functional(layer) for layer in g.layers]
-        composed = _Composition(tuple(f for f, _ in parts), tuple(len(w) for _, w in parts))
-        return composed, [w for _, weights in parts for w in weights]
+        composed = _Composition.of(parts)
+        weights = [w for _, own in parts for w in own]
+        return composed.without_scales(), shared(_scaled_weights, composed)(weights)
     if type(g).call is FunctionalLayer.call:
         return g.function, g.effective_weights()
     state = [tf.convert_to_tensor(v.value) for v in g.non_trainable_variables]
@@ -120,6 +128,20 @@ def leaf_layers(layers):
     return list(leaves.values())
 
 
+@dataclasses.dataclass(frozen=True)
+class Scale(Function):
+    """`factor x`, weights `[factor]`, a scalar."""
+
+    def __call__(self, weights, x):
+        return weights[0] * x
+
+    def linearise(self, weights, x):
+        return weights[0] * x, lambda u: weights[0] * u
+
+    def scaled(self, weights, before, after):
+        return [before * weights[0] * after]
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Opaque(Function):
     """Any function; equal to itself alone."""
@@ -137,6 +159,34 @@ class _Composition(Function):
 
     functions: tuple
     sizes: tuple
+
+    @classmethod
+    def of(cls, parts):
+        """From `[(function, weights), ...]`."""
+        return cls(tuple(f for f, _ in parts), tuple(len(own) for _, own in parts))
+
+    def without_scales(self):
+        """The function that `scaled_parts` are of; what numbers the weights are does not matter."""
+        return self.of(self.scaled_parts([1.0] * sum(self.sizes)))
+
+    def scaled_parts(self, weights):
+        """The same map, scalar factors moved into the linear maps beside them.
+
+        A factor of a kernel costs next to nothing, one of the activations does.
+        """
+        done = []
+        for function, own in [p for f, own in self._each(weights) for p in f.parts(own)]:
+            if done and isinstance(done[-1][0], Scale):
+                scaled = function.scaled(own, done[-1][1][0], 1.0)
+                if scaled is not None:
+                    done.pop()
+                    own = scaled
+            elif done and isinstance(function, Scale):
+                scaled = done[-1][0].scaled(done[-1][1], 1.0, own[0])
+                if scaled is not None:
+                    function, own = done.pop()[0], scaled
+            done.append((function, own))
+        return done
 
     @property
     def shareable(self):
@@ -177,6 +227,10 @@ class _Composition(Function):
         for function, size in zip(self.functions, self.sizes):
             yield function, weights[start:start + size]
             start += size
+
+
+def _scaled_weights(composition, weights):
+    return [w for _, own in composition.scaled_parts(weights) for w in own]
 
 
 def is_shareable(static):

@@ -62,7 +62,7 @@ class FlowModel(keras.Model):
         # Keras does not look into bijectors: a list of layers it sees, trains and saves.
         self.flow_layers = list(flow.layers)
         self.norm_layers = [layer for layer in leaf_layers(self.flow_layers)
-                            if hasattr(layer, "update_norm")]
+                            if hasattr(layer, "update_norms")]
         self.initialized = self.add_weight(name="initialized", shape=[], initializer="zeros",
                                            dtype="int32", trainable=False)
         self.eval_step = self.add_weight(name="eval_step", shape=[], initializer="zeros",
@@ -147,8 +147,8 @@ class FlowModel(keras.Model):
         variables = self.trainable_variables
         gradients = tape.gradient(loss, [v.value for v in variables])
         self.optimizer.apply_gradients(zip(gradients, variables))
-        for layer in self.norm_layers:
-            layer.update_norm()
+        for kind, layers in _by_type(self.norm_layers).items():
+            kind.update_norms(layers)
         return self._update_metrics(x, nll)
 
     @tf.autograph.experimental.do_not_convert
@@ -226,6 +226,14 @@ class FlowModel(keras.Model):
     def _fold_replica(self, seed):
         context = tf.distribute.get_replica_context()
         return seeds.fold_in(seed, context.replica_id_in_sync_group if context else 0)
+
+
+def _by_type(layers):
+    """`{type: [layers]}`."""
+    groups = {}
+    for layer in layers:
+        groups.setdefault(type(layer), []).append(layer)
+    return groups
 
 
 def _first_batch(x, batch_size):

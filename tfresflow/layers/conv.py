@@ -80,16 +80,18 @@ class _Convolution(Linear):
         self._check_size(weights[0], x.shape[1:3])
         return super().__call__(weights, x)
 
-    def product(self, kernel, x):
-        """`W x`."""
+    def product(self, kernel, x, bias=None):
+        """`W x`, or `W x + b`."""
         height, width, channels, filters = kernel.shape
         if height == width == 1:
-            return _matmul(x, kernel[0, 0])
+            return _matmul(x, kernel[0, 0], bias)
         if _is_narrow(kernel, channels, filters):
-            return _matmul(_gather(x, kernel), tf.reshape(kernel, [-1, filters]))
+            return _matmul(_gather(x, kernel), tf.reshape(kernel, [-1, filters]), bias)
         if _is_narrow(kernel, filters, channels):
-            return _scatter(_matmul(x, _turned(kernel)), kernel)
-        return tf.nn.conv2d(x, kernel, 1, "SAME")
+            y = _scatter(_matmul(x, _turned(kernel)), kernel)
+        else:
+            y = tf.nn.conv2d(x, kernel, 1, "SAME")
+        return y if bias is None else tf.nn.bias_add(y, bias)
 
     def adjoint(self, kernel, u):
         """`W^T u`."""
@@ -124,9 +126,11 @@ def _turned(kernel):
     return tf.reshape(turned, [kernel.shape[2], -1])
 
 
-def _matmul(x, matrix, transpose=False):
-    """`x [N, H, W, a] matrix [a, b]`."""
+def _matmul(x, matrix, bias=None, transpose=False):
+    """`x [N, H, W, a] matrix [a, b] + bias [b]`; added at once, it is part of the product."""
     flat = tf.matmul(tf.reshape(x, [-1, x.shape[-1]]), matrix, transpose_b=transpose)
+    if bias is not None:
+        flat = tf.nn.bias_add(flat, bias)
     shape = tf.concat([tf.shape(x)[:3], [flat.shape[-1]]], axis=0)
     return tf.ensure_shape(tf.reshape(flat, shape), [*x.shape[:3], flat.shape[-1]])
 

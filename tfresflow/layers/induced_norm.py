@@ -17,15 +17,14 @@ class Linear(Function):
     """`activation(W x + b)`, weights `[kernel]` or `[kernel, bias]`; subclasses say what W is."""
 
     activation: typing.Any
+    stackable = False  # whether `product` and `adjoint` take `[B, ...]` kernels and vectors
 
     @property
     def shareable(self):
         return is_shareable(self.activation)
 
     def __call__(self, weights, x):
-        kernel, *bias = weights
-        y = self.product(kernel, x)
-        return self.activation(tf.nn.bias_add(y, bias[0]) if bias else y)
+        return self.activation(self.product(weights[0], x, *weights[1:]))
 
     def linearise(self, weights, x):
         if self.activation is not keras.activations.linear:
@@ -35,8 +34,14 @@ class Linear(Function):
     def output_shape(self, weights, shape):
         return (*shape[:-1], weights[0].shape[-1])
 
-    def product(self, kernel, x):
-        """`W x`."""
+    def scaled(self, weights, before, after):
+        if self.activation is not keras.activations.linear:
+            return None
+        kernel, *bias = weights
+        return [before * after * kernel, *(after * b for b in bias)]
+
+    def product(self, kernel, x, bias=None):
+        """`W x`, or `W x + b`."""
         raise NotImplementedError(f"{type(self).__name__}.product")
 
     def adjoint(self, kernel, u):
@@ -79,10 +84,29 @@ class InducedNorm(FunctionalLayer):
         Args:
           iterate: a `PowerIteration`; default, the layer's own.
         """
-        u, v, _ = shared(_iterate, self.function, iterate or self.power_iteration)(
-            self._norm_state(self.kernel))
-        self.u.assign(u)
-        self.v.assign(v)
+        self.update_norms([self], iterate)
+
+    @staticmethod
+    def update_norms(layers, iterate=None):
+        """`update_norm(iterate)` of many layers: equal small ones as one operator of many parts.
+
+        A hundred blocks have hundreds of small kernels; one after the other they would take as
+        many loops of operations that are too short to be worth starting.
+        """
+        groups = {}
+        for layer in layers:
+            equal = (layer.function, iterate or layer.power_iteration, tuple(layer.kernel.shape))
+            small = layer.function.stackable and layer.kernel.shape.num_elements() <= 2 ** 16
+            groups.setdefault((*equal, None if small else id(layer)), []).append(layer)
+        for (function, policy, *_), group in groups.items():
+            kernels, us, vs = zip(*(layer._norm_state(layer.kernel) for layer in group))
+            kernel = tf.stack(kernels) if len(group) > 1 else kernels[0]
+            u, v, _ = shared(_iterate, function, policy)(
+                [kernel, tf.concat(us, 0), tf.concat(vs, 0)])
+            parts = tf.split(u, len(group)), tf.split(v, len(group))
+            for layer, own_u, own_v in zip(group, *parts):
+                layer.u.assign(own_u)
+                layer.v.assign(own_v)
 
     def refresh_norm(self, num_steps=1000):
         """`update_norm` for weights that were swapped: many steps, with a fresh start mixed in.
@@ -115,7 +139,7 @@ class InducedNorm(FunctionalLayer):
         kernel = self.normalized_kernel()
         u = tf.random.stateless_normal(self.u.shape, [seed, 0], dtype=kernel.dtype)
         v = tf.random.stateless_normal(self.v.shape, [seed, 1], dtype=kernel.dtype)
-        return shared(_iterate, self.function, iterate)([kernel, u, v])[2]
+        return shared(_iterate, self.function, iterate)([kernel, u, v])[2][0]
 
     @property
     def lipschitz(self):

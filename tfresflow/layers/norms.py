@@ -53,36 +53,41 @@ class PowerIteration(Configurable):
 
 
 def power_iteration(matvec, adjoint, u, v, *, max_steps, rtol=None, atol=0.0):
-    """Largest singular value of an operator that is given by its products.
+    """Largest singular values of operators that are given by their products.
 
     Args:
-      matvec: `v -> W v`, any shapes.
+      matvec: `v -> W v`; `[B, ...]` for B operators at once, any shapes.
       adjoint: `u -> W^T u`.
-      u, v: where to start; a good start saves most of the steps.
+      u, v: `[B, ...]`, where to start; a good start saves most of the steps.
       max_steps: steps, or the most of them when `rtol` is given.
-      rtol, atol: stop when the estimate moved by at most `atol + rtol * s`; None: never.
+      rtol, atol: stop when every estimate moved by at most `atol + rtol * s`; None: never.
 
     Returns:
-      `(u, v, s)`: singular vectors of unit norm and the estimate, a scalar.
+      `(u, v, s)`: singular vectors of unit norm and the estimates `[B]`.
     """
     def step(k, u, v, s, change):
         new_u = _normalize(matvec(v))
         z = adjoint(new_u)
-        new_s = tf.norm(z)
+        new_s = _norm(z)
         return k + 1, new_u, _normalize(z), new_s, tf.abs(new_s - s)
 
     def going_on(k, u, v, s, change):
         del u, v
         if rtol is None:
             return k < max_steps
-        return (k < max_steps) & (change > atol + rtol * s)
+        return (k < max_steps) & tf.reduce_any(change > atol + rtol * s)
 
-    zero = tf.zeros([], v.dtype)
-    state = (tf.constant(0), u, _normalize(v), zero, tf.constant(v.dtype.max, v.dtype))
+    zero = tf.zeros_like(_norm(v))
+    state = (tf.constant(0), u, _normalize(v), zero, zero + v.dtype.max)
     _, u, v, s, _ = tf.while_loop(going_on, step, state)
     return u, v, s
 
 
+def _norm(x):
+    return tf.norm(tf.reshape(x, [x.shape[0], -1]), axis=1)
+
+
 def _normalize(x):
     # A zero operator has norm 0 whatever the vectors: keep them finite.
-    return x / tf.maximum(tf.norm(x), tf.constant(1e-30, x.dtype))
+    norm = tf.maximum(_norm(x), tf.constant(1e-30, x.dtype))
+    return x / tf.reshape(norm, [-1] + [1] * (x.shape.rank - 1))
