@@ -3,14 +3,13 @@
 import math
 import time
 
-import keras
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 from benchmarks.workloads import Image
 from bijectors import InvertibleResidual, flows
-from tfresflow import FlowModel, layers, logdet, solvers
+from tfresflow import FlowModel, layers, logdet, optimizers, solvers
 from tfresflow.functional import leaf_layers
 from tfresflow.losses import bits_per_dim
 
@@ -50,7 +49,7 @@ class Trainer:
 
     def __init__(self, workload, lr=1e-3):
         self.model = FlowModel(build(workload))
-        self.model.compile(keras.optimizers.Adam(lr, beta_2=0.99, global_clipnorm=1.0))
+        self.model.compile(optimizers.Adam(lr, beta_2=0.99, global_clipnorm=1.0))
         self._initialized, self._score = False, None
 
     def step(self, x):

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -10,7 +11,7 @@ from bijectors.flows import image_flow, toy_flow
 from tests.registry import example
 from tests.test_logdet import built_branch, flat, peak_memory, value_and_gradients
 from tfresflow import layers, logdet
-from tfresflow.functional import Function, FunctionalLayer, functional
+from tfresflow.functional import Function, FunctionalLayer, Scale, functional
 
 
 def gradient_graph(flow):
@@ -80,6 +81,52 @@ def test_products_of_a_step(n, memory, g, vjps):
     estimator = logdet.LogDet(logdet.Truncated(n), memory=getattr(logdet, memory)())
     value_and_gradients(estimator, layer, example([3]), 0)
     assert layer.counting.counts == {"g": g, "vjp": n + vjps}
+
+
+def test_products_in_the_plane():
+    """The Jacobian itself takes two products, and then n costs nothing."""
+    for n in (2, 9):
+        layer = _Layer()
+        layer.build((None, 2))
+        estimator = logdet.LogDet(logdet.Truncated(n), memory=logdet.Tape())
+        value_and_gradients(estimator, layer, example([2]), 0)
+        assert layer.counting.counts == {"g": 1, "vjp": 2 + 1}
+
+
+@pytest.mark.parametrize("kinds", ["ADA", "DAD", "AAD", "DA", "A", "DAAD", "ADTA", "ES"])
+def test_scalar_factors_are_moved_into_linear_maps(kinds):
+    """Activation, Dense, dense with Tanh, ELU, Softplus: the composition is that of the layers."""
+    make = {"A": lambda: layers.LipSwish(beta=0.7, dtype="float64"),
+            "D": lambda: layers.InducedNormDense(3, bias_initializer="ones", dtype="float64"),
+            "T": lambda: layers.InducedNormDense(3, activation="tanh", dtype="float64"),
+            "E": lambda: layers.ELU(dtype="float64"),
+            "S": lambda: layers.Softplus(dtype="float64")}
+    net = keras.Sequential([make[kind]() for kind in kinds])
+    net.build((None, 3))
+    x, variables = example([3]), [v.value for v in net.trainable_variables]
+    with tf.GradientTape(persistent=True) as tape:
+        function, weights = functional(net)
+        y, vjp = function.linearise(weights, x)
+        product, want = vjp(x), net(x)
+        got_and_want = tf.reduce_sum(y * x), tf.reduce_sum(want * x)
+    np.testing.assert_allclose(y, want, rtol=1e-13)
+    np.testing.assert_allclose(function(weights, x), want, rtol=1e-13)
+    got, want = (tape.gradient(t, variables) for t in got_and_want)
+    for a, b in zip(got, want):
+        np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-13)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        target = tf.reduce_sum(net(x) * tf.stop_gradient(x))
+    np.testing.assert_allclose(product, tape.gradient(target, x), rtol=1e-11)
+
+
+def test_factors_cost_the_activations_nothing():
+    """Between dense layers a LipSwish is a bare swish: no factor is left in the composition."""
+    net = keras.Sequential([layers.LipSwish(), layers.InducedNormDense(4), layers.LipSwish(),
+                            layers.InducedNormDense(3)])
+    net.build((None, 3))
+    function, _ = functional(net)
+    assert [isinstance(f, Scale) for f in function.functions] == [True, *[False] * 4]
 
 
 @pytest.mark.parametrize("chunk_bytes", [1, 2 * 8 * 64, 3 * 8 * 64])

@@ -206,3 +206,29 @@ def test_slopes_and_curvatures(act):
         results.append([y, slope, *tape.gradient(both, [x, *parameters])])
     for got, want in zip(*results):
         np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("policy", [layers.PowerIteration(num_steps=3), layers.PowerIteration()])
+def test_norms_updated_together_are_those_updated_alone(policy):
+    """Many small layers as one operator: by count to the last digits, by tolerance no worse."""
+    def make():
+        made = [layers.InducedNormDense(units, power_iteration=policy, dtype="float64",
+                                        kernel_initializer=keras.initializers.RandomNormal(seed=i))
+                for i, units in enumerate((4, 4, 5, 4, 4))]
+        for layer in made:
+            layer.build((None, 3))
+            layer.u.assign(tf.ones_like(layer.u))
+            layer.v.assign(tf.ones_like(layer.v))
+        return made
+
+    together, alone = make(), make()
+    layers.InducedNormDense.update_norms(together)
+    for layer in alone:
+        layer.update_norm()
+    for a, b in zip(together, alone):
+        exact = np.linalg.svd(a.kernel.numpy(), compute_uv=False)[0]
+        sigma = [float(tf.reduce_sum(layer.u @ tf.transpose(layer.kernel) * layer.v))
+                 for layer in (a, b)]
+        assert sigma[1] - 1e-12 <= sigma[0] <= exact + 1e-12
+        if policy.num_steps:
+            np.testing.assert_allclose(a.v, b.v, rtol=1e-10)

@@ -13,7 +13,8 @@ import math
 import keras
 import tensorflow as tf
 
-__all__ = ["Function", "FunctionalLayer", "Scale", "functional", "is_shareable", "leaf_layers", "shared"]
+__all__ = ["Function", "FunctionalLayer", "Scale", "functional", "is_shareable", "leaf_layers",
+           "shared"]
 
 
 class Function:

@@ -3,7 +3,7 @@
 import keras
 
 from bijectors import flows
-from tfresflow import FlowModel, layers, logdet, solvers
+from tfresflow import FlowModel, layers, logdet, optimizers, solvers
 from train import data
 from train.flags import numbers
 
@@ -15,7 +15,7 @@ _MEMORY = {"auto": logdet.Auto, "tape": logdet.Tape, "released": logdet.Released
            "recompute": logdet.Recompute}
 _PROBES = {"normal": logdet.normal, "rademacher": logdet.rademacher}
 _SOLVERS = {"anderson": solvers.Anderson, "picard": solvers.Picard}
-_OPTIMIZERS = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW,
+_OPTIMIZERS = {"adam": optimizers.Adam, "adamw": keras.optimizers.AdamW,
                "adamax": keras.optimizers.Adamax, "rmsprop": keras.optimizers.RMSprop,
                "sgd": keras.optimizers.SGD}
 

@@ -49,14 +49,14 @@ class _Dense(Linear):
     def product(self, kernel, x, bias=None):
         """`W x`, or `W x + b`."""
         if kernel.shape.rank == 3:
-            return tf.linalg.matvec(kernel, x, transpose_a=True)
+            return tf.matmul(x[:, tf.newaxis], kernel)[:, 0]
         y = tf.tensordot(x, kernel, 1) if x.shape.rank > 2 else tf.matmul(x, kernel)
         return y if bias is None else tf.nn.bias_add(y, bias)
 
     def adjoint(self, kernel, u):
         """`W^T u`."""
         if kernel.shape.rank == 3:
-            return tf.linalg.matvec(kernel, u)
+            return tf.matmul(u[:, tf.newaxis], kernel, transpose_b=True)[:, 0]
         if u.shape.rank > 2:
             return tf.tensordot(u, kernel, [[u.shape.rank - 1], [1]])
         return tf.matmul(u, kernel, transpose_b=True)

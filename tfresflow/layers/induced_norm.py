@@ -1,6 +1,7 @@
 """What the norm-constrained Dense and Conv2D layers share."""
 
 import dataclasses
+import math
 import typing
 
 import keras
@@ -95,18 +96,20 @@ class InducedNorm(FunctionalLayer):
         """
         groups = {}
         for layer in layers:
-            equal = (layer.function, iterate or layer.power_iteration, tuple(layer.kernel.shape))
-            small = layer.function.stackable and layer.kernel.shape.num_elements() <= 2 ** 16
-            groups.setdefault((*equal, None if small else id(layer)), []).append(layer)
-        for (function, policy, *_), group in groups.items():
-            kernels, us, vs = zip(*(layer._norm_state(layer.kernel) for layer in group))
-            kernel = tf.stack(kernels) if len(group) > 1 else kernels[0]
-            u, v, _ = shared(_iterate, function, policy)(
-                [kernel, tf.concat(us, 0), tf.concat(vs, 0)])
-            parts = tf.split(u, len(group)), tf.split(v, len(group))
-            for layer, own_u, own_v in zip(group, *parts):
-                layer.u.assign(own_u)
-                layer.v.assign(own_v)
+            equal = layer.function, iterate or layer.power_iteration, tuple(layer.kernel.shape)
+            groups.setdefault(equal, []).append(layer)
+        for (function, policy, shape), equal in groups.items():
+            # As many as stay in a processor's cache.
+            count = max(1, 2 ** 18 // math.prod(shape)) if function.stackable else 1
+            for group in (equal[i:i + count] for i in range(0, len(equal), count)):
+                kernels, us, vs = zip(*(layer._norm_state(layer.kernel) for layer in group))
+                kernel = tf.stack(kernels) if len(group) > 1 else kernels[0]
+                u, v, _ = shared(_iterate, function, policy)(
+                    [kernel, tf.concat(us, 0), tf.concat(vs, 0)])
+                parts = tf.split(u, len(group)), tf.split(v, len(group))
+                for layer, own_u, own_v in zip(group, *parts):
+                    layer.u.assign(own_u)
+                    layer.v.assign(own_v)
 
     def refresh_norm(self, num_steps=1000):
         """`update_norm` for weights that were swapped: many steps, with a fresh start mixed in.

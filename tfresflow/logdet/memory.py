@@ -76,7 +76,7 @@ class Recompute(Configurable):
     be spread over the cores, run as two halves of the batch at the same time.
 
     Args:
-      chunk_bytes: of the largest activation of g at a time; None: 4 MiB on a CPU, 1 GiB where
+      chunk_bytes: of the largest activation of g at a time; None: 8 MiB on a CPU, 1 GiB where
         there is a GPU.
     """
 
@@ -104,7 +104,7 @@ class Recompute(Configurable):
 
     def _chunks(self, g, weights, x):
         gpu = bool(tf.config.list_logical_devices("GPU"))
-        chunk_bytes = self.chunk_bytes or (2 ** 30 if gpu else 2 ** 22)
+        chunk_bytes = self.chunk_bytes or (2 ** 30 if gpu else 2 ** 23)
         each = _largest_bytes(g, weights, x)
         small = each <= 4096 and not gpu
         return _Chunks(max(1, chunk_bytes // each), 2 if small else 1)
