@@ -15,6 +15,7 @@ import sys
 import tempfile
 
 import matplotlib
+import matplotlib.ticker
 import numpy as np
 
 matplotlib.use("Agg")
@@ -139,7 +140,7 @@ def plot_growth(results, path):
     """Two rows (time, memory), a column for each thing that grows."""
     colours = dict(zip((OURS, *PEERS), ("#0072b2", "#d55e00", "#009e73")))
     figure, axes = plt.subplots(2, len(results), figsize=(11, 6), layout="constrained",
-                                sharex="col")
+                                sharex="col", sharey="row")
     for column, (axis, lines) in enumerate(results.items()):
         for library, points in lines.items():
             at = [point["at"] for point in points]
@@ -149,6 +150,8 @@ def plot_growth(results, path):
                 ax.set(xscale="log", yscale="log")
                 ax.set_xticks(at, [str(a) for a in at])
                 ax.minorticks_off()
+                ax.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
+                ax.yaxis.set_major_formatter("{x:g}")
         axes[1, column].set_xlabel(axis)
     axes[0, 0].set_ylabel("seconds a step")
     axes[1, 0].set_ylabel("peak memory above imports, MB")

@@ -133,9 +133,10 @@ def test_no_readable_checkpoint_is_said_and_nothing_is_trained_over_it(trained, 
     assert "no checkpoint in" in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_ctrl_c_outside_of_training(trained):
+@pytest.mark.parametrize("seconds", [2.5, 15], ids=["importing", "evaluating"])
+def test_ctrl_c_outside_of_training(trained, seconds):
     process = start("eval", f"--workdir={trained[0]}", "--eval_probes=2000")
-    time.sleep(15)
+    time.sleep(seconds)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130 and error.startswith("error: SIGINT: stopped")

@@ -29,7 +29,4 @@ def run(settings, fail):
     except Interrupted as error:
         return fail(f"{signal.Signals(error.signal).name}: saved. To go on, give the same command "
                     f"again (--workdir={settings.workdir})", 128 + error.signal)
-    except KeyboardInterrupt:
-        return fail(f"SIGINT: stopped. Training goes on from its last checkpoint, if there is one, "
-                    f"with the same command (--workdir={settings.workdir})", 130)
     return 0

@@ -14,14 +14,7 @@ __all__ = ["main", "run"]
 
 
 def main(argv):
-    """Runs one command.
-
-    Args:
-      argv: as `sys.argv`.
-
-    Returns:
-      The exit code.
-    """
+    """Runs the command of `argv`, which is as `sys.argv`; returns the exit code."""
     if {"--help", "-h", "-help", "--helpfull"} & set(argv[1:]):
         print(flags.usage())
         return 0
@@ -31,10 +24,13 @@ def main(argv):
         return _fail(error, 2)
     # TensorFlow takes seconds to import: flags are checked first.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with _quiet():
-        from train import commands
-        commands.tf.config.list_physical_devices()
-    return commands.run(settings, _fail)
+    try:
+        with _quiet():
+            from train import commands
+            commands.tf.config.list_physical_devices()
+        return commands.run(settings, _fail)
+    except KeyboardInterrupt:
+        return _fail("SIGINT: stopped. The same command goes on from the last checkpoint", 130)
 
 
 def run():
