@@ -1,13 +1,14 @@
 """Two virtual CPUs for the tests of distribution, and repeatable randomness."""
 
 import os
-import pathlib
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras  # noqa: E402
 import pytest  # noqa: E402
 import tensorflow as tf  # noqa: E402
+
+from tests.command import ROOT  # noqa: E402
 
 _CPU = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(_CPU, [tf.config.LogicalDeviceConfiguration()] * 2)
@@ -23,4 +24,4 @@ def seeded():
 @pytest.fixture(autouse=True)
 def in_the_project(monkeypatch):
     """The configs are named from the project's folder."""
-    monkeypatch.chdir(pathlib.Path(__file__).parents[1])
+    monkeypatch.chdir(ROOT)

@@ -1,22 +1,12 @@
 """Data of users: folders of images, arrays, tables; and what is wrong with them, said clearly."""
 
-import itertools
-
 import numpy as np
 import PIL.Image
 import pytest
 import tensorflow as tf
 
+from tests.test_data import first, settings
 from train import data
-from train.flags import parse
-
-
-def settings(*given):
-    return parse(["program", *given])
-
-
-def first(dataset, n):
-    return list(itertools.islice(dataset.as_numpy_iterator(), n))
 
 
 def write_images(folder, count, size=(12, 10), mode="RGB", suffix="png", seed=0):

@@ -30,7 +30,7 @@ def main(argv):
             commands.tf.config.list_physical_devices()
         return commands.run(settings, _fail)
     except KeyboardInterrupt:
-        return _fail("SIGINT: stopped. The same command goes on from the last checkpoint", 130)
+        return _fail("SIGINT: stopped. Training goes on from its last checkpoint, if any", 130)
 
 
 def run():
