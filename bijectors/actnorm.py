@@ -48,7 +48,7 @@ class ActNorm(Flow):
 
     def initialize(self, x):
         axes = [0] if self.per_element else list(range(x.shape.rank - 1))
-        mean, variance = tf.nn.moments(x, axes)
+        mean, variance = _moments(x, axes)
         weights = self._scale_and_shift
         weights.shift.assign(-mean)
         weights.log_scale.assign(-0.5 * tf.math.log(tf.maximum(variance, self.min_variance)))
@@ -57,6 +57,19 @@ class ActNorm(Flow):
     def _log_det(self, x, log_scale):
         copies = 1 if self.per_element else tf.TensorShape(self.event_shape[:-1]).num_elements()
         return tf.fill(tf.shape(x)[:1], copies * tf.reduce_sum(log_scale))
+
+
+def _moments(x, axes):
+    """Mean and variance over `axes`, and over the shares of all replicas in a replica's context."""
+    context = tf.distribute.get_replica_context()
+    several = context is not None and context.num_replicas_in_sync > 1
+
+    def total(t):
+        return context.all_reduce("SUM", t) if several else t
+
+    count = total(tf.cast(tf.reduce_prod([tf.shape(x)[i] for i in axes]), x.dtype))
+    mean = total(tf.reduce_sum(x, axes)) / count
+    return mean, total(tf.reduce_sum(tf.square(x - mean), axes)) / count
 
 
 class _ScaleAndShift(keras.layers.Layer):

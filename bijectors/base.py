@@ -15,6 +15,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfresflow.configurable import deserialize, serialize
+from tfresflow.functional import leaf_layers
 
 __all__ = ["Flow", "forward_and_log_det", "inverse_and_log_det"]
 
@@ -86,9 +87,21 @@ class Flow(tfp.bijectors.Bijector):
         """Sets data-dependent weights from a batch `x [N, ...]`; returns `forward(x)`."""
         return self.forward_and_log_det(x)[0]
 
+    def named_layers(self):
+        """`{name: layers}` of every innermost bijector, in the order in which x meets them."""
+        return {self.name: self.layers}
+
     def lipschitz_layers(self):
         """`{name: [Lipschitz layers]}` of every residual block."""
-        return {}
+        found = {name: [leaf for leaf in leaf_layers(layers) if hasattr(leaf, "measure_norm")]
+                 for name, layers in self.named_layers().items()}
+        return {name: leaves for name, leaves in found.items() if leaves}
+
+    def find_nonfinite(self, x, seed=None):
+        """The name of the first innermost bijector whose value for x is not finite, or None."""
+        z, log_det = self.forward_and_log_det(x, seed)
+        finite = tf.reduce_all(tf.math.is_finite(z)) & tf.reduce_all(tf.math.is_finite(log_det))
+        return None if finite else self.name
 
     def operator_norms(self):
         """`{name: [norm of each Lipschitz layer]}` of every residual block, measured anew."""

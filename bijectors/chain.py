@@ -69,12 +69,19 @@ class Chain(Flow):
             x = b.initialize(x) if isinstance(b, Flow) else b.forward(x)
         return x
 
-    def lipschitz_layers(self):
-        blocks = {}
+    def named_layers(self):
+        return {f"{i}/{name}": layers for i, b in enumerate(self._steps) if isinstance(b, Flow)
+                for name, layers in b.named_layers().items()}
+
+    def find_nonfinite(self, x, seed=None):
+        seed = seeds.as_seed(seed)
         for i, b in enumerate(self._steps):
-            if isinstance(b, Flow):
-                blocks.update({f"{i}/{name}": v for name, v in b.lipschitz_layers().items()})
-        return blocks
+            own = seeds.fold_in(seed, i)
+            found = b.find_nonfinite(x, own) if isinstance(b, Flow) else None
+            if found:
+                return f"{i}/{found}"
+            x = forward_and_log_det(b, x, own)[0]
+        return None
 
     def latent_shape(self, event_shape):
         return _shape_after(self._steps, event_shape)

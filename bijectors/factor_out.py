@@ -62,8 +62,11 @@ class FactorOut(Flow):
         first, second = tf.split(x, 2, axis=-1)
         return tf.concat([_flatten(self.inner.initialize(first)), _flatten(second)], axis=1)
 
-    def lipschitz_layers(self):
-        return self.inner.lipschitz_layers()
+    def named_layers(self):
+        return self.inner.named_layers()
+
+    def find_nonfinite(self, x, seed=None):
+        return self.inner.find_nonfinite(tf.split(x, 2, axis=-1)[0], seed)
 
     def latent_shape(self, event_shape):
         return (math.prod(event_shape),)

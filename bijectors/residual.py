@@ -87,10 +87,6 @@ class InvertibleResidual(Flow):
     def initialize(self, x):
         return x + self.branch(x)
 
-    def lipschitz_layers(self):
-        leaves = leaf_layers([self.branch])
-        return {self.name: [leaf for leaf in leaves if hasattr(leaf, "measure_norm")]}
-
 
 def _solve(solver, g, z, weights):
     solution = solver(lambda x: z - g(weights, x), z)

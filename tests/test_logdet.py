@@ -83,7 +83,7 @@ def test_truncated_is_the_partial_sum(n):
         y = net(x)
     jacobian = tape.batch_jacobian(y, x).numpy()
     v = example([3], 4, seed=9).numpy()
-    estimator = logdet.LogDet(logdet.Truncated(n), probe=lambda shape, seed, dtype: v[None])
+    estimator = logdet.LogDet(logdet.Truncated(n), probe=lambda shape, seed, dtype: v[:, None])
     u, by_hand = v, 0.0
     for k in range(1, n + 1):
         u = np.einsum("ni,nij->nj", u, jacobian)

@@ -3,10 +3,12 @@
 import contextlib
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfresflow import seeds
 from tfresflow.configurable import deserialize, serialize
+from tfresflow.distributed import DistributedModel
 from tfresflow.functional import leaf_layers
 from tfresflow.losses import StandardNormal, bits_per_dim
 
@@ -14,7 +16,7 @@ __all__ = ["FlowModel"]
 
 
 @keras.saving.register_keras_serializable("tfresflow")
-class FlowModel(keras.Model):
+class FlowModel(DistributedModel):
     """`log p(x) = log p_base(f(x)) + log |det df/dx|`, trained by maximum likelihood.
 
     `compile(optimizer)`, `fit(dataset of x)`, `evaluate`, and `predict`, which gives `log p(x)`.
@@ -33,8 +35,17 @@ class FlowModel(keras.Model):
       nbits: for images quantised to `2^nbits` levels and scaled to [0, 1): report bits/dim
         beside nats.
       eval_log_det: estimator of the log-determinant outside training; default the flow's own.
-      seed: integer; all randomness of training and evaluation follows from it.
+      seed: integer; all randomness of training and evaluation follows from it, and from an
+        example's place in its batch: not from the number of replicas.
+      micro_batches: parts in which a batch is taken, one after the other, to save memory: gradients
+        are accumulated, the update is that of the whole batch.
+      skip_nonfinite: steps in a row with a loss or gradient that is not finite which are left out
+        of the metrics. No such step changes a weight, tolerated or not.
       name: of the model.
+
+    Trains as well under a `tf.distribute` strategy in whose scope it was made, to the same weights
+    (see `distributed.py`). A layer with a norm of its own takes part in training if it offers what
+    `layers.InducedNorm` does: `update_norms`, `refresh_norm`, `u` and `v`.
 
     Example:
 
@@ -46,18 +57,19 @@ class FlowModel(keras.Model):
     ```
     """
 
-    def __init__(self, flow, base=None, *, nbits=None, eval_log_det=None, seed=0, name=None,
-                 **kwargs):
-        super().__init__(name=name, **kwargs)
+    def __init__(self, flow, base=None, *, nbits=None, eval_log_det=None, seed=0,
+                 micro_batches=1, skip_nonfinite=0, name=None, **kwargs):
+        super().__init__(seed=seed, micro_batches=micro_batches, skip_nonfinite=skip_nonfinite,
+                         name=name, **kwargs)
         self.supports_jit = False  # so "auto" leaves XLA off: on CPU its convolutions are slower
         if nbits is not None and not 1 <= nbits <= 16:
             raise ValueError(f"`nbits` must be in 1..16, or None. Received: nbits={nbits}")
         self.flow = flow
         self.base = base or StandardNormal(flow.latent_shape(flow.event_shape))
         self._config = {"flow": flow, "base": base, "nbits": nbits, "eval_log_det": eval_log_det,
-                        "seed": seed, "name": self.name}
+                        "seed": seed, "micro_batches": micro_batches,
+                        "skip_nonfinite": skip_nonfinite, "name": self.name}
         self.nbits = nbits
-        self.seed = seed
         self.eval_flow = flow.with_log_det(eval_log_det) if eval_log_det is not None else flow
         # Keras does not look into bijectors: a list of layers it sees, trains and saves.
         self.flow_layers = list(flow.layers)
@@ -105,14 +117,14 @@ class FlowModel(keras.Model):
 
     def call(self, x):
         """`log p(x)`, `[N]`, with the model's own seed: the same at every call."""
-        return self.log_prob(x, seed=self.seed)
+        return -self.compute_nll(x, self.seed_of(0, x), self.eval_flow)
 
     # Training -------------------------------------------------------------------------------
 
     def fit(self, x=None, *args, **kwargs):
         """As in Keras; sets data-dependent weights from the first batch if that is not done."""
         if not int(self.initialized.numpy()):
-            self.initialize(_first_batch(x, kwargs.get("batch_size") or 32))
+            self._initialize_on_all(x, kwargs.get("batch_size") or 32)
         history = super().fit(x, *args, **kwargs)
         if self.optimizer.use_ema:
             self.refresh_norms()  # Keras has put the averaged weights in place.
@@ -125,45 +137,54 @@ class FlowModel(keras.Model):
             return super().evaluate(*args, **kwargs)
 
     def initialize(self, x):
-        """Sets data-dependent weights (ActNorm) from a batch `x [N, ...]`."""
+        """Sets data-dependent weights (ActNorm) from a batch `x [N, ...]`.
+
+        In a replica's context x is its share, and all replicas get the weights of the whole batch.
+        """
         if hasattr(self.flow, "initialize"):
             self.flow.initialize(tf.convert_to_tensor(x))
         self.initialized.assign(1)
 
-    def make_train_function(self, force=False):
-        """As in Keras; with the optimizer's variables made before, the first trace is the last."""
-        if not self.optimizer.built:
-            self.optimizer.build(self.trainable_variables)
-        return super().make_train_function(force)
+    def example_losses(self, x, seed):
+        return self.compute_nll(x, seed)
 
-    @tf.autograph.experimental.do_not_convert
-    def train_step(self, data):
-        x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        seed = self._fold_replica(seeds.fold_in(seeds.as_seed(self.seed),
-                                                tf.cast(self.optimizer.iterations.value, tf.int32)))
-        with tf.GradientTape() as tape:
-            nll = self.compute_nll(x, seed)
-            loss = tf.reduce_mean(nll) / tf.distribute.get_strategy().num_replicas_in_sync
-        variables = self.trainable_variables
-        gradients = tape.gradient(loss, [v.value for v in variables])
-        self.optimizer.apply_gradients(zip(gradients, variables))
+    def after_update(self):
         for kind, layers in _by_type(self.norm_layers).items():
             kind.update_norms(layers)
-        return self._update_metrics(x, nll)
 
     @tf.autograph.experimental.do_not_convert
     def test_step(self, data):
         x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
         # Another stream than training's, whose steps are not negative.
-        step = -1 - tf.convert_to_tensor(self.eval_step.value)
-        seed = self._fold_replica(seeds.fold_in(seeds.as_seed(self.seed), step))
+        seed = self.seed_of(-1 - tf.convert_to_tensor(self.eval_step.value), x)
         self.eval_step.assign_add(1)
-        return self._update_metrics(x, self.compute_nll(x, seed, self.eval_flow))
+        nll = self.compute_nll(x, seed, self.eval_flow)
+        self.update_metrics(x, nll, tf.ones_like(nll))
+        return {m.name: m.result() for m in self.metrics}
+
+    def update_metrics(self, x, losses, weights):
+        self.loss_metric.update_state(losses, weights)
+        self.nll_metric.update_state(losses, weights)
+        if self.nbits is not None:
+            bpd = bits_per_dim(losses, self._num_dims(x), self.nbits)
+            self.bpd_metric.update_state(bpd, weights)
 
     @property
     def metrics(self):
         bpd = [self.bpd_metric] if self.nbits is not None else []
         return [self.loss_metric, self.nll_metric, *bpd]
+
+    def find_nonfinite(self):
+        """Where the last step of training first was not finite: for an error message.
+
+        Such a step changes no weight, so it can be done again, block by block. The shares of other
+        workers are not looked at.
+        """
+        step = self.optimizer.iterations.value - 1
+        strategy = self.distribute_strategy
+        found = strategy.run(self._find_nonfinite, (self._last_batch, step))
+        found = [f for f in strategy.experimental_local_results(found) if f]
+        return found[0] if found else "in the share of another worker"
 
     # Weights --------------------------------------------------------------------------------
 
@@ -208,24 +229,48 @@ class FlowModel(keras.Model):
 
     # Private --------------------------------------------------------------------------------
 
+    def _initialize_on_all(self, x, batch_size):
+        strategy = self.distribute_strategy
+        if strategy.num_replicas_in_sync == 1:
+            self.initialize(_first_batch(x, batch_size))
+            return
+        if not isinstance(x, (tf.data.Dataset, tf.distribute.DistributedDataset)):
+            batch = _first_batch(x, batch_size)
+            x = tf.data.Dataset.from_tensor_slices(batch).batch(len(batch))
+        if isinstance(x, tf.data.Dataset):
+            x = strategy.experimental_distribute_dataset(x)
+        initialize = tf.function(lambda x: strategy.run(self.initialize, (x,)), autograph=False)
+        initialize(keras.utils.unpack_x_y_sample_weight(next(iter(x)))[0])
+
     def _has_average(self):
         optimizer = getattr(self, "optimizer", None)
         return (optimizer is not None and optimizer.use_ema and optimizer.built
                 and int(optimizer.iterations.numpy()) > 0)
 
-    def _update_metrics(self, x, nll):
-        self.loss_metric.update_state(nll)
-        self.nll_metric.update_state(nll)
-        if self.nbits is not None:
-            self.bpd_metric.update_state(bits_per_dim(nll, self._num_dims(x), self.nbits))
-        return {m.name: m.result() for m in self.metrics}
+    def _find_nonfinite(self, data, step):
+        x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        if not np.isfinite(x).all():
+            return "the data"
+        seed, find = self.seed_of(step, x), getattr(self.flow, "find_nonfinite", None)
+        found = find(x, seed) if find else None
+        if found:
+            return f"the value of block {found}"
+        with tf.GradientTape() as tape:
+            nll = self.compute_nll(x, seed)
+        if not np.isfinite(nll).all():
+            return "the density of the base distribution"
+        variables = self.trainable_variables
+        gradients = tape.gradient(nll, [v.value for v in variables])
+        bad = {v.path for v, g in zip(variables, gradients)
+               if g is not None and not np.isfinite(g).all()}
+        blocks = self.flow.named_layers() if hasattr(self.flow, "named_layers") else {}
+        # Backward: the last block is the first.
+        return next((f"the gradient of block {name}" for name, layers in reversed(blocks.items())
+                     if bad & {v.path for layer in layers for v in layer.trainable_variables}),
+                    f"the gradient of {sorted(bad)[0]}" if bad else "")
 
     def _num_dims(self, x):
         return tf.TensorShape(x.shape[1:]).num_elements()
-
-    def _fold_replica(self, seed):
-        context = tf.distribute.get_replica_context()
-        return seeds.fold_in(seed, context.replica_id_in_sync_group if context else 0)
 
 
 def _by_type(layers):

@@ -1,8 +1,26 @@
-"""Stateless seeds: one number in, the same randomness out, eager or traced."""
+"""Stateless seeds: one number in, the same randomness out, eager or traced, split or whole."""
+
+import typing
 
 import tensorflow as tf
 
-__all__ = ["as_seed", "fold_in"]
+__all__ = ["Part", "as_seed", "bits", "fold_in", "normal"]
+
+
+class Part(typing.NamedTuple):
+    """The seed of a batch that is a part of a larger one, whose examples `first, ...` it holds.
+
+    What is drawn for an example depends on its place in the whole alone, not on how the whole is
+    parted: among replicas, or into micro-batches. What is drawn for the whole batch (a number of
+    terms) is the same for all parts.
+
+    Args:
+      seed: of the whole, a `[2]` integer tensor.
+      first: place of the part's first example in the whole, an int64 scalar.
+    """
+
+    seed: typing.Any
+    first: typing.Any = 0
 
 
 def as_seed(seed=None):
@@ -10,14 +28,16 @@ def as_seed(seed=None):
 
     Args:
       seed: None (fresh randomness from the global `tf.random.Generator`), a Python
-        integer, or an integer tensor of shape `[2]`.
+        integer, an integer tensor of shape `[2]`, or a `Part`.
 
     Returns:
-      An int32 or int64 tensor of shape `[2]`.
+      An int32 or int64 tensor of shape `[2]`; a `Part` as it is.
 
     Raises:
       ValueError: if `seed` has another shape or is not of integers.
     """
+    if isinstance(seed, Part):
+        return seed
     if seed is None:
         return tf.random.get_global_generator().make_seeds(1)[:, 0]
     if isinstance(seed, int):
@@ -35,5 +55,34 @@ def as_seed(seed=None):
 
 
 def fold_in(seed, data):
-    """A new seed from `seed` and the integer `data` (a block's index, a step, a replica)."""
+    """A new seed from `seed` and the integer `data` (a block's index, a step)."""
+    if isinstance(seed, Part):
+        return Part(fold_in(seed.seed, data), seed.first)
     return tf.random.fold_in(as_seed(seed), data)
+
+
+def normal(seed, shape, dtype):
+    """Standard normal `shape = [N, ...]`, a row for each example of the `Part`."""
+    return _rows(tf.raw_ops.StatelessRandomNormalV2, seed, shape, dtype)
+
+
+def bits(seed, shape):
+    """Random int32 of `shape = [N, ...]`, all 32 bits of them, a row for each example."""
+    return _rows(tf.raw_ops.StatelessRandomUniformFullIntV2, seed, shape, tf.int32)
+
+
+def _rows(op, part, shape, dtype):
+    """Rows `part.first, ...` of one endless stream of the seed.
+
+    Philox gives four 32-bit words for each value of a counter: to begin at a row is to begin at
+    another counter, if each row takes whole fours.
+    """
+    words = max(1, dtype.size // 4)  # of an entry; a half takes one, too
+    width = tf.reduce_prod(shape[1:])
+    padded = -(-width // 4) * 4
+    key, counter = tf.raw_ops.StatelessRandomGetKeyCounter(seed=part.seed)
+    skip = tf.cast(part.first, tf.int64) * tf.cast(padded * words // 4, tf.int64)
+    low, high = tf.unstack(tf.bitcast(counter, tf.int64))
+    counter = tf.bitcast(tf.stack([low + skip, high]), tf.uint64)
+    rows = op(shape=[shape[0], padded], key=key, counter=counter, alg=1, dtype=dtype)
+    return tf.reshape(rows[:, :width], shape)

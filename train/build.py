@@ -30,24 +30,24 @@ def build_model(settings):
     source = data.describe(settings)
     image = source.kind == "image"
     return FlowModel(_flow(settings, source), nbits=settings.nbits if image else None,
-                     eval_log_det=_eval_log_det(settings), seed=settings.seed)
+                     eval_log_det=_eval_log_det(settings), seed=settings.seed,
+                     micro_batches=settings.update_freq, skip_nonfinite=settings.skip_nonfinite)
 
 
 def build_optimizer(settings):
-    """The Keras optimizer: warm-up, clipping, moving average, accumulation."""
+    """The Keras optimizer: warm-up, clipping, moving average."""
     kwargs = {"adam": {"beta_2": settings.beta_2}, "adamw": {"beta_2": settings.beta_2},
               "adamax": {"beta_2": settings.beta_2}, "sgd": {"momentum": 0.9}}
     return _OPTIMIZERS[settings.optimizer](
         _learning_rate(settings), weight_decay=settings.wd or None,
         global_clipnorm=settings.clip or None, use_ema=settings.ema_val,
-        ema_momentum=settings.ema_decay, **kwargs.get(settings.optimizer, {}),
-        gradient_accumulation_steps=settings.update_freq if settings.update_freq > 1 else None)
+        ema_momentum=settings.ema_decay, **kwargs.get(settings.optimizer, {}))
 
 
 def steps_per_epoch(settings):
     """Training steps of one pass over the training part; of a toy density, 1,000."""
     count = data.describe(settings).counts["train"]
-    return 1000 if count is None else max(1, count // settings.batchsize)
+    return 1000 if count is None else max(1, count // (settings.batchsize * settings.update_freq))
 
 
 def total_steps(settings):

@@ -14,16 +14,25 @@ from train.errors import Interrupted, NonFinite
 
 __all__ = ["Checkpoints", "Limits", "Progress", "SampleGrid"]
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 class Checkpoints(keras.callbacks.Callback):
     """Saves `last` at each validation and every `save_every` steps, `best` by validation.
 
     A checkpoint counts only once it is whole: TensorFlow names it in its `checkpoint` file by
     a rename after everything else is written.
+
+    Args:
+      checkpoint, saved: of `checkpoints.restore`.
+      monitor: name of the score, less is better.
+      save_every: steps, or 0.
+      writes: whether this process does; of several workers one.
     """
 
-    def __init__(self, checkpoint, saved, monitor, save_every):
+    def __init__(self, checkpoint, saved, monitor, save_every, writes=True):
         super().__init__()
+        self._writes = writes
         self._checkpoint, self._saved = checkpoint, saved
         self._monitor, self._save_every = monitor, save_every
         self._since = None
@@ -34,8 +43,9 @@ class Checkpoints(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         step = int(self.model.optimizer.iterations.numpy())
-        if not np.isfinite(logs["loss"]):
-            self._stop(f"the loss is not finite at step {step} ({logs['loss']})")
+        if int(self.model.skipped.numpy()) > self.model.skip_nonfinite:
+            self._stop(f"the loss or the gradient is not finite at step {step}; first bad: "
+                       f"{self.model.find_nonfinite()}")
         if self._save_every and step % self._save_every == 0:
             self.save()
 
@@ -51,10 +61,13 @@ class Checkpoints(keras.callbacks.Callback):
 
     def seconds(self):
         """Seconds trained, earlier runs of the workdir included."""
-        return float(self._checkpoint.seconds.numpy()) + time.monotonic() - self._since
+        since = 0 if self._since is None else time.monotonic() - self._since
+        return float(self._checkpoint.seconds.numpy()) + since
 
     def _save(self, name):
         now = time.monotonic()
+        if not self._writes:
+            return
         self._checkpoint.seconds.assign_add(now - self._since)
         self._since = now
         step, manager = int(self.model.optimizer.iterations.numpy()), self._saved[name]
@@ -67,16 +80,21 @@ class Checkpoints(keras.callbacks.Callback):
             self._written[name] = step
 
     def _stop(self, reason):
-        raise NonFinite(f"{reason}. The last good checkpoint is "
-                        f"{self._saved['last'].latest_checkpoint}")
+        last = self._saved["last"].latest_checkpoint
+        raise NonFinite(f"{reason}. " + (f"The last good checkpoint is {last}" if last else
+                                         "There is no checkpoint yet"))
 
 
 class Limits(keras.callbacks.Callback):
-    """Ends training at a step or after so many minutes; saves and raises on SIGINT, SIGTERM."""
+    """Ends training at a step or after so many minutes; saves and raises on SIGINT, SIGTERM.
 
-    def __init__(self, checkpoints, steps, max_minutes):
+    All workers of the `Cluster` end at the same step: what one has noticed counts for all.
+    """
+
+    def __init__(self, checkpoints, steps, max_minutes, cluster):
         super().__init__()
         self._signal = None
+        self._cluster = cluster
         self._checkpoints, self._steps, self._seconds = checkpoints, steps, 60 * max_minutes
         self._handlers = {}
 
@@ -84,19 +102,24 @@ class Limits(keras.callbacks.Callback):
     def catching_signals(self):
         """Within: a first SIGINT or SIGTERM ends training after its step, a second at once."""
         self._handlers = {number: signal.signal(number, self._received)
-                          for number in (signal.SIGINT, signal.SIGTERM)}
+                          for number in _SIGNALS}
         try:
             yield
         finally:
             self._restore()
 
+    def late(self):
+        """Whether the time is over."""
+        return 0 < self._seconds <= self._checkpoints.seconds()
+
     def on_train_batch_end(self, batch, logs=None):
-        if self._signal is not None:
-            self._checkpoints.save()
-            raise Interrupted(self._signal)
-        late = self._seconds and self._checkpoints.seconds() >= self._seconds
-        done = int(self.model.optimizer.iterations.numpy()) >= self._steps
-        if late or done:
+        own = [self._signal == number for number in _SIGNALS]
+        *signals, late = self._cluster.total([*own, self.late()])
+        for number, received in zip(_SIGNALS, signals):
+            if received:
+                self._checkpoints.save()
+                raise Interrupted(number)
+        if late or int(self.model.optimizer.iterations.numpy()) >= self._steps:
             self.model.stop_training = True
 
     def _received(self, number, frame):

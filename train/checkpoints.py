@@ -24,7 +24,7 @@ def restore(model, settings, name):
       UserError: if there are checkpoints and none is whole.
     """
     checkpoint = _checkpoint(model)
-    saved = _managers(checkpoint, settings.workdir)
+    saved = _managers(checkpoint, settings.workdir, settings.keep_checkpoints)
     for path in reversed(saved[name].checkpoints):
         try:
             checkpoint.restore(path).assert_consumed()
@@ -60,14 +60,15 @@ def loaded(settings):
 
 def _checkpoint(model):
     """All that a run is: weights, optimizer, the best score so far, seconds trained."""
-    model.optimizer.build(model.trainable_variables)
+    with model.distribute_strategy.scope():
+        model.optimizer.build(model.trainable_variables)
     variables = [v.value for v in [*model.weights, *model.optimizer.variables]]
     return tf.train.Checkpoint(variables=variables, best=tf.Variable(np.inf, dtype=tf.float64),
                                seconds=tf.Variable(0.0, dtype=tf.float64))
 
 
-def _managers(checkpoint, workdir):
-    """The two `tf.train.CheckpointManager`s of a run: `last` keeps three, `best` one."""
+def _managers(checkpoint, workdir, keep_last):
+    """The two `tf.train.CheckpointManager`s of a run; of `best` one is kept."""
     folder = pathlib.Path(workdir) / "checkpoints"
     return {name: tf.train.CheckpointManager(checkpoint, folder / name, keep)
-            for name, keep in (("last", 3), ("best", 1))}
+            for name, keep in (("last", keep_last), ("best", 1))}

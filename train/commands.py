@@ -5,7 +5,7 @@ import signal
 import tensorflow as tf
 
 from train import data, evaluate, fit, sample
-from train.errors import Interrupted, NonFinite, UserError
+from train.errors import Interrupted, NonFinite, Unwritable, UserError, WorkerLost
 
 __all__ = ["run"]
 
@@ -26,6 +26,10 @@ def run(settings, fail):
         return fail(unreadable, 2)
     except NonFinite as error:
         return fail(error, 4)
+    except Unwritable as error:
+        return fail(error, 5)
+    except WorkerLost as error:
+        return fail(error, 6)
     except Interrupted as error:
         return fail(f"{signal.Signals(error.signal).name}: saved. To go on, give the same command "
                     f"again (--workdir={settings.workdir})", 128 + error.signal)

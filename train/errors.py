@@ -1,8 +1,14 @@
 """What can go wrong for a user, apart from what is a defect of the program."""
 
 import contextlib
+import errno
+import os
 
-__all__ = ["Interrupted", "NonFinite", "UserError", "blame_the_input"]
+__all__ = ["Interrupted", "NonFinite", "Unwritable", "UserError", "WorkerLost", "blame_the_input",
+           "blame_the_disk"]
+
+_DISK = [os.strerror(e) for e in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES,
+                                  errno.EPERM, errno.EFBIG, errno.EIO, errno.ENOTDIR)]
 
 
 class UserError(Exception):
@@ -10,7 +16,15 @@ class UserError(Exception):
 
 
 class NonFinite(Exception):
-    """Training met a loss that is not finite."""
+    """Training met a loss or a gradient that is not finite."""
+
+
+class Unwritable(Exception):
+    """The workdir takes no more: a full disk, one that may only be read."""
+
+
+class WorkerLost(Exception):
+    """Another worker is gone."""
 
 
 class Interrupted(Exception):
@@ -28,3 +42,18 @@ def blame_the_input():
         yield
     except (ValueError, OSError) as error:
         raise UserError(" ".join(str(error).split())) from error
+
+
+@contextlib.contextmanager
+def blame_the_disk(folder):
+    """Within, an error of the file system is about `folder`, which is written to."""
+    try:
+        yield
+    except (UserError, Interrupted, NonFinite):
+        raise
+    except Exception as error:  # an OSError, or what TensorFlow's C++ makes of one
+        reasons = [reason for reason in _DISK if reason.lower() in str(error).lower()]
+        if not reasons:
+            raise
+        raise Unwritable(f"--workdir={folder} cannot be written: {reasons[0]}. The checkpoints "
+                         "that are there are whole; the same command goes on from them") from error

@@ -1,63 +1,92 @@
 """`train`: fit, continue where an earlier run of the workdir stopped, evaluate, sample."""
 
+import contextlib
 import os
 import pathlib
 import sys
 
 import keras
 
-from train import callbacks, checkpoints, data, evaluate, flags, sample
+from train import callbacks, checkpoints, cluster, data, evaluate, flags, sample
 from train.build import build_model, build_optimizer, steps_per_epoch, total_steps
-from train.errors import blame_the_input
+from train.errors import UserError, blame_the_disk, blame_the_input
+from train.files import locked
 
 __all__ = ["train"]
 
 
 def train(settings):
-    """Runs the whole job.
+    """Runs the whole job, with the other workers if there are any.
 
     Raises:
       UserError: unsuitable flags or data.
-      NonFinite: the loss is not finite.
+      NonFinite: the loss or a gradient is not finite.
       Interrupted: by a signal, after a checkpoint.
+      Unwritable: the workdir.
+      WorkerLost: another worker ended.
     """
     workdir = pathlib.Path(settings.workdir)
     with blame_the_input():
         flags.conflicts(settings, workdir)
-        data.load(settings, "train")  # unsuitable data is told before a model is built
-        model = build_model(settings)
-        model.compile(build_optimizer(settings))
+        group = cluster.form(settings)
+        data.load(settings, "train", strategy=group.strategy)  # unsuitable data is told first
+        with group.strategy.scope():
+            model = build_model(settings)
+            model.compile(build_optimizer(settings))
+    with cluster.watching(group), _workdir(settings, workdir, group), blame_the_disk(workdir):
+        _fit(model, settings, workdir, group)
+        if group.chief:
+            evaluate.evaluate(settings)
+            sample.sample(settings)
+        group.total([0])  # a worker that ended earlier would look lost
+
+
+@contextlib.contextmanager
+def _workdir(settings, workdir, group):
+    """The chief has the workdir to itself."""
+    if not group.chief:
+        yield
+        return
+    with blame_the_input():
         workdir.mkdir(parents=True, exist_ok=True)
-        flags.save(settings, workdir)
-    _fit(model, settings, workdir)
-    evaluate.evaluate(settings)
-    sample.sample(settings)
+    with locked(workdir):
+        with blame_the_input():
+            flags.conflicts(settings, workdir)
+            flags.save(settings, workdir)
+        yield
 
 
-def _fit(model, settings, workdir):
+def _fit(model, settings, workdir, group):
+    group.total([0])  # the chief has the workdir
     checkpoint, saved, path = checkpoints.restore(model, settings, "last")
     step, steps = int(model.optimizer.iterations.numpy()), total_steps(settings)
-    if path is not None:
+    if group.total([step])[0] != group.workers * step:
+        raise UserError(f"worker {group.index} finds step {step} in --workdir={workdir}, others "
+                        "another one: it must be a folder that all workers share")
+    if path is not None and group.chief:
         print(f"continuing from step {step} ({path})", flush=True)
     monitor, unit = ("bpd", "bits/dim") if model.nbits else ("nll", "nats")
     interval = min(settings.val_every or steps_per_epoch(settings), steps)
-    keeper = callbacks.Checkpoints(checkpoint, saved, f"val_{monitor}", settings.save_every)
-    spent = float(checkpoint.seconds.numpy()) >= 60 * settings.max_minutes > 0
-    if step >= steps or spent:
+    keeper = callbacks.Checkpoints(checkpoint, saved, f"val_{monitor}", settings.save_every,
+                                   writes=group.chief)
+    limits = callbacks.Limits(keeper, steps, settings.max_minutes, group)
+    if step >= steps or group.total([limits.late()])[0]:
         return
     epoch = step // interval
-    limits = callbacks.Limits(keeper, steps, settings.max_minutes)
+    watched = [keeper, limits, _Step()]
+    if group.chief:
+        watched += [callbacks.Progress(keeper, monitor, unit, steps, settings.max_minutes),
+                    *_pictures(model, settings, workdir),
+                    keras.callbacks.TensorBoard(workdir / "tensorboard", write_graph=False),
+                    keras.callbacks.CSVLogger(workdir / "log.csv", append=True)]
+    validation = data.load(settings, "validation", strategy=group.strategy)
     with limits.catching_signals():
         model.fit(
-            data.load(settings, "train", start=step), initial_epoch=epoch,
-            epochs=epoch + -(-(steps - step) // interval), steps_per_epoch=interval,
-            validation_data=data.load(settings, "validation"),
-            shuffle=False, verbose=1 if sys.stdout.isatty() and "CI" not in os.environ else 0,
-            callbacks=[keeper, limits, _Step(),
-                       callbacks.Progress(keeper, monitor, unit, steps, settings.max_minutes),
-                       *_pictures(model, settings, workdir),
-                       keras.callbacks.TensorBoard(workdir / "tensorboard", write_graph=False),
-                       keras.callbacks.CSVLogger(workdir / "log.csv", append=True)])
+            data.load(settings, "train", start=step, strategy=group.strategy),
+            initial_epoch=epoch, epochs=epoch + -(-(steps - step) // interval),
+            steps_per_epoch=interval, validation_data=validation, shuffle=False,
+            verbose=int(group.chief and sys.stdout.isatty() and "CI" not in os.environ),
+            callbacks=watched)
 
 
 def _pictures(model, settings, workdir):

@@ -34,7 +34,7 @@ _DATA_FLAGS = {
     "val_fraction": (0.1, "Validation part of data that comes in one piece."),
     "test_fraction": (0.1, "Test part of data that comes in one piece."),
     "n_test": (10000, "Test and validation samples of a toy density."),
-    "batchsize": (64, "Examples a training step."),
+    "batchsize": (64, "Examples a training step, over all replicas together."),
     "val_batchsize": (200, "Examples a validation or test step."),
 }
 _MODEL_FLAGS = {
@@ -91,13 +91,21 @@ _TRAINING_FLAGS = {
     "clip": (1.0, "Global norm that gradients are clipped to; 0: not."),
     "ema_val": (True, "Evaluate with averaged weights."),
     "ema_decay": (0.999, "Decay of the average."),
-    "update_freq": (1, "Batches whose gradients are accumulated for a step."),
+    "update_freq": (1, "Batches whose gradients are accumulated for a step, each of batchsize."),
     "nepochs": (1000, "Passes over the training part."),
     "niters": (0, "Steps; 0: as nepochs says."),
     "max_minutes": (0.0, "Stop after so many minutes of training, resumed runs included; 0: no "
                     "limit."),
+    "skip_nonfinite": (0, "Steps in a row whose loss or gradient may be not finite: each is left "
+                       "out; one more ends the run."),
     "val_every": (0, "Steps between validations, each with a checkpoint; 0: an epoch."),
     "save_every": (0, "Steps between further checkpoints; 0: none."),
+    "keep_checkpoints": (3, "How many of the last checkpoints are kept."),
+    "strategy": ("auto", "What trains: one device, a replica on each GPU (mirrored), or several "
+                 "processes (multiworker). auto: multiworker where TF_CONFIG or Slurm says so, "
+                 "else mirrored where there are several GPUs.",
+                 ("auto", "one", "mirrored", "multiworker")),
+    "logical_cpus": (1, "CPU devices that stand for GPUs, to try a layout without them."),
 }
 _EVALUATION_FLAGS = {
     "checkpoint": ("best", "Which weights to evaluate and to sample from.", ("best", "last")),
@@ -223,10 +231,10 @@ def _saved(workdir):
 def _validate(settings):
     positive = ("nbits batchsize val_batchsize sn_tol n_lambda n_samples n_probes idim "
                 "n_fc_blocks fc_idim max_solver_steps lr update_freq nepochs eval_probes "
-                "n_sample_images").split()
+                "n_sample_images keep_checkpoints logical_cpus").split()
     not_negative = ("imagesize n_lipschitz_iters n_power_series n_exact_terms n_exact_terms_eval "
                     "rtol atol wd warmup_iters clip niters max_minutes val_every save_every seed "
-                    "temperature").split()
+                    "temperature skip_nonfinite").split()
     inside = ("coeff", "geom_p", "beta_2", "ema_decay", "val_fraction", "test_fraction")
     rules = [*((name, lambda v: v > 0, "positive") for name in positive),
              *((name, lambda v: v >= 0, "at least 0") for name in not_negative),

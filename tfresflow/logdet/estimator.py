@@ -19,14 +19,13 @@ __all__ = ["LogDet", "normal", "rademacher"]
 @keras.saving.register_keras_serializable("tfresflow")
 def normal(shape, seed, dtype):
     """Probes `v ~ N(0, I)`."""
-    return tf.random.stateless_normal(shape, seed, dtype=dtype)
+    return seeds.normal(seed, shape, dtype)
 
 
 @keras.saving.register_keras_serializable("tfresflow")
 def rademacher(shape, seed, dtype):
     """Probes of independent signs: the least variance among probes with independent entries."""
-    bits = tf.random.stateless_uniform(shape, seed, 0, 2, dtype=tf.int32)
-    return tf.cast(2 * bits - 1, dtype)
+    return tf.cast(2 * (seeds.bits(seed, shape) & 1) - 1, dtype)
 
 
 @keras.saving.register_keras_serializable("tfresflow")
@@ -41,7 +40,9 @@ class LogDet(Configurable):
       coefficients: how many terms, how weighted: `Truncated`, `Geometric` or `Poisson`.
       gradient: `Neumann()` or `Series()`.
       memory: `Auto()`, `Recompute()`, `Released()` or `Tape()`.
-      probe: `normal` or `rademacher`, or any `probe(shape, seed, dtype)` with E[v v^T] = I.
+      probe: `normal` or `rademacher`, or any `probe(shape, seed, dtype)` with E[v v^T] = I for
+        each row of `shape = [N, num_probes, ...]`, made of `seeds.normal` or `seeds.bits` of
+        its `seed`.
       num_probes: probes that are averaged; they share one evaluation of g.
 
     Example:
@@ -69,20 +70,23 @@ class LogDet(Configurable):
         Args:
           g: a built Keras layer, or a function that uses no variables; keeps the shape.
           x: `[N, ...]`.
-          seed: None, an integer or a `[2]` tensor. One number of terms is drawn for the
-            whole batch, one probe for each example.
+          seed: None, an integer, a `[2]` tensor or a `seeds.Part`. One number of terms is drawn
+            for the whole batch, one probe for each example.
 
         Returns:
           `(g(x), log_det)`: `[N, ...]` and `[N]`, nats.
         """
         pure, weights = functional(g)
         seed = seeds.as_seed(seed)
-        v, c = shared(_draw, self.coefficients, self.probe, self.num_probes)(x, seed)
+        part = seed if isinstance(seed, seeds.Part) else seeds.Part(seed)
+        first = tf.convert_to_tensor(part.first, tf.int64)
+        v, c = shared(_draw, self.coefficients, self.probe, self.num_probes)(x, part.seed, first)
         return self.memory(pure, weights, x, v, c, self.gradient)
 
 
-def _draw(coefficients, probe, num_probes, x, seed):
+def _draw(coefficients, probe, num_probes, x, seed, first):
     """The probes, a tuple of `[N, ...]`, and the weights of the terms `[n + 1]`."""
-    shape = tf.concat([[num_probes], tf.shape(x)], axis=0)
-    v = tf.ensure_shape(probe(shape, seeds.fold_in(seed, 1), x.dtype), [num_probes, *x.shape])
-    return tuple(tf.unstack(v)), coefficients.draw(seeds.fold_in(seed, 0), x.dtype)
+    shape = tf.concat([tf.shape(x)[:1], [num_probes], tf.shape(x)[1:]], axis=0)
+    v = probe(shape, seeds.Part(seeds.fold_in(seed, 1), first), x.dtype)
+    v = tf.ensure_shape(v, [x.shape[0], num_probes, *x.shape[1:]])
+    return tuple(tf.unstack(v, axis=1)), coefficients.draw(seeds.fold_in(seed, 0), x.dtype)

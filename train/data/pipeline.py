@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import importlib
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -39,7 +40,7 @@ def describe(settings):
     return source
 
 
-def load(settings, split, start=0):
+def load(settings, split, start=0, strategy=None):
     """Batches of one part.
 
     Args:
@@ -47,38 +48,72 @@ def load(settings, split, start=0):
       split: "train" (shuffled anew each epoch, without end, full batches), "validation" or
         "test" (in order, once).
       start: training step to begin at.
+      strategy: a `tf.distribute.Strategy`, each of whose replicas gets a share of each batch, and
+        prepares no other.
 
     Returns:
-      A `tf.data.Dataset` of float32 `[N, ...]`: images dequantised to [0, 1), vectors as they
-      are.
+      A `tf.data.Dataset` of `[N, ...]`, of Keras's float type (with several replicas, a
+      `tf.distribute.DistributedDataset`): images dequantised to [0, 1), vectors as they are. A
+      batch of training is `batchsize * update_freq` examples.
 
     Raises:
-      ValueError or OSError: see `describe`; and if the training part is less than a batch.
+      ValueError or OSError: see `describe`; and if the training part is less than a batch, or a
+        batch not a multiple of the replicas.
     """
-    source = describe(settings)
-    count, fetch = source.counts[split], source.fetch[split]
-    seed = [settings.seed, SPLITS.index(split)]
-    if source.kind == "toy":
-        return _toy(settings, split, fetch, seed, start)
-    if split != "train":
-        batches = tf.data.Dataset.range(count).batch(settings.val_batchsize)
-        indices = batches.map(lambda t: (t, t))
-    else:
-        if count < settings.batchsize:
-            raise ValueError(f"--batchsize must be at most the {count} examples of the training "
-                             f"part. Received: --batchsize={settings.batchsize}")
-        places = tf.data.Dataset.range(start * settings.batchsize, _END)
-        batches = places.batch(settings.batchsize, drop_remainder=True)
-        indices = batches.map(lambda t: (t, _shuffled(t, count, seed)))
+    source, replicas = describe(settings), strategy.num_replicas_in_sync if strategy else 1
+    whole, count = settings.batchsize * settings.update_freq, source.counts["train"]
+    if split == "train" and count is not None and count < whole:
+        name = "batchsize" if settings.update_freq == 1 else "batchsize * update_freq"
+        raise ValueError(f"--{name} must be at most the {count} examples of the training part. "
+                         f"Received: --{name}={whole}")
+    if split == "train" and settings.batchsize % replicas:
+        raise ValueError(f"--batchsize must be a multiple of the {replicas} replicas. "
+                         f"Received: --batchsize={settings.batchsize}")
+    if replicas == 1:
+        return _batches(settings, source, split, start, 1, [0])
 
-    def examples(places, indices):
-        x = tf.ensure_shape(fetch(indices), [None, *source.event_shape])
+    def of_a_worker(context):
+        # In the order in which TensorFlow deals: the first share of each worker, then the second.
+        own = range(context.input_pipeline_id, replicas, context.num_input_pipelines)
+        return _batches(settings, source, split, start, replicas, list(own))
+
+    return strategy.distribute_datasets_from_function(of_a_worker)
+
+
+def _batches(settings, source, split, start, shares, own):
+    """The shares `own`, of `shares`, of each batch, one after the other."""
+    seed, train = [settings.seed, SPLITS.index(split)], split == "train"
+    size = settings.batchsize * settings.update_freq if train else settings.val_batchsize
+    count = source.counts[split]
+    if source.kind == "toy" and not train:
+        count, sample = settings.n_test, source.fetch[split](settings.n_test, seed)
+    share, own = -(-size // shares), tf.constant(own, tf.int64)
+    steps = _END // len(own) if train else -(-count // size)
+
+    def places(i):
+        """Step, and the places in the stream of one share of its batch."""
+        step, begin = i // len(own), own[i % len(own)] * share
+        end = step * size + tf.minimum(begin + share, size)
+        if train:
+            return step, tf.ensure_shape(tf.range(end - share, end), [share])
+        return step, tf.range(tf.minimum(step * size + begin, count), tf.minimum(end, count))
+
+    def examples(step, places):
+        if source.kind == "toy":
+            if not train:
+                return tf.gather(sample, places)
+            return tf.gather(source.fetch[split](size, tf.random.fold_in(seed, step)),
+                             places - step * size)
+        indices = _shuffled(places, count, seed) if train else places
+        x = tf.ensure_shape(source.fetch[split](indices), [None, *source.event_shape])
         if source.kind != "image":
-            return tf.cast(x, tf.float32)
+            return x
         x = quantize(x, settings.nbits)
         return dequantize(x, _noise(places, x, seed, settings.add_noise), settings.nbits)
 
-    return indices.map(examples, tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)
+    shares = tf.data.Dataset.range(start * len(own), steps * len(own)).map(places)
+    x = shares.map(examples, tf.data.AUTOTUNE, deterministic=True)
+    return x.map(lambda x: tf.cast(x, keras.config.floatx())).prefetch(tf.data.AUTOTUNE)
 
 
 def quantize(x, nbits):
@@ -122,16 +157,6 @@ def _noise(places, x, seed, add_noise):
     return tf.map_fn(
         lambda t: tf.random.stateless_uniform(x.shape[1:], tf.random.fold_in(seed, t)),
         places, fn_output_signature=tf.TensorSpec(x.shape[1:], tf.float32))
-
-
-def _toy(settings, split, fetch, seed, start):
-    """Fresh samples for every training step; fixed ones for the other parts."""
-    if split == "train":
-        steps = tf.data.Dataset.range(start, _END)
-        return steps.map(lambda t: fetch(settings.batchsize, tf.random.fold_in(seed, t)),
-                         tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
-    sample = fetch(settings.n_test, seed)
-    return tf.data.Dataset.from_tensor_slices(sample).batch(settings.val_batchsize)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,216 @@
+"""A training step on any number of replicas: what Keras's own has to be replaced for.
+
+Keras 3.15 trains under `tf.distribute`, but
+
+  - clips each replica's gradient before the sum over replicas, so that what is learned depends on
+    how many there are: here gradients are summed first, and the optimizer's own sum is left out;
+  - takes the mean over replicas of their means, which is not the mean over examples where the
+    last batch is uneven: here sums and counts are added;
+  - `gradient_accumulation_steps` fails inside `tf.cond` (a merge call): here a batch is taken in
+    `micro_batches` parts, with one sum over replicas and one update for all of them;
+  - under `MultiWorkerMirroredStrategy`, builds the model symbolically from a value of many
+    replicas and reduces scalars over their axis 0, and raises for both: models here are built
+    before `fit`, and logs are read from the metrics.
+
+`make_train_function` and `make_test_function` are what Keras documents for this purpose;
+`_maybe_symbolic_build` and the optimizer's `_all_reduce_sum_gradients` are not documented. A
+subclass with a `train_step` of its own gets Keras's function as it is.
+"""
+
+import keras
+import tensorflow as tf
+
+from tfresflow import seeds
+
+__all__ = ["DistributedModel"]
+
+
+class DistributedModel(keras.Model):
+    """A built `keras.Model` whose loss is a mean over examples, trained as if by one device.
+
+    Subclasses say `example_losses(x, seed) -> [N]`, `update_metrics(x, losses, weights)` and, if
+    need be, `after_update()`. Their `seed` is a `seeds.Part`: example i of the whole batch sees
+    the same randomness whatever the number of replicas and micro-batches.
+
+    A step whose loss or gradient is not finite changes no weight. It counts as a step, and
+    `skipped` says how many there were in a row.
+    """
+
+    def __init__(self, *, seed=0, micro_batches=1, skip_nonfinite=0, **kwargs):
+        super().__init__(**kwargs)
+        for name, value, least in (("micro_batches", micro_batches, 1),
+                                   ("skip_nonfinite", skip_nonfinite, 0)):
+            if value < least:
+                raise ValueError(f"`{name}` must be at least {least}. Received: {name}={value}")
+        self.seed, self.micro_batches, self.skip_nonfinite = seed, micro_batches, skip_nonfinite
+        self.skipped = self.add_weight(name="skipped", shape=[], initializer="zeros",
+                                       dtype="int32", trainable=False)
+        self._last_batch = None
+
+    def make_train_function(self, force=False):
+        if self.train_function is not None and not force:
+            return
+        if getattr(self.optimizer, "gradient_accumulation_steps", None):
+            raise ValueError("`gradient_accumulation_steps` of the optimizer must be None: give "
+                             "the model micro_batches=k and batches of all k parts. Received: "
+                             f"{self.optimizer.gradient_accumulation_steps}")
+        if not self.optimizer.built:  # else Keras makes its variables in the trace, and traces twice
+            with self.distribute_strategy.scope():
+                self.optimizer.build(self.trainable_variables)
+        if type(self).train_step is not keras.Model.train_step:
+            super().make_train_function(force)
+            return
+        self.optimizer._all_reduce_sum_gradients = list  # they are summed already
+        self.train_function = self._function(self._train_on_all)
+
+    def make_test_function(self, force=False):
+        if self.test_function is None or force:
+            self.test_function = self._function(self._test_on_all)
+
+    def _maybe_symbolic_build(self, *args, **kwargs):
+        """Nothing: models here are built when they are made."""
+
+    # Of all replicas ------------------------------------------------------------------------
+
+    def _train_on_all(self, data, even):
+        run = self.distribute_strategy.run
+        gradients, finite = run(self._gradients, (data, even))
+        # Outside of `run`: optimizers make merge calls, which may not be inside of a cond.
+        tf.cond(self.distribute_strategy.experimental_local_results(finite)[0],
+                lambda: run(self._update, (gradients,)), lambda: run(self._skip))
+        return {m.name: m.result() for m in self.metrics}
+
+    def _test_on_all(self, data, even):
+        del even
+        self.distribute_strategy.run(self.test_step, (data,))
+        return {m.name: m.result() for m in self.metrics}
+
+    def _function(self, step):
+        """`step(data, even) -> logs` as Keras calls it: with an iterator, or a list of one batch.
+
+        The shapes that a trace is for must come from the iterator's type, which all workers share:
+        one that traced again where others do not would no longer meet them in the sums.
+        """
+        def on_data(data, even):
+            logs = self._autoconvert_optionals(lambda data: step(data, even))(data)
+            return logs, data
+
+        def on_iterator(iterator):
+            return on_data(iterator.get_next(), _is_even(iterator))
+
+        if not self.run_eagerly:
+            options = {"reduce_retracing": True, "autograph": False,
+                       "jit_compile": self.jit_compile}
+            on_data, on_iterator = (tf.function(f, **options) for f in (on_data, on_iterator))
+        kinds = tf.data.Iterator, tf.distribute.DistributedIterator
+
+        def function(iterator):
+            logs = None
+            for _ in range(self.steps_per_execution):
+                try:
+                    if isinstance(iterator, kinds):
+                        logs, self._last_batch = on_iterator(iterator)
+                    else:
+                        logs, self._last_batch = on_data(next(iterator), False)
+                except (StopIteration, tf.errors.OutOfRangeError):
+                    if logs is None:
+                        raise
+                    break
+            return logs
+
+        return function
+
+    # Of one replica -------------------------------------------------------------------------
+
+    def _gradients(self, data, even):
+        """The gradient of the mean loss over the whole batch, and whether all of it is finite."""
+        x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        step = tf.convert_to_tensor(self.optimizer.iterations.value)
+        losses, gradients = self._sums(x, self.seed_of(step, x, even))
+        total, count = tf.reduce_sum(losses), tf.cast(tf.shape(losses)[0], losses.dtype)
+        context = tf.distribute.get_replica_context()
+        if context.num_replicas_in_sync > 1:
+            *gradients, total, count = context.all_reduce("SUM", [*gradients, total, count])
+        gradients = [g / tf.cast(count, g.dtype) for g in gradients]
+        sums = [tf.cast(tf.reduce_sum(g), total.dtype) for g in gradients]
+        finite = tf.math.is_finite(tf.add_n([total, *sums]))
+        skipped = tf.where(finite, 0, tf.convert_to_tensor(self.skipped.value) + 1)
+        self.skipped.assign(skipped)
+        tolerated = ~finite & (skipped <= self.skip_nonfinite)
+        self.update_metrics(x, tf.where(tolerated, tf.zeros_like(losses), losses),
+                            tf.fill(tf.shape(losses), 1.0 - tf.cast(tolerated, losses.dtype)))
+        return gradients, finite
+
+    def _sums(self, x, part):
+        """Losses `[N]` and the gradients of their sum, a micro-batch at a time."""
+        variables = [v.value for v in self.trainable_variables]
+
+        def one(x, part):
+            with tf.GradientTape() as tape:
+                losses = self.example_losses(x, part)
+                total = tf.reduce_sum(losses)
+            return losses, tape.gradient(total, variables, unconnected_gradients="zero")
+
+        if self.micro_batches == 1:
+            return one(x, part)
+        static, k = x.shape[0], self.micro_batches
+        size = -(-tf.shape(x)[0] // k) if static is None or static % k else static // k
+
+        def body(i, array, sums):
+            rows = tf.ensure_shape(x[i * size:(i + 1) * size],
+                                   [size if isinstance(size, int) else None, *x.shape[1:]])
+            first = part.first + tf.cast(i * size, tf.int64)
+            losses, gradients = one(rows, seeds.Part(part.seed, first))
+            return i + 1, array.write(i, losses), [s + g for s, g in zip(sums, gradients)]
+
+        array = tf.TensorArray(variables[0].dtype, k, element_shape=[None], infer_shape=False)
+        state = tf.constant(0), array, [tf.zeros(v.shape, v.dtype) for v in variables]
+        _, array, sums = tf.while_loop(lambda i, *_: i < k, body, state, parallel_iterations=1)
+        return array.concat(), sums
+
+    def _update(self, gradients):
+        self.optimizer.apply_gradients(zip(gradients, self.trainable_variables))
+        self.after_update()
+        return True
+
+    def _skip(self):
+        self.optimizer.iterations.assign_add(1)
+        return True
+
+    def after_update(self):
+        """Called on each replica after the optimizer's update."""
+
+    def seed_of(self, step, x, even=False):
+        """The `seeds.Part` of this replica's share `x` of the batch of a step.
+
+        Args:
+          step: integer.
+          x: `[N, ...]`.
+          even: whether all replicas have as many examples; else they ask each other.
+        """
+        return seeds.Part(seeds.fold_in(self.seed, tf.cast(step, tf.int32)),
+                          _first_example(x, even))
+
+
+def _is_even(iterator):
+    """Whether all shares of all batches have the same size, as far as their types say."""
+    specs = tf.nest.flatten(getattr(iterator, "element_spec", ()), expand_composites=True)
+    return bool(specs) and all(s.shape.rank and s.shape[0] is not None for s in specs)
+
+
+def _first_example(x, even):
+    """The place in the whole batch of the first example of this replica's share `x`.
+
+    TensorFlow deals out the first share of each worker, then the second of each, and so on.
+    """
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return tf.constant(0, tf.int64)
+    replicas, each = context.num_replicas_in_sync, len(context.strategy.extended.worker_devices)
+    replica = tf.cast(context.replica_id_in_sync_group, tf.int64)
+    place, size = replica % each * (replicas // each) + replica // each, tf.shape(x)[0]
+    if even:
+        return place * tf.cast(size, tf.int64)
+    sizes = context.all_reduce("SUM", tf.one_hot(place, replicas, dtype=tf.int32) * size)
+    before = tf.range(replicas, dtype=tf.int64) < place
+    return tf.cast(tf.reduce_sum(tf.where(before, sizes, 0)), tf.int64)
