@@ -2,6 +2,7 @@
 
 import contextlib
 import pathlib
+import shutil
 import sys
 
 import numpy as np
@@ -11,7 +12,7 @@ from train import flags
 from train.build import build_model, build_optimizer
 from train.errors import UserError, blame_the_input
 
-__all__ = ["loaded", "restore"]
+__all__ = ["loaded", "remove_partial", "restore"]
 
 
 def restore(model, settings, name):
@@ -56,6 +57,12 @@ def loaded(settings):
     with model.averaged_weights():
         model.refresh_norms()  # thoroughly, with or without an average
         yield model
+
+
+def remove_partial(workdir):
+    """Removes what runs left that were killed while they wrote a checkpoint."""
+    for folder in (pathlib.Path(workdir) / "checkpoints").glob("*/*_temp"):
+        shutil.rmtree(folder)
 
 
 def _checkpoint(model):

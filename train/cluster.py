@@ -1,10 +1,8 @@
 """Which devices and machines train, and what they have to agree on."""
 
 import contextlib
-import dataclasses
 import json
 import os
-import typing
 
 import tensorflow as tf
 
@@ -20,7 +18,6 @@ _SLURM = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_STEP_NODELIST",
           "SLURM_STEP_TASKS_PER_NODE")
 
 
-@dataclasses.dataclass(frozen=True)
 class Cluster:
     """The strategy, and this process's part in it.
 
@@ -30,9 +27,9 @@ class Cluster:
       index: of this one; worker 0 is the chief, which alone writes to the workdir.
     """
 
-    strategy: typing.Any
-    workers: int = 1
-    index: int = 0
+    def __init__(self, strategy, workers=1, index=0):
+        self.strategy, self.workers, self.index = strategy, workers, index
+        self._sum = tf.function(self._sum_over_replicas, autograph=False)
 
     @property
     def chief(self):
@@ -46,9 +43,9 @@ class Cluster:
         total = self._sum(tf.constant(values, tf.float64) / local)
         return self.strategy.experimental_local_results(total)[0].numpy().tolist()
 
-    def _sum(self, values):
+    def _sum_over_replicas(self, values):
         def on_replica(x):
-            return tf.distribute.get_replica_context().all_reduce("SUM", x)
+            return tf.distribute.get_replica_context().all_reduce("SUM", tf.identity(x))
 
         return self.strategy.run(on_replica, (values,))
 
@@ -88,9 +85,9 @@ def watching(group):
     except _LOST as error:
         if group.workers == 1:
             raise
-        reason = error.message.splitlines()[0][:200]
-        raise WorkerLost(f"another of the {group.workers} workers is gone ({reason}). Start all "
-                         "workers again: training goes on from the last checkpoint") from error
+        raise WorkerLost(f"worker {group.index} has lost another of the {group.workers} workers "
+                         f"({type(error).__name__}). Start all of them again: training goes on "
+                         "from the last checkpoint") from error
 
 
 def _kind(settings):

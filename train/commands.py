@@ -5,7 +5,8 @@ import signal
 import tensorflow as tf
 
 from train import data, evaluate, fit, sample
-from train.errors import Interrupted, NonFinite, Unwritable, UserError, WorkerLost
+from train.errors import (Interrupted, NonFinite, Unwritable, UserError, WorkerLost,
+                          blame_the_disk)
 
 __all__ = ["run"]
 
@@ -14,7 +15,8 @@ def run(settings, fail):
     """Runs `settings.command`; `fail(message, code)` tells the user and returns the code."""
     commands = {"train": fit.train, "eval": evaluate.evaluate, "sample": sample.sample}
     try:
-        commands[settings.command](settings)
+        with blame_the_disk(settings.workdir):
+            commands[settings.command](settings)
     except UserError as error:
         return fail(error, 2)
     except tf.errors.InvalidArgumentError as error:

@@ -49,11 +49,12 @@ def blame_the_disk(folder):
     """Within, an error of the file system is about `folder`, which is written to."""
     try:
         yield
-    except (UserError, Interrupted, NonFinite):
+    except (UserError, Interrupted, NonFinite, WorkerLost, Unwritable):
         raise
     except Exception as error:  # an OSError, or what TensorFlow's C++ makes of one
-        reasons = [reason for reason in _DISK if reason.lower() in str(error).lower()]
-        if not reasons:
+        text, nameless = str(error), isinstance(error, OSError) and error.filename is None
+        reasons = [reason for reason in _DISK if reason.lower() in text.lower()]
+        if not reasons or not (nameless or str(folder) in text):
             raise
         raise Unwritable(f"--workdir={folder} cannot be written: {reasons[0]}. The checkpoints "
                          "that are there are whole; the same command goes on from them") from error

@@ -33,7 +33,7 @@ def train(settings):
         with group.strategy.scope():
             model = build_model(settings)
             model.compile(build_optimizer(settings))
-    with cluster.watching(group), _workdir(settings, workdir, group), blame_the_disk(workdir):
+    with cluster.watching(group), _workdir(settings, workdir, group):
         _fit(model, settings, workdir, group)
         if group.chief:
             evaluate.evaluate(settings)
@@ -47,10 +47,11 @@ def _workdir(settings, workdir, group):
     if not group.chief:
         yield
         return
-    with blame_the_input():
+    with blame_the_input(), blame_the_disk(workdir):
         workdir.mkdir(parents=True, exist_ok=True)
     with locked(workdir):
-        with blame_the_input():
+        checkpoints.remove_partial(workdir)
+        with blame_the_input(), blame_the_disk(workdir):
             flags.conflicts(settings, workdir)
             flags.save(settings, workdir)
         yield
@@ -84,7 +85,8 @@ def _fit(model, settings, workdir, group):
         model.fit(
             data.load(settings, "train", start=step, strategy=group.strategy),
             initial_epoch=epoch, epochs=epoch + -(-(steps - step) // interval),
-            steps_per_epoch=interval, validation_data=validation, shuffle=False,
+            steps_per_epoch=interval, validation_data=validation,
+            validation_steps=data.steps(settings, "validation"), shuffle=False,
             verbose=int(group.chief and sys.stdout.isatty() and "CI" not in os.environ),
             callbacks=watched)
 

@@ -7,6 +7,6 @@ have in common (order, noise, batches) stands once, in `pipeline.py`.
 
 from train.data.folder import find_unreadable
 from train.data.histogram import histogram_bits_per_dim
-from train.data.pipeline import describe, levels, load
+from train.data.pipeline import describe, levels, load, steps
 
-__all__ = ["describe", "find_unreadable", "histogram_bits_per_dim", "levels", "load"]
+__all__ = ["describe", "find_unreadable", "histogram_bits_per_dim", "levels", "load", "steps"]

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from train.data.source import SPLITS
 
-__all__ = ["describe", "dequantize", "levels", "load"]
+__all__ = ["describe", "dequantize", "levels", "load", "steps"]
 
 _END = np.iinfo(np.int64).max
 
@@ -80,6 +80,12 @@ def load(settings, split, start=0, strategy=None):
     return strategy.distribute_datasets_from_function(of_a_worker)
 
 
+def steps(settings, split):
+    """Batches of the validation or the test part."""
+    count = describe(settings).counts[split]
+    return -(-(settings.n_test if count is None else count) // settings.val_batchsize)
+
+
 def _batches(settings, source, split, start, shares, own):
     """The shares `own`, of `shares`, of each batch, one after the other."""
     seed, train = [settings.seed, SPLITS.index(split)], split == "train"
@@ -88,7 +94,7 @@ def _batches(settings, source, split, start, shares, own):
     if source.kind == "toy" and not train:
         count, sample = settings.n_test, source.fetch[split](settings.n_test, seed)
     share, own = -(-size // shares), tf.constant(own, tf.int64)
-    steps = _END // len(own) if train else -(-count // size)
+    end_step = _END // len(own) if train else -(-count // size)
 
     def places(i):
         """Step, and the places in the stream of one share of its batch."""
@@ -111,7 +117,7 @@ def _batches(settings, source, split, start, shares, own):
         x = quantize(x, settings.nbits)
         return dequantize(x, _noise(places, x, seed, settings.add_noise), settings.nbits)
 
-    shares = tf.data.Dataset.range(start * len(own), steps * len(own)).map(places)
+    shares = tf.data.Dataset.range(start * len(own), end_step * len(own)).map(places)
     x = shares.map(examples, tf.data.AUTOTUNE, deterministic=True)
     return x.map(lambda x: tf.cast(x, keras.config.floatx())).prefetch(tf.data.AUTOTUNE)
 
