@@ -25,3 +25,9 @@ def seeded():
 def in_the_project(monkeypatch):
     """The configs are named from the project's folder."""
     monkeypatch.chdir(ROOT)
+
+
+@pytest.fixture(scope="session")
+def mirrored():
+    """Two replicas; one for all tests, as TensorFlow mixes up the sums of several."""
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])

@@ -215,15 +215,14 @@ def test_keras_callbacks_and_a_dataset(tmp_path):
     assert path.exists() and (tmp_path / "log.csv").read_text().count("\n") == 4
 
 
-def test_one_step_on_two_replicas():
+def test_one_step_on_two_replicas(mirrored):
     """The same weights on both, finite, and moved."""
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    with strategy.scope():
+    with mirrored.scope():
         model = compiled(toy_model())
     before = model.flow_layers[0].weights[0].numpy()
     model.fit(data(), batch_size=128, epochs=1, verbose=0)
     for weight in model.flow_layers[0].weights:
-        first, second = strategy.experimental_local_results(weight.value)
+        first, second = mirrored.experimental_local_results(weight.value)
         np.testing.assert_array_equal(first, second)
     assert np.abs(model.flow_layers[0].weights[0].numpy() - before).max() > 1e-4
 

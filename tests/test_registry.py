@@ -139,16 +139,15 @@ def test_saves_and_restores(name):
 
 
 @every_flow
-def test_two_replicas_see_one_function(name):
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    with strategy.scope():
+def test_two_replicas_see_one_function(name, mirrored):
+    with mirrored.scope():
         flow, x = build(name, n=4)
     want = flow.forward_and_log_det(x)
-    halves = strategy.experimental_distribute_values_from_function(
+    halves = mirrored.experimental_distribute_values_from_function(
         lambda context: tf.split(x, 2)[context.replica_id_in_sync_group])
-    run = tf.function(lambda x: strategy.run(flow.forward_and_log_det, [x]))
+    run = tf.function(lambda x: mirrored.run(flow.forward_and_log_det, [x]))
     for got, whole in zip(run(halves), want):
-        parts = strategy.experimental_local_results(got)
+        parts = mirrored.experimental_local_results(got)
         np.testing.assert_allclose(tf.concat(parts, 0), whole, rtol=1e-10, atol=1e-10)
 
 

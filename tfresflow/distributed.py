@@ -61,47 +61,47 @@ class DistributedModel(keras.Model):
             super().make_train_function(force)
             return
         self.optimizer._all_reduce_sum_gradients = list  # they are summed already
-        self.train_function = self._function(self._train_on_all)
+        run = self.distribute_strategy.run
+        update = self._traced(lambda gradients: run(self._update, (gradients,)))
+
+        def after(gradients, finite):
+            # Two functions, not a `tf.cond` in one: that took a third longer to trace and twice the
+            # memory, and the optimizer's merge calls may not be inside of a cond.
+            if self.distribute_strategy.experimental_local_results(finite)[0]:
+                update(gradients)
+            else:
+                run(self._skip)
+
+        self.train_function = self._function(self._gradients, after)
 
     def make_test_function(self, force=False):
         if self.test_function is None or force:
-            self.test_function = self._function(self._test_on_all)
+            self.test_function = self._function(lambda data, even: (self.test_step(data), ())[1])
 
     def _maybe_symbolic_build(self, *args, **kwargs):
         """Nothing: models here are built when they are made."""
 
-    # Of all replicas ------------------------------------------------------------------------
+    def _traced(self, function):
+        if self.run_eagerly:
+            return function
+        return tf.function(function, autograph=False, reduce_retracing=True,
+                           jit_compile=self.jit_compile)
 
-    def _train_on_all(self, data, even):
-        run = self.distribute_strategy.run
-        gradients, finite = run(self._gradients, (data, even))
-        # Outside of `run`: optimizers make merge calls, which may not be inside of a cond.
-        tf.cond(self.distribute_strategy.experimental_local_results(finite)[0],
-                lambda: run(self._update, (gradients,)), lambda: run(self._skip))
-        return {m.name: m.result() for m in self.metrics}
-
-    def _test_on_all(self, data, even):
-        del even
-        self.distribute_strategy.run(self.test_step, (data,))
-        return {m.name: m.result() for m in self.metrics}
-
-    def _function(self, step):
-        """`step(data, even) -> logs` as Keras calls it: with an iterator, or a list of one batch.
+    def _function(self, on_replica, after=lambda *results: None):
+        """`on_replica(data, even)`, then `after` of its results, as Keras calls it: with an iterator.
 
         The shapes that a trace is for must come from the iterator's type, which all workers share:
         one that traced again where others do not would no longer meet them in the sums.
         """
         def on_data(data, even):
-            logs = self._autoconvert_optionals(lambda data: step(data, even))(data)
-            return logs, data
+            step = self._autoconvert_optionals(lambda data: on_replica(data, even))
+            results = self.distribute_strategy.run(step, (data,))
+            return {m.name: m.result() for m in self.metrics}, data, results
 
         def on_iterator(iterator):
             return on_data(iterator.get_next(), _is_even(iterator))
 
-        if not self.run_eagerly:
-            options = {"reduce_retracing": True, "autograph": False,
-                       "jit_compile": self.jit_compile}
-            on_data, on_iterator = (tf.function(f, **options) for f in (on_data, on_iterator))
+        on_data, on_iterator = self._traced(on_data), self._traced(on_iterator)
         kinds = tf.data.Iterator, tf.distribute.DistributedIterator
 
         def function(iterator):
@@ -109,13 +109,14 @@ class DistributedModel(keras.Model):
             for _ in range(self.steps_per_execution):
                 try:
                     if isinstance(iterator, kinds):
-                        logs, self._last_batch = on_iterator(iterator)
-                    else:
-                        logs, self._last_batch = on_data(next(iterator), False)
+                        logs, self._last_batch, results = on_iterator(iterator)
+                    else:  # of `train_on_batch`: a list of one
+                        logs, self._last_batch, results = on_data(next(iterator), False)
                 except (StopIteration, tf.errors.OutOfRangeError):
                     if logs is None:
                         raise
                     break
+                after(*results)
             return logs
 
         return function

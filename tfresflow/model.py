@@ -249,9 +249,10 @@ class FlowModel(DistributedModel):
 
     def _find_nonfinite(self, data, step):
         x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        seed = self.seed_of(step, x)  # first: replicas may ask each other for it
         if not np.isfinite(x).all():
             return "the data"
-        seed, find = self.seed_of(step, x), getattr(self.flow, "find_nonfinite", None)
+        find = getattr(self.flow, "find_nonfinite", None)
         found = find(x, seed) if find else None
         if found:
             return f"the value of block {found}"

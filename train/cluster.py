@@ -121,11 +121,17 @@ def _workers(settings):
     resolver = _resolver()
     if settings.logical_cpus > 1 and not tf.config.list_physical_devices("GPU"):
         _use_logical_cpus(settings.logical_cpus)
-    strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver)
     spec, kind = resolver.cluster_spec().as_dict(), resolver.task_type
     first = len(spec.get("chief", [])) if kind == "worker" else 0
     workers = sum(len(spec.get(name, [])) for name in ("chief", "worker"))
-    return Cluster(strategy, workers, first + resolver.task_id)
+    index = first + resolver.task_id
+    print(f"worker {index} of {workers} waits for the others", flush=True)
+    try:
+        strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver)
+    except (tf.errors.OpError, RuntimeError) as error:
+        raise UserError(f"worker {index} of {workers} cannot join the others ({error})") from error
+    print(f"all {workers} workers are here", flush=True)
+    return Cluster(strategy, workers, index)
 
 
 def _resolver():

@@ -29,15 +29,16 @@ def train(settings):
     with blame_the_input():
         flags.conflicts(settings, workdir)
         group = cluster.form(settings)
-        data.load(settings, "train", strategy=group.strategy)  # unsuitable data is told first
-        with group.strategy.scope():
+    with cluster.watching(group):
+        with blame_the_input(), group.strategy.scope():
+            data.load(settings, "train", strategy=group.strategy)  # unsuitable data is told first
             model = build_model(settings)
             model.compile(build_optimizer(settings))
-    with cluster.watching(group), _workdir(settings, workdir, group):
-        _fit(model, settings, workdir, group)
-        if group.chief:
-            evaluate.evaluate(settings)
-            sample.sample(settings)
+        with _workdir(settings, workdir, group):
+            _fit(model, settings, workdir, group)
+            if group.chief:
+                evaluate.evaluate(settings)
+                sample.sample(settings)
         group.total([0])  # a worker that ended earlier would look lost
 
 

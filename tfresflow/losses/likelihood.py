@@ -2,6 +2,7 @@
 
 import math
 
+import keras
 import tensorflow as tf
 
 __all__ = ["StandardNormal", "bits_per_dim"]
@@ -32,11 +33,12 @@ class StandardNormal:
 
     Args:
       event_shape: shape of one latent, e.g. `[784]`.
+      dtype: of z; default Keras's float type.
     """
 
-    def __init__(self, event_shape, dtype="float32"):
+    def __init__(self, event_shape, dtype=None):
         self.event_shape = tuple(event_shape)
-        self.dtype = dtype
+        self.dtype = tf.as_dtype(dtype or keras.config.floatx())
 
     def log_prob(self, z):
         """`[N, ...] -> [N]`, nats."""

@@ -1,0 +1,126 @@
+"""Runs of several processes on this machine: the same weights, and what happens when one dies."""
+
+import json
+import random
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from tests.command import KILLS, SMOKE, checkpoint, finish, start, start_workers, wait_for
+
+SHORT = [SMOKE, "--niters=20", "--val_every=10", "--val_batchsize=179", "--eval_probes=1",
+         "--n_exact_terms_eval=4", "--n_sample_images=1", "--n_lipschitz_iters=5"]
+LONG = [SMOKE, f"--niters={100 + 40 * KILLS}", "--val_every=40", "--save_every=4", "--eval_probes=1",
+        "--n_exact_terms_eval=4", "--n_sample_images=1"]
+
+
+@pytest.fixture(scope="module")
+def float64(tmp_path_factory):
+    """Keras's float type of a process: float32 sums differ by their order, and Adam enlarges it."""
+    home = tmp_path_factory.mktemp("keras")
+    (home / "keras.json").write_text(json.dumps({"floatx": "float64", "backend": "tensorflow"}))
+    return {"KERAS_HOME": str(home)}
+
+
+@pytest.fixture(scope="module")
+def one_device(tmp_path_factory, float64):
+    workdir = tmp_path_factory.mktemp("runs") / "one"
+    [code], _, [error] = finish([start(*SHORT, f"--workdir={workdir}", env=float64)])
+    assert code == 0, error
+    return checkpoint(workdir)
+
+
+@pytest.mark.parametrize("workers, args", [
+    (1, ["--logical_cpus=2"]), (2, []), (2, ["--logical_cpus=2"]),
+    (1, ["--update_freq=2", "--batchsize=16"])],
+    ids=["2 replicas", "2 workers", "2 workers x 2 replicas", "2 micro-batches"])
+def test_weights_after_20_steps_are_those_of_one_device(workers, args, one_device, float64,
+                                                        tmp_path):
+    """Weights, averages, moments, singular vectors: 1e-5 is asked for, 1e-9 is held."""
+    command = [*SHORT, f"--workdir={tmp_path / 'run'}", *args]
+    codes, out, errors = finish([start(*command, env=float64)] if workers == 1 else
+                                start_workers(workers, *command, env=float64))
+    assert codes == [0] * workers, errors
+    assert "step      20" in out[0] and "step      20" not in "".join(out[1:])
+    arrays = checkpoint(tmp_path / "run")
+    assert len(arrays) > 100 and arrays.keys() == one_device.keys()
+    for name, a in arrays.items():
+        assert a.dtype.kind == "i" or a.dtype == np.float64
+        np.testing.assert_allclose(a, one_device[name], rtol=1e-9, atol=1e-12)
+
+
+def test_keras_fit_on_two_workers_of_two_replicas(tmp_path):
+    """With the usual callbacks; after each epoch all four replicas have the same variables."""
+    codes, _, errors = finish(start_workers(2, str(tmp_path), module="tests.keras_worker"))
+    assert codes == [0, 0], errors
+    for epoch in range(3):
+        files = sorted(tmp_path.glob(f"*/epoch{epoch}-*.npz"))
+        assert len(files) == 4
+        first, *others = [np.load(f) for f in files]
+        assert len(first.files) > 30 and {"loss", "val_loss"} <= set(first.files)
+        for other in others:
+            for name in first.files:
+                np.testing.assert_array_equal(first[name], other[name], err_msg=name)
+    assert np.load(files[0])["val_loss"] < np.load(tmp_path / "0" / "epoch0-0.npz")["val_loss"]
+
+
+def test_one_of_two_workers_killed_again_and_again_all_end_as_if_undisturbed(tmp_path):
+    """kill -9 of either at a random moment; the other says so and ends within a minute."""
+    undisturbed, workdir, moments = tmp_path / "undisturbed", tmp_path / "run", random.Random(0)
+    codes, _, errors = finish(start_workers(2, *LONG, f"--workdir={undisturbed}"))
+    assert codes == [0, 0], errors
+    step, longest = 0, 0.0
+    for i in range(KILLS):
+        workers = start_workers(2, *LONG, f"--workdir={workdir}")
+        # After the first lines of training, or already while the model is built and traced.
+        wait_for(workers[0], " left" if i % 2 else "workers are here")
+        time.sleep(moments.uniform(0, 1 if i % 2 else 8))
+        victim = moments.randrange(2)
+        workers[victim].kill()
+        began = time.monotonic()
+        codes, _, errors = finish(workers)
+        longest = max(longest, time.monotonic() - began)
+        assert codes[1 - victim] == 6, errors
+        assert f"worker {1 - victim} has lost another of the 2 workers" in errors[1 - victim]
+        assert checkpoint_step(workdir) >= step
+        step = checkpoint_step(workdir)
+    assert longest < 60 and 40 <= step < 100 + 40 * KILLS, (longest, step)
+    codes, out, errors = finish(start_workers(2, *LONG, f"--workdir={workdir}"))
+    assert codes == [0, 0], errors
+    assert f"continuing from step {step}" in out[0]
+    assert_equal(checkpoint(workdir), checkpoint(undisturbed))
+
+
+def test_a_signal_to_one_worker_stops_all_at_the_same_step(tmp_path):
+    workers = start_workers(2, *LONG, "--niters=5000", f"--workdir={tmp_path / 'run'}")
+    wait_for(workers[0], " left")
+    workers[1].send_signal(signal.SIGTERM)
+    codes, _, errors = finish(workers)
+    assert codes == [143, 143] and all("SIGTERM: saved" in e for e in errors)
+    assert checkpoint_step(tmp_path / "run") > 40
+
+
+@pytest.mark.parametrize("config, message", [
+    ("{", "TF_CONFIG must be as"), ('{"cluster": {"worker": ["a:1"]}}', "TF_CONFIG must be as"),
+    ('{"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "index": 2}}',
+     "TF_CONFIG must be as"), ("", "--strategy=multiworker needs TF_CONFIG, or a Slurm step")])
+def test_a_bad_cluster_is_one_clear_line(config, message, tmp_path):
+    [code], _, [error] = finish([start(*SHORT, f"--workdir={tmp_path / 'run'}",
+                                       "--strategy=multiworker", env={"TF_CONFIG": config})])
+    assert code == 2 and error.startswith("error: ") and message in error
+    assert error.count("\n") == 1 and not (tmp_path / "run").exists()
+
+
+def checkpoint_step(workdir):
+    """Of the newest checkpoint, 0 without one."""
+    steps = [int(path.stem.split("-")[1])
+             for path in (workdir / "checkpoints" / "last").glob("*.index")]
+    return max(steps, default=0)
+
+
+def assert_equal(arrays, others):
+    assert arrays.keys() == others.keys() and len(arrays) > 100
+    for name, a in arrays.items():
+        np.testing.assert_allclose(a, others[name], rtol=1e-6, atol=1e-7, err_msg=name)
