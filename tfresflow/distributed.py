@@ -17,6 +17,8 @@ Keras 3.15 trains under `tf.distribute`, but
 subclass with a `train_step` of its own gets Keras's function as it is.
 """
 
+import functools
+
 import keras
 import tensorflow as tf
 
@@ -81,41 +83,38 @@ class DistributedModel(keras.Model):
     def _maybe_symbolic_build(self, *args, **kwargs):
         """Nothing: models here are built when they are made."""
 
-    def _traced(self, function):
+    def _traced(self, function, signature=None):
         if self.run_eagerly:
             return function
-        return tf.function(function, autograph=False, reduce_retracing=True,
-                           jit_compile=self.jit_compile)
+        return tf.function(function, signature, autograph=False, jit_compile=self.jit_compile,
+                           reduce_retracing=signature is None)
 
     def _function(self, on_replica, after=lambda *results: None):
         """`on_replica(data, even)`, then `after` of its results, as Keras calls it: with an iterator.
 
-        The shapes that a trace is for must come from the iterator's type, which all workers share:
-        one that traced again where others do not would no longer meet them in the sums.
+        The shapes that a trace is for come from the iterator's type, which all workers share: one
+        that traced again where others do not would no longer meet them in the sums.
         """
-        def on_data(data, even):
+        def on_all(data, even):
             step = self._autoconvert_optionals(lambda data: on_replica(data, even))
             results = self.distribute_strategy.run(step, (data,))
-            return {m.name: m.result() for m in self.metrics}, data, results
+            return {m.name: m.result() for m in self.metrics}, results
 
-        def on_iterator(iterator):
-            return on_data(iterator.get_next(), _is_even(iterator))
-
-        on_data, on_iterator = self._traced(on_data), self._traced(on_iterator)
-        kinds = tf.data.Iterator, tf.distribute.DistributedIterator
+        @functools.lru_cache(maxsize=None)
+        def traced(spec):
+            return self._traced(functools.partial(on_all, even=_is_even(spec)),
+                                spec and [spec.nested])
 
         def function(iterator):
-            logs = None
+            step, logs = traced(_Spec.of(iterator)), None
             for _ in range(self.steps_per_execution):
                 try:
-                    if isinstance(iterator, kinds):
-                        logs, self._last_batch, results = on_iterator(iterator)
-                    else:  # of `train_on_batch`: a list of one
-                        logs, self._last_batch, results = on_data(next(iterator), False)
-                except (StopIteration, tf.errors.OutOfRangeError):
+                    self._last_batch = next(iterator)
+                except StopIteration:
                     if logs is None:
                         raise
                     break
+                logs, results = step(self._last_batch)
                 after(*results)
             return logs
 
@@ -193,9 +192,28 @@ class DistributedModel(keras.Model):
                           _first_example(x, even))
 
 
-def _is_even(iterator):
-    """Whether all shares of all batches have the same size, as far as their types say."""
-    specs = tf.nest.flatten(getattr(iterator, "element_spec", ()), expand_composites=True)
+class _Spec:
+    """The type of an iterator's elements, as a key."""
+
+    def __init__(self, nested):
+        self.nested = nested
+
+    @classmethod
+    def of(cls, iterator):
+        """None for the list of one batch that `train_on_batch` gives."""
+        nested = getattr(iterator, "element_spec", None)
+        return None if nested is None else cls(nested)
+
+    def __hash__(self):
+        return hash(repr(self.nested))
+
+    def __eq__(self, other):
+        return repr(self.nested) == repr(other.nested)
+
+
+def _is_even(spec):
+    """Whether all shares of all batches have the same size, as far as their type says."""
+    specs = tf.nest.flatten(spec.nested, expand_composites=True) if spec else []
     return bool(specs) and all(s.shape.rank and s.shape[0] is not None for s in specs)
 
 
