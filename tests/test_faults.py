@@ -1,15 +1,25 @@
 """Runs that are killed, stopped, or go wrong: what was saved, and what is said."""
 
 import json
+import random
+import resource
+import shutil
 import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
 import PIL.Image
+import pytest
+import tensorflow as tf
 
-from tests.command import LONG, SMOKE, start, wait_for
+from tests.command import KILLS, LONG, ROOT, SMOKE, checkpoint, finish, start, wait_for
 from train import callbacks
 from train.main import main
+
+TINY = ["--data=8gaussians", "--nblocks=2", "--dims=8", "--n_test=400", "--batchsize=50",
+        "--val_every=100", "--save_every=10", "--n_dist=geometric"]
 
 
 def test_killed_at_any_moment_it_goes_on(tmp_path):
@@ -40,6 +50,33 @@ def test_killed_at_any_moment_it_goes_on(tmp_path):
     saved = max(int(path.stem.split("-")[1])
                 for path in (workdir / "checkpoints" / "last").glob("*.index"))
     assert saved >= int(line.split()[3])
+
+
+def test_killed_again_and_again_it_ends_as_if_undisturbed(tmp_path):
+    """No example is skipped or seen twice: the stream is a function of the step alone."""
+    args = [*TINY, f"--niters={1000 + 400 * KILLS}"]
+    undisturbed, workdir, moments = tmp_path / "undisturbed", tmp_path / "run", random.Random(0)
+    codes, _, errors = finish([start(*args, f"--workdir={undisturbed}")])
+    assert codes == [0], errors
+    steps = [0]
+    for i in range(KILLS):
+        process = start(*args, f"--workdir={workdir}")
+        if i % 2 == 0:  # in training; else at any moment since the start, the import included
+            wait_for(process, " left")
+        time.sleep(moments.uniform(0, 0.5 if i % 2 == 0 else 8))
+        process.kill()
+        process.communicate()
+        saved = [int(path.stem.split("-")[1])
+                 for path in (workdir / "checkpoints" / "last").glob("*.index")]
+        steps.append(max(saved, default=0))
+    assert steps == sorted(steps) and 100 <= steps[-1], steps
+    codes, [out], errors = finish([start(*args, f"--workdir={workdir}")])
+    assert codes == [0] and f"continuing from step {steps[-1]}" in out, errors
+    arrays, want = checkpoint(workdir), checkpoint(undisturbed)
+    assert arrays.keys() == want.keys() and len(arrays) > 50
+    for name, a in arrays.items():
+        np.testing.assert_allclose(a, want[name], rtol=1e-6, atol=1e-7, err_msg=name)
+    assert not list((workdir / "checkpoints").rglob("*_temp"))
 
 
 def test_time_limit(tmp_path):
@@ -86,3 +123,123 @@ def test_a_truncated_image_is_named(tmp_path, capsys):
     assert main(["x", SMOKE, "--data=folder", f"--dataroot={folder}", "--batchsize=4",
                  f"--workdir={tmp_path / 'run'}"]) == 2
     assert f"error: {path}: not a readable image (Invalid PNG data" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A short run with checkpoints."""
+    workdir = tmp_path_factory.mktemp("runs") / "saved"
+    codes, _, errors = finish([start(*TINY, "--niters=100", f"--workdir={workdir}")])
+    assert codes == [0], errors
+    return workdir
+
+
+def contents(folder):
+    return {path: (path.stat().st_mtime_ns, path.read_bytes())
+            for path in folder.rglob("*") if path.is_file() and path.name != "lock"}
+
+
+@pytest.mark.parametrize("args, message", [
+    (["--dims=9"], "holds a run with other settings: dims (there '8', here '9')"),
+    (["--data=moons"], "holds a run with other settings: data (there '8gaussians', here 'moons')"),
+    (["--keep_checkpoints=0"], "--keep_checkpoints must be positive"),
+    (["--skip_nonfinite=-1"], "--skip_nonfinite must be at least 0"),
+    (["--strategy=tpu"], "flag --strategy=tpu: value should be one of <auto|one|mirrored|"),
+])
+def test_a_command_that_does_not_fit_leaves_the_workdir_as_it_is(saved, args, message, capsys):
+    before = contents(saved)
+    assert main(["x", *TINY, "--niters=200", f"--workdir={saved}", *args]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and message in error and error.count("\n") == 1
+    assert contents(saved) == before
+
+
+def test_a_batch_that_replicas_cannot_share(tmp_path, capsys):
+    assert main(["x", *TINY, "--logical_cpus=2", "--strategy=mirrored", "--batchsize=51",
+                 f"--workdir={tmp_path / 'run'}"]) == 2
+    assert ("--batchsize must be a multiple of the 2 replicas. Received: --batchsize=51"
+            in capsys.readouterr().err)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_second_run_on_a_workdir_is_refused(tmp_path):
+    workdir = tmp_path / "run"
+    first = start(*TINY, "--niters=100000", f"--workdir={workdir}")
+    wait_for(first, " left")
+    codes, _, [error] = finish([start(*TINY, "--niters=100000", f"--workdir={workdir}")])
+    assert codes == [2] and f"is in use by another run (process {first.pid} on" in error
+    first.send_signal(signal.SIGTERM)
+    codes, _, [error] = finish([first])
+    assert codes == [143] and "SIGTERM: saved" in error
+
+
+def test_a_disk_that_takes_no_more(saved, tmp_path):
+    """Files may not grow beyond what the tables need: no checkpoint can be written."""
+    workdir = tmp_path / "run"
+    shutil.copytree(saved, workdir)
+    before = contents(workdir / "checkpoints")
+    limit = 4096
+
+    def small():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    codes, _, [error] = finish([start(*TINY, "--niters=300", f"--workdir={workdir}",
+                                      preexec_fn=small)])
+    assert codes == [5] and "cannot be written: File too large" in error
+    assert "Traceback" not in error
+    assert contents(workdir / "checkpoints") == before
+    codes, [out], _ = finish([start(*TINY, "--niters=150", f"--workdir={workdir}")])
+    assert codes == [0] and "continuing from step 100" in out
+
+
+@pytest.mark.parametrize("options, message", [
+    ("size=150k", "No space left on device"), ("ro", "Read-only file system")])
+def test_a_full_and_a_read_only_disk(saved, tmp_path, options, message):
+    """On a file system of its own, where the machine lets users make one."""
+    if subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:
+        pytest.skip("no user namespaces here")
+    command = (f"mount -t tmpfs -o {options} tmpfs {tmp_path} && exec {sys.executable} -m "
+               f"train.main {' '.join(TINY)} --niters=2000 --workdir={tmp_path}/run")
+    process = subprocess.Popen(["unshare", "-rm", "sh", "-c", command], cwd=ROOT, text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    codes, _, [error] = finish([process])
+    assert codes == [5] and f"cannot be written: {message}" in error, error
+    assert "Traceback" not in error
+
+
+def test_a_workdir_that_is_a_file(tmp_path, capsys):
+    (tmp_path / "run").write_text("mine")
+    assert main(["x", *TINY, f"--workdir={tmp_path / 'run'}"]) in (2, 5)
+    assert (tmp_path / "run").read_text() == "mine"
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_last_checkpoints_are_kept(saved, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(saved, workdir)
+    assert main(["x", *TINY, "--niters=150", "--keep_checkpoints=5", f"--workdir={workdir}"]) == 0
+    names = sorted(path.stem for path in (workdir / "checkpoints" / "last").glob("*.index"))
+    assert names == [f"ckpt-{step}" for step in (110, 120, 130, 140, 150)]
+
+
+def test_bad_steps_in_a_row_are_tolerated(tmp_path, capsys, monkeypatch):
+    """Two batches of NaN: with --skip_nonfinite=2 the run goes on, with 1 it ends there."""
+    from train import data
+    load = data.load
+
+    def spoiled(settings, split, start=0, strategy=None):
+        batches = load(settings, split, start, strategy)
+        if split != "train":
+            return batches
+        return batches.enumerate(start).map(
+            lambda i, x: tf.where((i == 5) | (i == 6), np.nan * x, x))
+
+    monkeypatch.setattr(data, "load", spoiled)
+    args = ["x", *TINY, "--niters=20", "--val_every=10", "--save_every=1"]
+    assert main([*args, f"--workdir={tmp_path / 'two'}", "--skip_nonfinite=2"]) == 0
+    out = capsys.readouterr().out
+    assert "step      20" in out and "nan" not in out
+    assert main([*args, f"--workdir={tmp_path / 'one'}", "--skip_nonfinite=1"]) == 4
+    error = capsys.readouterr().err
+    assert "is not finite at step 7; first bad: the data. The last good" in error
+    assert "ckpt-6" in error

@@ -95,26 +95,33 @@ class DistributedModel(keras.Model):
         The shapes that a trace is for come from the iterator's type, which all workers share: one
         that traced again where others do not would no longer meet them in the sums.
         """
-        def on_all(data, even):
+        def on_data(data, even):
             step = self._autoconvert_optionals(lambda data: on_replica(data, even))
             results = self.distribute_strategy.run(step, (data,))
-            return {m.name: m.result() for m in self.metrics}, results
+            return {m.name: m.result() for m in self.metrics}, data, results
+
+        def on_iterator(iterator):
+            return on_data(iterator.get_next(), _is_even(iterator))
 
         @functools.lru_cache(maxsize=None)
-        def traced(spec):
-            return self._traced(functools.partial(on_all, even=_is_even(spec)),
-                                spec and [spec.nested])
+        def traced(kind):
+            return self._traced(on_iterator, [kind.spec])
+
+        on_batch = self._traced(lambda data: on_data(data, False))
+        iterators = tf.data.Iterator, tf.distribute.DistributedIterator
 
         def function(iterator):
-            step, logs = traced(_Spec.of(iterator)), None
+            logs = None
             for _ in range(self.steps_per_execution):
                 try:
-                    self._last_batch = next(iterator)
-                except StopIteration:
+                    if isinstance(iterator, iterators):
+                        logs, self._last_batch, results = traced(_Kind(iterator))(iterator)
+                    else:  # of `train_on_batch`: a list of one
+                        logs, self._last_batch, results = on_batch(next(iterator))
+                except (StopIteration, tf.errors.OutOfRangeError):
                     if logs is None:
                         raise
                     break
-                logs, results = step(self._last_batch)
                 after(*results)
             return logs
 
@@ -192,29 +199,24 @@ class DistributedModel(keras.Model):
                           _first_example(x, even))
 
 
-class _Spec:
-    """The type of an iterator's elements, as a key."""
+class _Kind:
+    """The type of an iterator, as a key: all that read a data set are of one kind."""
 
-    def __init__(self, nested):
-        self.nested = nested
-
-    @classmethod
-    def of(cls, iterator):
-        """None for the list of one batch that `train_on_batch` gives."""
-        nested = getattr(iterator, "element_spec", None)
-        return None if nested is None else cls(nested)
+    def __init__(self, iterator):
+        self.spec = tf.type_spec_from_value(iterator)
+        self._elements = repr(iterator.element_spec)
 
     def __hash__(self):
-        return hash(repr(self.nested))
+        return hash(self._elements)
 
     def __eq__(self, other):
-        return repr(self.nested) == repr(other.nested)
+        return self._elements == other._elements
 
 
-def _is_even(spec):
+def _is_even(iterator):
     """Whether all shares of all batches have the same size, as far as their type says."""
-    specs = tf.nest.flatten(spec.nested, expand_composites=True) if spec else []
-    return bool(specs) and all(s.shape.rank and s.shape[0] is not None for s in specs)
+    specs = tf.nest.flatten(iterator.element_spec, expand_composites=True)
+    return all(s.shape.rank and s.shape[0] is not None for s in specs)
 
 
 def _first_example(x, even):
