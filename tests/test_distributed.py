@@ -8,6 +8,7 @@ import tensorflow as tf
 from bijectors import flows
 from tfresflow import FlowModel, layers, logdet, optimizers, seeds
 
+
 @pytest.fixture
 def float64():
     policy = keras.config.dtype_policy()

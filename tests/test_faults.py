@@ -22,39 +22,9 @@ TINY = ["--data=8gaussians", "--nblocks=2", "--dims=8", "--n_test=400", "--batch
         "--val_every=100", "--save_every=10", "--n_dist=geometric"]
 
 
-def test_killed_at_any_moment_it_goes_on(tmp_path):
-    """kill -9 after different times, the last with a checkpoint damaged as well."""
-    workdir, step = tmp_path / "run", 0
-    for delay in (0.0, 0.37):
-        process = start(*LONG, f"--workdir={workdir}")
-        lines = wait_for(process, " left")
-        time.sleep(delay)
-        process.kill()
-        process.communicate()
-        if step:
-            [line] = [line for line in lines if "continuing from step" in line]
-            assert int(line.split()[3]) >= step
-        step = int([line for line in lines if line.startswith("step")][0].split()[1])
-    last = sorted((workdir / "checkpoints" / "last").glob("*.index"),
-                  key=lambda path: int(path.stem.split("-")[1]))
-    last[-1].write_bytes(last[-1].read_bytes()[:20])
-    process = start(*LONG, f"--workdir={workdir}")
-    lines = wait_for(process, " left")
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    [line] = [line for line in lines if "continuing from step" in line]
-    assert int(line.split()[3]) == int(last[-2].stem.split("-")[1])
-    assert "is not readable and is skipped" in err
-    # And SIGINT saved.
-    assert process.returncode == 130 and "SIGINT: saved" in err and "Traceback" not in err
-    saved = max(int(path.stem.split("-")[1])
-                for path in (workdir / "checkpoints" / "last").glob("*.index"))
-    assert saved >= int(line.split()[3])
-
-
 def test_killed_again_and_again_it_ends_as_if_undisturbed(tmp_path):
     """No example is skipped or seen twice: the stream is a function of the step alone."""
-    args = [*TINY, f"--niters={1000 + 400 * KILLS}"]
+    args = [*TINY, f"--niters={400 + 400 * KILLS}"]
     undisturbed, workdir, moments = tmp_path / "undisturbed", tmp_path / "run", random.Random(0)
     codes, _, errors = finish([start(*args, f"--workdir={undisturbed}")])
     assert codes == [0], errors
@@ -63,7 +33,7 @@ def test_killed_again_and_again_it_ends_as_if_undisturbed(tmp_path):
         process = start(*args, f"--workdir={workdir}")
         if i % 2 == 0:  # in training; else at any moment since the start, the import included
             wait_for(process, " left")
-        time.sleep(moments.uniform(0, 0.5 if i % 2 == 0 else 8))
+        time.sleep(moments.uniform(0, 0.5 if i % 2 == 0 else 5))
         process.kill()
         process.communicate()
         saved = [int(path.stem.split("-")[1])
@@ -80,10 +50,10 @@ def test_killed_again_and_again_it_ends_as_if_undisturbed(tmp_path):
 
 
 def test_time_limit(tmp_path):
-    began = time.monotonic()
-    assert main(["x", *LONG, f"--workdir={tmp_path / 'run'}", "--max_minutes=0.15"]) == 0
-    assert time.monotonic() - began < 90
-    assert 0 < json.loads((tmp_path / "run" / "metrics.json").read_text())["step"] < 5000
+    assert main(["x", *TINY, "--niters=1000000", f"--workdir={tmp_path / 'run'}",
+                 "--max_minutes=0.1"]) == 0
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert 0 < metrics["step"] < 1000000
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, capsys):
@@ -162,6 +132,17 @@ def test_a_batch_that_replicas_cannot_share(tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_damaged_checkpoint_is_skipped(saved, tmp_path, capsys):
+    workdir = tmp_path / "run"
+    shutil.copytree(saved, workdir)
+    last = workdir / "checkpoints" / "last" / "ckpt-100.index"
+    last.write_bytes(last.read_bytes()[:20])
+    assert main(["x", *TINY, "--niters=110", f"--workdir={workdir}"]) == 0
+    captured = capsys.readouterr()
+    assert "continuing from step 90" in captured.out
+    assert "ckpt-100 is not readable and is skipped" in captured.err
+
+
 def test_the_second_run_on_a_workdir_is_refused(tmp_path):
     workdir = tmp_path / "run"
     first = start(*TINY, "--niters=100000", f"--workdir={workdir}")
@@ -170,7 +151,7 @@ def test_the_second_run_on_a_workdir_is_refused(tmp_path):
     assert codes == [2] and f"is in use by another run (process {first.pid} on" in error
     first.send_signal(signal.SIGTERM)
     codes, _, [error] = finish([first])
-    assert codes == [143] and "SIGTERM: saved" in error
+    assert codes == [143] and "SIGTERM: saved" in error and "Traceback" not in error
 
 
 def test_a_disk_that_takes_no_more(saved, tmp_path):
@@ -193,7 +174,7 @@ def test_a_disk_that_takes_no_more(saved, tmp_path):
 
 
 @pytest.mark.parametrize("options, message", [
-    ("size=150k", "No space left on device"), ("ro", "Read-only file system")])
+    ("size=100k", "No space left on device"), ("ro", "Read-only file system")])
 def test_a_full_and_a_read_only_disk(saved, tmp_path, options, message):
     """On a file system of its own, where the machine lets users make one."""
     if subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode:

@@ -12,8 +12,8 @@ from tests.command import KILLS, SMOKE, checkpoint, finish, start, start_workers
 
 SHORT = [SMOKE, "--niters=20", "--val_every=10", "--val_batchsize=179", "--eval_probes=1",
          "--n_exact_terms_eval=4", "--n_sample_images=1", "--n_lipschitz_iters=5"]
-LONG = [SMOKE, f"--niters={100 + 40 * KILLS}", "--val_every=40", "--save_every=4", "--eval_probes=1",
-        "--n_exact_terms_eval=4", "--n_sample_images=1"]
+LONG = [SMOKE, f"--niters={100 + 40 * KILLS}", "--val_every=40", "--save_every=4",
+        "--eval_probes=1", "--n_exact_terms_eval=4", "--n_sample_images=1"]
 
 
 @pytest.fixture(scope="module")

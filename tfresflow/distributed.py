@@ -56,7 +56,7 @@ class DistributedModel(keras.Model):
             raise ValueError("`gradient_accumulation_steps` of the optimizer must be None: give "
                              "the model micro_batches=k and batches of all k parts. Received: "
                              f"{self.optimizer.gradient_accumulation_steps}")
-        if not self.optimizer.built:  # else Keras makes its variables in the trace, and traces twice
+        if not self.optimizer.built:  # else Keras makes its variables in the trace: two traces
             with self.distribute_strategy.scope():
                 self.optimizer.build(self.trainable_variables)
         if type(self).train_step is not keras.Model.train_step:
@@ -90,7 +90,7 @@ class DistributedModel(keras.Model):
                            reduce_retracing=signature is None)
 
     def _function(self, on_replica, after=lambda *results: None):
-        """`on_replica(data, even)`, then `after` of its results, as Keras calls it: with an iterator.
+        """`on_replica(data, even)`, then `after` of its results, as Keras calls it: on an iterator.
 
         The shapes that a trace is for come from the iterator's type, which all workers share: one
         that traced again where others do not would no longer meet them in the sums.

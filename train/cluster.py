@@ -12,7 +12,8 @@ __all__ = ["Cluster", "form", "watching"]
 
 # What TensorFlow's collectives and its coordination service say of a peer that is gone.
 _LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError,
-         tf.errors.DeadlineExceededError, tf.errors.InternalError, tf.errors.FailedPreconditionError)
+         tf.errors.DeadlineExceededError, tf.errors.InternalError,
+         tf.errors.FailedPreconditionError)
 
 _SLURM = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_STEP_NODELIST",
           "SLURM_STEP_TASKS_PER_NODE")

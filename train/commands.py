@@ -5,8 +5,7 @@ import signal
 import tensorflow as tf
 
 from train import data, evaluate, fit, sample
-from train.errors import (Interrupted, NonFinite, Unwritable, UserError, WorkerLost,
-                          blame_the_disk)
+from train.errors import Interrupted, NonFinite, Unwritable, UserError, WorkerLost, blame_the_disk
 
 __all__ = ["run"]
 
