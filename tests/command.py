@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 SMOKE = f"--flagfile={ROOT / 'configs' / 'smoke.cfg'}"
 LONG = [SMOKE, "--niters=5000", "--val_every=5", "--save_every=2"]
 
-KILLS = int(os.environ.get("KILLS", 3))  # of the runs that are killed again and again
+KILLS = int(os.environ.get("KILLS", 1))  # of the runs that are killed again and again
 
 
 def start(*args, module="train.main", **kwargs):

@@ -22,6 +22,7 @@ TINY = ["--data=8gaussians", "--nblocks=2", "--dims=8", "--n_test=400", "--batch
         "--val_every=100", "--save_every=10", "--n_dist=geometric"]
 
 
+@pytest.mark.slow
 def test_killed_again_and_again_it_ends_as_if_undisturbed(tmp_path):
     """No example is skipped or seen twice: the stream is a function of the step alone."""
     args = [*TINY, f"--niters={400 + 400 * KILLS}"]
@@ -173,6 +174,7 @@ def test_a_disk_that_takes_no_more(saved, tmp_path):
     assert codes == [0] and "continuing from step 100" in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options, message", [
     ("size=100k", "No space left on device"), ("ro", "Read-only file system")])
 def test_a_full_and_a_read_only_disk(saved, tmp_path, options, message):

@@ -10,6 +10,7 @@ import pytest
 
 from tests.command import KILLS, SMOKE, checkpoint, finish, start, start_workers, wait_for
 
+pytestmark = pytest.mark.slow
 SHORT = [SMOKE, "--niters=20", "--val_every=10", "--val_batchsize=179", "--eval_probes=1",
          "--n_exact_terms_eval=4", "--n_sample_images=1", "--n_lipschitz_iters=5"]
 LONG = [SMOKE, f"--niters={100 + 40 * KILLS}", "--val_every=40", "--save_every=4",
@@ -75,8 +76,8 @@ def test_one_of_two_workers_killed_again_and_again_all_end_as_if_undisturbed(tmp
     for i in range(KILLS):
         workers = start_workers(2, *LONG, f"--workdir={workdir}")
         # After the first lines of training, or already while the model is built and traced.
-        wait_for(workers[0], " left" if i % 2 else "workers are here")
-        time.sleep(moments.uniform(0, 1 if i % 2 else 8))
+        wait_for(workers[0], "workers are here" if i % 2 else " left")
+        time.sleep(moments.uniform(0, 8 if i % 2 else 1))
         victim = moments.randrange(2)
         workers[victim].kill()
         began = time.monotonic()
