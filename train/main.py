@@ -4,11 +4,11 @@ Exit codes: 0 done; 2 a flag, a file or the data is not right; 3 an inverse did 
 loss or gradient is not finite; 5 the workdir is not writable; 6 a worker is lost; 130, 143 signals.
 """
 
-import contextlib
 import os
 import sys
 
 from train import flags
+from train.loading import loading
 
 __all__ = ["main", "run"]
 
@@ -25,7 +25,7 @@ def main(argv):
     # TensorFlow takes seconds to import: flags are checked first.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
-        with _quiet():
+        with loading():
             from train import commands
             commands.tf.config.list_physical_devices()
         return commands.run(settings, _fail)
@@ -36,19 +36,6 @@ def main(argv):
 def run():
     """The console script."""
     sys.exit(main(sys.argv))
-
-
-@contextlib.contextmanager
-def _quiet():
-    """Silences what TensorFlow's C++ side writes to stderr while it is loaded."""
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
 
 
 def _fail(error, code):
