@@ -103,6 +103,14 @@ def test_a_signal_to_one_worker_stops_all_at_the_same_step(tmp_path):
     assert checkpoint_step(tmp_path / "run") > 40
 
 
+def test_two_tasks_of_a_slurm_step_find_each_other(tmp_path):
+    step = {"SLURM_JOB_ID": str(random.randrange(20000)), "SLURM_STEP_NUM_TASKS": "2",
+            "SLURM_STEP_NODELIST": "localhost", "SLURM_STEP_TASKS_PER_NODE": "2"}
+    codes, out, errors = finish([start(*SHORT, f"--workdir={tmp_path / 'run'}",
+                                       env={**step, "SLURM_PROCID": str(i)}) for i in range(2)])
+    assert codes == [0, 0] and all("all 2 workers are here" in o for o in out), errors
+
+
 @pytest.mark.parametrize("config, message", [
     ("{", "TF_CONFIG must be as"), ('{"cluster": {"worker": ["a:1"]}}', "TF_CONFIG must be as"),
     ('{"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "index": 2}}',
