@@ -9,13 +9,16 @@ A flow says two things and no more:
 `_forward_log_det_jacobian`) are shells over the pair.
 """
 
+import math
 import weakref
 
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from bijectors.norm_report import LayerNorm, NormReport
 from tfresflow.configurable import deserialize, serialize
 from tfresflow.functional import leaf_layers
+from tfresflow.layers.orders import lipschitz
 
 __all__ = ["Flow", "forward_and_log_det", "inverse_and_log_det"]
 
@@ -103,12 +106,28 @@ class Flow(tfp.bijectors.Bijector):
         finite = tf.reduce_all(tf.math.is_finite(z)) & tf.reduce_all(tf.math.is_finite(log_det))
         return None if finite else self.name
 
-    def operator_norms(self):
-        """`{name: [norm of each Lipschitz layer]}` of every residual block, measured anew."""
-        layers = self.lipschitz_layers()
-        measure = tf.function(lambda: tf.nest.map_structure(lambda x: x.measure_norm(), layers),
+    def norm_report(self):
+        """The norms of all Lipschitz layers, measured anew and bounded from above.
+
+        Returns:
+          A `NormReport`: orders, norms, a proven Lipschitz bound for each residual block, and
+          whether these certify that the flow is invertible.
+        """
+        found = self.lipschitz_layers()
+        measure = tf.function(lambda: tf.nest.map_structure(lambda x: x.measure_norm(), found),
                               autograph=False)
-        return tf.nest.map_structure(float, measure())
+        measured = tf.nest.map_structure(float, measure())
+        bounds = tf.nest.map_structure(lambda layer: layer.upper_bound(), found)
+        rows, proven = [], {}
+        for name, own in found.items():
+            for layer, norm, bound in zip(own, measured[name], bounds[name]):
+                rows.append(LayerNorm(name, layer.name, float(layer.domain_order()),
+                                      float(layer.codomain_order()), layer.coeff, norm, bound))
+            known = {id(layer): bound for layer, bound in zip(own, bounds[name])}
+            proven[name] = math.prod(
+                lipschitz(layer, of=lambda layer: known.get(id(layer), layer.lipschitz))
+                for layer in self.named_layers()[name])
+        return NormReport(rows, proven)
 
     def get_config(self):
         """Constructor arguments, as Keras saves them."""

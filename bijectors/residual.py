@@ -1,12 +1,11 @@
 """The invertible residual block."""
 
-import math
-
 import keras
 
 from bijectors.base import Flow
 from tfresflow import logdet, solvers
-from tfresflow.functional import functional, leaf_layers, shared
+from tfresflow.functional import functional, shared
+from tfresflow.layers.orders import check_chain, lipschitz
 
 __all__ = ["InvertibleResidual"]
 
@@ -21,7 +20,8 @@ class InvertibleResidual(Flow):
 
     Args:
       branch: g, a Keras layer that keeps the shape, its Lipschitz constant below 1 (the layers
-        of `tfresflow.layers` in a `keras.Sequential`). Built here if it is not yet.
+        of `tfresflow.layers` in a `keras.Sequential`, or, unless all norms are 2-norms, in a
+        `layers.Branch`). Built here if it is not yet.
       event_shape: shape of one x.
       log_det: `logdet.LogDet(...)` or `logdet.Exact()`; default unbiased, Poisson with two
         exact terms, Neumann gradient, recompute.
@@ -29,7 +29,8 @@ class InvertibleResidual(Flow):
       name: of the block.
 
     Raises:
-      ValueError: if the branch changes the shape, or says a Lipschitz constant of 1 or more.
+      ValueError: if the branch changes the shape, says a Lipschitz constant of 1 or more, or is
+        no chain of norms that ends where it began.
 
     Example:
 
@@ -52,6 +53,8 @@ class InvertibleResidual(Flow):
         if tuple(output[1:]) != event_shape:
             raise ValueError("`branch` must keep the shape of its input. "
                              f"Received: {event_shape} -> {tuple(output[1:])}")
+        if isinstance(branch, keras.Sequential):
+            check_chain(branch.layers)
         super().__init__(event_shape, layers=[branch], parameters=parameters, name=name)
         self.branch = branch
         self.log_det = log_det or logdet.LogDet()
@@ -63,7 +66,7 @@ class InvertibleResidual(Flow):
     @property
     def lipschitz(self):
         """Product of the layers' Lipschitz constants, those that say one: a bound of Lip(g)."""
-        return math.prod(getattr(layer, "lipschitz", 1.0) for layer in leaf_layers([self.branch]))
+        return lipschitz(self.branch)
 
     def forward_and_log_det(self, x, seed=None):
         g_x, log_det = self.log_det(self.branch, x, seed)

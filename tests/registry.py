@@ -69,7 +69,19 @@ REGISTRY = {
     "image_flow_squeeze_first": (
         lambda: image(nblocks=(1,), squeeze_first=True, actnorm=False, fc_end=False,
                       first_resblock=False, act=layers.ELU), [4, 4, 1]),
+    "image_flow_dense_net": (
+        lambda: image(nblocks=(1,), act=layers.CLipSwish, fc_end=False,
+                      dense_net=flows.DenseNet(depth=2, growth=3)), [4, 4, 1]),
+    "image_flow_mixed_norms": (
+        lambda: image(nblocks=(1,), kernels=(3, 3), fc_end=False, act=layers.CLipSwish,
+                      orders=(1.5, 2.5)), [4, 4, 1]),
     "tabular_flow": (lambda: flows.tabular_flow([3], nblocks=2, dims=(6,), **EXACT), [3]),
+    "toy_flow_closed_norms": (
+        lambda: flows.toy_flow(nblocks=1, dims=(6, 6), act=layers.Sin, orders=(1, float("inf"), 2),
+                               **EXACT), [2]),
+    "toy_flow_dense_net": (
+        lambda: flows.toy_flow(nblocks=2, preact=True, dense_net=flows.DenseNet(2, 4), **EXACT),
+        [2]),
     "toy_flow": (lambda: flows.toy_flow(nblocks=2, dims=(6, 6), **EXACT), [2]),
 }
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.command import ROOT
+from tests.command import ROOT, SMOKE
 from train import flags
 from train.build import build_model
 from train.main import main
@@ -15,9 +15,13 @@ CONFIGS = sorted(path.name for path in (ROOT / "configs").glob("*.cfg"))
     (["--nblocks=4-x"], "--nblocks must be positive whole numbers with dashes between"),
     (["--coeff=1.2"], "--coeff must be in (0, 1). Received: --coeff=1.2"),
     (["--lr=nan"], "--lr must be positive. Received: --lr=nan"),
-    (["--act=tanh"], "flag --act=tanh: value should be one of <swish|elu"),
+    (["--act=tahn"], "flag --act=tahn: value should be one of <swish|clipswish"),
     (["--batchsize=many"], "flag --batchsize=many: invalid literal for int()"),
-    (["--vnorms=222f"], "--vnorms must be all 2"),
+    (["--vnorms=22x"], "--vnorms must be digits, or f for infinity"),
+    (["--vnorms=222f"], "--vnorms must be 3 orders for branches of 3 linear layers, or 4 of which "
+                        "the last is the first: a branch that ends in another norm"),
+    (["--p_range=2"], "--p_range must be two numbers above 1 with a dash between"),
+    (["--p_range=2.5-1.5"], "--p_range must be two numbers above 1"),
     (["--data=nothing"], "flag --data=nothing: value should be one of <mnist5k|"),
     (["evaluate"], "the command must be one of train, eval, sample. Received: evaluate. "
                    "Did you mean eval?"),
@@ -63,3 +67,16 @@ def test_demo_builds_as_it_says():
     model = build_model(flags.parse(["x", "--flagfile=configs/mnist5k.cfg"]))
     assert model.nbits == 8 and model.flow.event_shape == (28, 28, 1)
     assert len(model.flow.lipschitz_layers()) == 4 + 4 + 4 + 4
+
+
+@pytest.mark.parametrize("args, orders", [
+    (["--vnorms=222f", "--kernels=3-1-1-3"], [2, 2, 2, float("inf"), 2]),
+    (["--vnorms=21f2"], [2, 1, float("inf"), 2]), (["--vnorms=2222"], [2, 2, 2, 2]),
+    (["--learn_p"], [None] * 4), (["--learn_p", "--nomixed"], [None] * 4)])
+def test_orders_of_a_branch(args, orders):
+    flow = build_model(flags.parse(["x", SMOKE, "--fc_end=false", "--nblocks=1", *args])).flow
+    [branch] = flow.lipschitz_layers().values()
+    assert [branch[0].domain_order.fixed] + [x.codomain_order.fixed for x in branch] == orders
+    learned = [w for layer in flow.layers for w in layer.trainable_weights
+               if w.name == "raw_codomain"]
+    assert len(learned) == {"--learn_p": 3, "--nomixed": 1}.get(args[-1], 0)

@@ -161,7 +161,7 @@ def test_averaged_weights_are_used_and_put_back():
 def test_norms_stay_within_coeff_through_training():
     model = compiled(toy_model())
     model.fit(data(), epochs=10, batch_size=32, verbose=0)
-    norms = [n for block in model.flow.operator_norms().values() for n in block]
+    norms = [row.measured for row in model.flow.norm_report().layers]
     assert len(norms) == 4 and max(norms) <= 0.9 + 1e-3 and max(norms) > 0.85
 
 

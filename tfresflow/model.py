@@ -45,7 +45,7 @@ class FlowModel(DistributedModel):
 
     Trains as well under a `tf.distribute` strategy in whose scope it was made, to the same weights
     (see `distributed.py`). A layer with a norm of its own takes part in training if it offers what
-    `layers.InducedNorm` does: `update_norms`, `refresh_norm`, `u` and `v`.
+    `layers.InducedNorm` does: `update_norms`, `refresh_norm`, `order_loss` and `vectors`.
 
     Example:
 
@@ -146,7 +146,13 @@ class FlowModel(DistributedModel):
         self.initialized.assign(1)
 
     def example_losses(self, x, seed):
-        return self.compute_nll(x, seed)
+        nll = self.compute_nll(x, seed)
+        orders = [loss for layer in self.norm_layers if (loss := layer.order_loss()) is not None]
+        if not orders:
+            return nll
+        # Of value 0: learned orders make the norms small beside the loss of the data.
+        loss = tf.add_n(orders)
+        return nll + tf.cast(loss - tf.stop_gradient(loss), nll.dtype)
 
     def after_update(self):
         for kind, layers in _by_type(self.norm_layers).items():
@@ -207,7 +213,7 @@ class FlowModel(DistributedModel):
             return
         pairs = list(zip(self.optimizer._trainable_variables,
                          self.optimizer._model_variables_moving_average))
-        norms = [w for layer in self.norm_layers for w in (layer.u, layer.v)]
+        norms = [w for layer in self.norm_layers for w in layer.vectors]
         kept = [(v, v.numpy()) for v in [v for v, _ in pairs] + norms]
         self._averaged = True
         try:

@@ -1,16 +1,20 @@
 """Settings to a model: the one place that turns flag values into objects."""
 
+import math
+
 import keras
 
 from bijectors import flows
 from tfresflow import FlowModel, layers, logdet, optimizers, solvers
 from train import data
-from train.flags import numbers
+from train.flags import numbers, span
 
 __all__ = ["build_model", "build_optimizer", "steps_per_epoch", "total_steps"]
 
-_ACTIVATIONS = {"swish": layers.LipSwish, "elu": layers.ELU, "lcube": layers.LipschitzCube,
-                "softplus": layers.Softplus, "identity": layers.Identity, "relu": layers.ReLU}
+_ACTIVATIONS = {"swish": layers.LipSwish, "clipswish": layers.CLipSwish, "elu": layers.ELU,
+                "lcube": layers.LipschitzCube, "softplus": layers.Softplus, "sin": layers.Sin,
+                "tanh": layers.Tanh, "maxmin": layers.MaxMin, "fullsort": layers.FullSort,
+                "identity": layers.Identity, "relu": layers.ReLU}
 _MEMORY = {"auto": logdet.Auto, "tape": logdet.Tape, "released": logdet.Released,
            "recompute": logdet.Recompute}
 _PROBES = {"normal": logdet.normal, "rademacher": logdet.rademacher}
@@ -59,7 +63,13 @@ def _flow(settings, source):
     iterations = settings.n_lipschitz_iters or None
     common = {"coeff": settings.coeff, "act": _ACTIVATIONS[settings.act],
               "power_iteration": layers.PowerIteration(iterations, rtol=settings.sn_tol),
-              "log_det": _log_det(settings), "solver": _solver(settings), "seed": settings.seed}
+              "certified": settings.certified, "log_det": _log_det(settings), "solver": _solver(settings), "seed": settings.seed}
+    if settings.densenet:
+        common["dense_net"] = flows.DenseNet(settings.densenet_depth, settings.densenet_growth,
+                                             learned=settings.learnable_concat)
+    else:
+        kernels = settings.kernels if source.kind == "image" else settings.dims + "-1"
+        common["orders"] = _orders(settings, len(numbers(kernels)))
     nblocks = numbers(settings.nblocks)
     if source.kind == "image":
         return flows.image_flow(
@@ -75,6 +85,25 @@ def _flow(settings, source):
     architecture = flows.toy_flow if source.kind == "toy" else flows.tabular_flow
     return architecture(source.event_shape, **common, nblocks=nblocks[0],
                         dims=numbers(settings.dims), actnorm=settings.actnorm)
+
+
+def _orders(settings, count):
+    """Of the norms, one for each of the `count` linear layers of a branch, or one for all."""
+    if settings.learn_p:
+        low, high = span(settings.p_range)
+        order = layers.LearnedOrder(low, high, 2.0 if low < 2 < high else (low + high) / 2)
+        return [order] * count if settings.mixed else order
+    orders = [math.inf if c == "f" else float(c) for c in settings.vnorms]
+    if set(orders) == {2.0}:
+        return 2.0
+    if len(orders) == count + 1 and orders[0] == orders[-1]:
+        orders = orders[:-1]
+    if len(orders) != count:
+        raise ValueError(f"--vnorms must be {count} orders for branches of {count} linear layers, or "
+                         f"{count + 1} of which the last is the first: a branch that ends in another "
+                         f"norm than it begins is no contraction. Received: "
+                         f"--vnorms={settings.vnorms}")
+    return orders
 
 
 def _alpha(settings):

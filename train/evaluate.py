@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tfresflow import seeds
 from tfresflow.losses import bits_per_dim
-from train import data
+from train import data, plots
 from train.checkpoints import loaded
 from train.errors import blame_the_input
 from train.files import write_json
@@ -81,9 +81,14 @@ def _reconstruction_error(model, settings, most=64):
 
 
 def _norms(model, settings):
-    norms = {name: max(values) for name, values in model.flow.operator_norms().items()}
-    return {"coeff": settings.coeff, "largest_norm": max(norms.values()),
-            "largest_norm_of_block": norms}
+    """Norms and the verdict; the table goes to norms.txt and norms.png."""
+    report = model.flow.norm_report()
+    workdir = pathlib.Path(settings.workdir)
+    (workdir / "norms.txt").write_text(f"{report}\n")
+    plots.norms(report, workdir / "norms.png")
+    return {"coeff": settings.coeff, "largest_norm": report.largest,
+            "lipschitz_bound_of_block": report.blocks, "certified": report.certified,
+            "invertible": report.verdict()}
 
 
 def _print(metrics):
@@ -101,6 +106,7 @@ def _print(metrics):
     rows += [("reconstruction error", f"{metrics['reconstruction_error']:.1e}"),
              ("largest operator norm", f"{metrics['largest_norm']:.4f} "
                                        f"(coeff {metrics['coeff']})"),
+             ("invertible", metrics["invertible"]),
              ("test examples, step", f"{metrics['num_test_examples']}, {metrics['step']} "
                                      f"({metrics['checkpoint']})")]
     width = max(len(label) for label, _ in rows)

@@ -40,7 +40,13 @@ _DATA_FLAGS = {
 _MODEL_FLAGS = {
     "block": ("resblock", "Kind of block.", ("resblock",)),
     "coeff": (0.98, "Bound of each layer's operator norm, in (0, 1)."),
-    "vnorms": ("2222", "Orders of the norms; all 2."),
+    "vnorms": ("2222", "Orders of the norms p_0, p_1, ... before each linear layer of a branch, "
+               "each a digit or f for infinity; the last layer ends in p_0, which may be said "
+               "again. All 2: however many layers."),
+    "learn_p": (False, "Learn the orders, beginning at 2, so that the norms are small."),
+    "mixed": (True, "A learned order of its own for each layer; else one a branch."),
+    "p_range": ("1.5-2.5", "That learned orders are kept in."),
+    "certified": (True, "Keep a proven bound of each norm below 1 where orders are not 2."),
     "n_lipschitz_iters": (0, "Power iterations a step; 0: by sn_tol."),
     "sn_tol": (1e-3, "Relative tolerance of power iteration."),
     "n_power_series": (0, "Terms of a truncated, biased series; 0: unbiased."),
@@ -56,7 +62,8 @@ _MODEL_FLAGS = {
                 "them."),
     "memory": ("", "Memory strategy by name; empty: auto or, with --nomem_eff, tape.",
                ("", "auto", "tape", "released", "recompute")),
-    "act": ("swish", "Activation.", ("swish", "elu", "lcube", "softplus", "identity", "relu")),
+    "act": ("swish", "Activation.", ("swish", "clipswish", "elu", "lcube", "softplus", "sin",
+                                     "tanh", "maxmin", "fullsort", "identity", "relu")),
     "idim": (512, "Hidden channels of the convolutions."),
     "nblocks": ("16-16-16", "Blocks of each scale; one number for vectors."),
     "squeeze_first": (False, "Squeeze the image before the first scale."),
@@ -69,6 +76,10 @@ _MODEL_FLAGS = {
     "fc_end": (True, "Fully connected blocks at the end."),
     "n_fc_blocks": (4, "How many of them."),
     "fc_idim": (128, "Their width."),
+    "densenet": (False, "Branches that concatenate, in place of those of idim, kernels and dims."),
+    "densenet_depth": (3, "Concatenations of a branch."),
+    "densenet_growth": (172, "Channels that each adds, before its activation."),
+    "learnable_concat": (True, "Learn the shares of what is passed on and what is added."),
     "preact": (True, "A block begins with its activation."),
     "first_resblock": (True, "The very first block does not."),
     "dims": ("128-128-128-128", "Hidden widths of the blocks for vectors."),
@@ -231,7 +242,7 @@ def _saved(workdir):
 def _validate(settings):
     positive = ("nbits batchsize val_batchsize sn_tol n_lambda n_samples n_probes idim "
                 "n_fc_blocks fc_idim max_solver_steps lr update_freq nepochs eval_probes "
-                "n_sample_images keep_checkpoints logical_cpus").split()
+                "n_sample_images keep_checkpoints logical_cpus densenet_depth densenet_growth").split()
     not_negative = ("imagesize n_lipschitz_iters n_power_series n_exact_terms n_exact_terms_eval "
                     "rtol atol wd warmup_iters clip niters max_minutes val_every save_every seed "
                     "temperature skip_nonfinite").split()
@@ -243,7 +254,10 @@ def _validate(settings):
              ("n_test", lambda v: v >= 2, "at least 2: a standard error needs two"),
              ("seed", lambda v: v < 2 ** 31, "less than 2^31"),
              ("alpha", lambda v: v == -1 or 0 < v < 0.5, "in (0, 0.5), or -1"),
-             ("vnorms", lambda v: set(v) <= {"2"} and v, "all 2: mixed norms are not here yet"),
+             ("vnorms", lambda v: v and set(v) <= set("123456789f"),
+              "digits, or f for infinity, as 2222"),
+             ("p_range", lambda v: len(span(v)) == 2 and 1 < span(v)[0] < span(v)[1] < math.inf,
+              "two numbers above 1 with a dash between, the lower one first, as 1.5-2.5"),
              *((name, numbers, "positive whole numbers with dashes between, as 16-16-16")
                for name in ("nblocks", "kernels", "dims"))]
     for name, holds, rule in rules:
@@ -253,6 +267,14 @@ def _validate(settings):
     if settings.data in ("folder", "array", "csv") and not settings.dataroot:
         raise ValueError(f"--dataroot must name the file or folder for --data={settings.data}. "
                          "Received: --dataroot=")
+
+
+def span(text):
+    """`"1.5-2.5"` to `(1.5, 2.5)`, or `()` where it is not numbers."""
+    try:
+        return tuple(map(float, text.split("-")))
+    except ValueError:
+        return ()
 
 
 def numbers(text):

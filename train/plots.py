@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 
-__all__ = ["columns", "curve", "density", "grid", "tile"]
+__all__ = ["columns", "curve", "density", "grid", "norms", "tile"]
 
 _BLUE, _ORANGE = "#0072b2", "#d55e00"  # told apart by colour-blind readers
 
@@ -90,6 +90,30 @@ def curve(log, path, unit):
     low, high = np.nanmin(table[name]), np.nanpercentile(table[name], 95)
     ax.set(xlabel="step", ylabel=unit, ylim=(low - 0.05 * (high - low), high + 0.3 * (high - low)))
     ax.legend(frameon=False)
+    _save(figure, path)
+
+
+def norms(report, path):
+    """Saves norms, bounds and orders of a `NormReport`, a place on the axis for each layer."""
+    rows = report.layers
+    place = np.arange(len(rows))
+    finite = [min(row.codomain, 10.0) for row in rows]
+    mixed = len({(row.domain, row.codomain) for row in rows}) > 1
+    figure, axes = plt.subplots(1 + mixed, figsize=(8, 3 + 2 * mixed), layout="constrained",
+                                squeeze=False, sharex=True)
+    top = axes[0, 0]
+    top.plot(place, [row.bound for row in rows], "_", color=_ORANGE, label="proven bound")
+    top.plot(place, [row.measured for row in rows], ".", color=_BLUE, label="measured")
+    ends = [i for i, row in enumerate(rows) if i + 1 == len(rows) or rows[i + 1].block != row.block]
+    top.step([-0.5, *(i + 0.5 for i in ends)], [*report.blocks.values()][:1]
+             + [*report.blocks.values()], where="pre", color="0.5", lw=1, label="bound of the block")
+    top.axhline(1, color="black", lw=0.6)
+    top.set(ylabel="norm", ylim=(0, None))
+    top.legend(frameon=False, ncols=3)
+    if mixed:
+        axes[1, 0].plot(place, finite, ".", color=_BLUE)
+        axes[1, 0].set(ylabel="order after the layer")
+    axes[-1, 0].set(xlabel="layer, in the order in which data meets them")
     _save(figure, path)
 
 

@@ -1,7 +1,8 @@
 """Architectures: functions that return a chain."""
 
+from bijectors.flows.blocks import DenseNet
 from bijectors.flows.image import image_flow
 from bijectors.flows.tabular import tabular_flow
 from bijectors.flows.toy import toy_flow
 
-__all__ = ["image_flow", "tabular_flow", "toy_flow"]
+__all__ = ["DenseNet", "image_flow", "tabular_flow", "toy_flow"]

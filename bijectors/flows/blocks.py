@@ -11,7 +11,25 @@ from bijectors.actnorm import ActNorm
 from bijectors.residual import InvertibleResidual
 from tfresflow import layers
 
-__all__ = ["Blocks"]
+__all__ = ["Blocks", "DenseNet"]
+
+
+class DenseNet(typing.NamedTuple):
+    """Branches that concatenate: `depth` times `growth` channels are added, then one linear layer.
+
+    Attributes:
+      depth: concatenations of a branch.
+      growth: channels, or units, of the linear layer in each, before its activation.
+      kernel: its kernel size, in branches of convolutions.
+      learned: whether the shares of what goes by and what is added are learned.
+
+    References: Perugachi-Diaz et al., Invertible DenseNets with Concatenated LipSwish (2021).
+    """
+
+    depth: int = 3
+    growth: int = 172
+    kernel: int = 3
+    learned: bool = True
 
 
 @dataclasses.dataclass
@@ -22,15 +40,26 @@ class Blocks:
       coeff: bound of each layer's operator norm, in (0, 1).
       act: class of the activation, of `tfresflow.layers`.
       preact: begin a branch with an activation.
+      orders: of the norms, `(p_0, ..., p_{L-1})` for branches of L linear layers: layer l goes from
+        p_l to p_{l+1}, the last one back to p_0. Numbers in [1, inf], `layers.LearnedOrder`s, or
+        None for the one before; a single one is p_0 and all that follow.
+      certified: see `layers.InducedNormDense`.
+      dense_net: a `DenseNet`, or None for plain branches.
       power_iteration: `layers.PowerIteration`, or None for the layers' default.
       log_det, solver: given to every block.
       seed: integer for the initial weights; None for different ones each time.
       dtype: of the weights.
+
+    Raises:
+      ValueError: later, if the number of `orders` is not that of the layers of a branch.
     """
 
     coeff: float
-    act: type
+    act: typing.Any
     preact: bool = True
+    orders: typing.Any = 2
+    certified: bool = True
+    dense_net: DenseNet | None = None
     power_iteration: typing.Any = None
     log_det: typing.Any = None
     solver: typing.Any = None
@@ -43,32 +72,66 @@ class Blocks:
 
     def conv(self, event_shape, idim, kernels, preact=None):
         """A block of convolutions `C -> idim -> ... -> idim -> C` with the given kernel sizes."""
-        channels = event_shape[-1]
-        sizes = [idim] * (len(kernels) - 1) + [channels]
-        fans = [kernel ** 2 * inputs for kernel, inputs in zip(kernels, [channels, *sizes])]
-        linear = [layers.InducedNormConv2D(size, kernel, **self._linear(fan))
-                  for size, kernel, fan in zip(sizes, kernels, fans)]
-        return self._block(linear, event_shape, preact, "conv")
+        sizes = [*zip([idim] * (len(kernels) - 1), kernels), (event_shape[-1], kernels[-1])]
+        if self.dense_net:
+            sizes = self._dense_sizes((event_shape[-1], 1))
+        return self._block(self._conv, sizes, event_shape, preact, "conv")
 
     def dense(self, event_shape, hidden, preact=None):
         """A block of dense layers `D -> hidden[0] -> ... -> D`."""
-        sizes = [*hidden, event_shape[-1]]
-        linear = [layers.InducedNormDense(size, **self._linear(fan))
-                  for size, fan in zip(sizes, [event_shape[-1], *hidden])]
-        return self._block(linear, event_shape, preact, "dense")
+        sizes = [(size, 1) for size in (*hidden, event_shape[-1])]
+        if self.dense_net:
+            sizes = self._dense_sizes((event_shape[-1], 1))
+        return self._block(self._dense, sizes, event_shape, preact, "dense")
 
     def actnorm(self, event_shape, per_element=False):
         """An ActNorm of these weights' type."""
         return ActNorm(event_shape, per_element=per_element, dtype=self.dtype)
 
-    def _block(self, linear, event_shape, preact, kind):
+    def _dense_sizes(self, last):
+        return [(self.dense_net.growth, self.dense_net.kernel)] * self.dense_net.depth + [last]
+
+    def _block(self, linear, sizes, event_shape, preact, kind):
         preact = self.preact if preact is None else preact
         stack = [self.act(dtype=self.dtype)] if preact else []
-        for layer in linear[:-1]:
-            stack += [layer, self.act(dtype=self.dtype)]
-        branch = keras.Sequential([*stack, linear[-1]])
+        inputs = event_shape[-1] * (self._expansion() if preact else 1)
+        codomains = self._codomains(len(sizes))
+        for (size, kernel), codomain in zip(sizes[:-1], codomains):
+            layer = [linear(size, kernel, inputs, codomain), self.act(dtype=self.dtype)]
+            outputs = size * self._expansion()
+            if self.dense_net:
+                layer = [layers.LipschitzConcatenation(
+                    layers.Branch(layer), self.dense_net.learned, dtype=self.dtype)]
+                outputs += inputs
+            stack, inputs = stack + layer, outputs
+        branch = layers.Branch([*stack, linear(*sizes[-1], inputs, codomains[-1])])
         return InvertibleResidual(branch, event_shape, self.log_det, self.solver,
                                   name=f"{kind}{next(self._counter)}")
+
+    def _expansion(self):
+        """Channels of an activation's output a channel of its input."""
+        return getattr(self.act, "expansion", 1)
+
+    def _codomains(self, count):
+        """Of each layer: `orders`, one place on."""
+        orders = self.orders
+        if isinstance(orders, (int, float, layers.LearnedOrder)):
+            orders = [orders] + [None] * (count - 1)
+        if len(orders) != count:
+            raise ValueError("`orders` must be one for each linear layer of a branch, "
+                             f"{count} here, or a single one. Received: orders={orders}")
+        if self.dense_net and list(orders) != [2] + [None] * (count - 1):
+            raise ValueError("`orders` must be 2 in a DenseNet, which concatenates in the 2-norm. "
+                             f"Received: orders={orders}")
+        return [*orders[1:], orders[0]]
+
+    def _conv(self, filters, kernel, inputs, codomain):
+        return layers.InducedNormConv2D(filters, kernel, codomain=codomain,
+                                        **self._linear(kernel ** 2 * inputs))
+
+    def _dense(self, units, kernel, inputs, codomain):
+        del kernel
+        return layers.InducedNormDense(units, codomain=codomain, **self._linear(inputs))
 
     def _linear(self, fan_in):
         """The reference's initial weights: kernel and bias uniform in +-1/sqrt(fan_in)."""
@@ -76,5 +139,6 @@ class Blocks:
             next(self._seeds), next(self._seeds))
         bound = 1 / math.sqrt(fan_in)
         return {"coeff": self.coeff, "power_iteration": self.power_iteration, "dtype": self.dtype,
+                "certified": self.certified,
                 "kernel_initializer": keras.initializers.RandomUniform(-bound, bound, kernel_seed),
                 "bias_initializer": keras.initializers.RandomUniform(-bound, bound, bias_seed)}

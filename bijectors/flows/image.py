@@ -14,8 +14,8 @@ __all__ = ["image_flow"]
 def image_flow(event_shape, *, nblocks=(16, 16, 16), idim=512, kernels=(3, 1, 3), coeff=0.98,
                act=layers.LipSwish, preact=True, first_resblock=True, squeeze_first=False,
                factor_out=False, fc_end=True, n_fc_blocks=4, fc_idim=128, actnorm=True,
-               fc_actnorm=False, logit_alpha=0.05, power_iteration=None, log_det=None,
-               solver=None, seed=None, dtype=None):
+               fc_actnorm=False, logit_alpha=0.05, orders=2, certified=True, dense_net=None,
+               power_iteration=None, log_det=None, solver=None, seed=None, dtype=None):
     """Images in [0, 1] to latent vectors: scales of convolutional residual blocks.
 
     Logit, then for each scale its blocks, each followed by an ActNorm; 2x2 squeezes between the
@@ -37,6 +37,11 @@ def image_flow(event_shape, *, nblocks=(16, 16, 16), idim=512, kernels=(3, 1, 3)
       actnorm: an ActNorm a channel after each block.
       fc_actnorm: an ActNorm an entry after each block.
       logit_alpha: of the logit; None for data that is not in [0, 1]: no logit.
+      orders: of the norms between the layers of a branch, one a layer or a single one; see
+        `Blocks`.
+      certified: keep proven bounds of the norms below 1, too; see `layers.InducedNormDense`.
+      dense_net: `DenseNet(depth, growth)` for branches that concatenate in place of those of
+        `idim` and `kernels`; None: plain ones.
       power_iteration: `layers.PowerIteration` of the layers.
       log_det, solver: of every block; see `InvertibleResidual`.
       seed: integer for the initial weights.
@@ -60,7 +65,8 @@ def image_flow(event_shape, *, nblocks=(16, 16, 16), idim=512, kernels=(3, 1, 3)
     """
     event_shape = tuple(event_shape)
     _validate(event_shape, nblocks, kernels, squeeze_first)
-    blocks = Blocks(coeff, act, preact, power_iteration, log_det, solver, seed, dtype)
+    blocks = Blocks(coeff, act, preact, orders, certified, dense_net, power_iteration, log_det,
+                    solver, seed, dtype)
 
     def norms(shape):
         return ([blocks.actnorm(shape)] if actnorm else []) + (

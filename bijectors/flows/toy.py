@@ -8,8 +8,9 @@ __all__ = ["toy_flow"]
 
 
 def toy_flow(event_shape=(2,), *, nblocks=100, dims=(128, 128, 128, 128), coeff=0.9,
-             act=layers.LipSwish, preact=False, actnorm=True, power_iteration=None, log_det=None,
-             solver=None, seed=None, dtype=None):
+             act=layers.LipSwish, preact=False, actnorm=True, orders=2, certified=True,
+             dense_net=None, power_iteration=None, log_det=None, solver=None, seed=None,
+             dtype=None):
     """Vectors to latent vectors: residual blocks of dense layers.
 
     Args:
@@ -20,6 +21,11 @@ def toy_flow(event_shape=(2,), *, nblocks=100, dims=(128, 128, 128, 128), coeff=
       act: class of the activation, of `tfresflow.layers`.
       preact: each block begins with an activation.
       actnorm: an ActNorm after each block.
+      orders: of the norms between the layers of a branch, one a layer or a single one; see
+        `Blocks`.
+      certified: keep proven bounds of the norms below 1, too; see `layers.InducedNormDense`.
+      dense_net: `DenseNet(depth, growth)` for branches that concatenate in place of those of
+        `dims`; None: plain ones.
       power_iteration: `layers.PowerIteration` of the layers.
       log_det, solver: of every block; see `InvertibleResidual`.
       seed: integer for the initial weights.
@@ -35,7 +41,8 @@ def toy_flow(event_shape=(2,), *, nblocks=100, dims=(128, 128, 128, 128), coeff=
     if not dims:
         raise ValueError("`dims` must be at least one hidden width. Received: dims=()")
     shape = tuple(event_shape)
-    blocks = Blocks(coeff, act, preact, power_iteration, log_det, solver, seed, dtype)
+    blocks = Blocks(coeff, act, preact, orders, certified, dense_net, power_iteration, log_det,
+                    solver, seed, dtype)
     steps = []
     for _ in range(nblocks):
         steps.append(blocks.dense(shape, list(dims)))

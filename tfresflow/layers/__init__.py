@@ -1,9 +1,16 @@
 """Keras layers with a known Lipschitz constant."""
 
-from tfresflow.layers.activations import ELU, Identity, LipschitzCube, LipSwish, ReLU, Softplus
+from tfresflow.layers.activations import (ELU, Identity, LipschitzCube, LipSwish, ReLU, Sin,
+                                          Softplus, Tanh)
+from tfresflow.layers.concatenated import CLipSwish, Concatenated
+from tfresflow.layers.concatenation import LipschitzConcatenation
 from tfresflow.layers.conv import InducedNormConv2D
 from tfresflow.layers.dense import InducedNormDense
 from tfresflow.layers.norms import PowerIteration
+from tfresflow.layers.orders import Branch, LearnedOrder
+from tfresflow.layers.sorting import FullSort, MaxMin
 
-__all__ = ["ELU", "Identity", "InducedNormConv2D", "InducedNormDense", "LipSwish",
-           "LipschitzCube", "PowerIteration", "ReLU", "Softplus"]
+__all__ = ["Branch", "CLipSwish", "Concatenated", "ELU", "FullSort", "Identity",
+           "InducedNormConv2D", "InducedNormDense", "LearnedOrder", "LipSwish",
+           "LipschitzConcatenation", "LipschitzCube", "MaxMin", "PowerIteration", "ReLU", "Sin",
+           "Softplus", "Tanh"]

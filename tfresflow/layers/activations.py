@@ -12,7 +12,9 @@ import tensorflow as tf
 
 from tfresflow.functional import Function, FunctionalLayer, Scale
 
-__all__ = ["ELU", "Identity", "LipSwish", "LipschitzCube", "ReLU", "Softplus"]
+__all__ = ["ELU", "Identity", "LipSwish", "LipschitzCube", "ReLU", "Sin", "Softplus", "Tanh"]
+
+_SWISH_SLOPE = 1.0998393201288668  # the largest; at x tanh(x / 2) = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,9 +32,14 @@ class _Elementwise(Function):
 
 
 class _Activation(FunctionalLayer, keras.layers.Layer):
-    """An elementwise map; subclasses say `function`."""
+    """An elementwise map; subclasses say `function`.
+
+    Attributes:
+      steepest_pair: the slopes at x and -x where their p-norm is largest, for every p >= 1.
+    """
 
     lipschitz = 1.0
+    steepest_pair = (1.0, 1.0)
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -50,11 +57,13 @@ class _Activation(FunctionalLayer, keras.layers.Layer):
 class LipSwish(_Activation):
     """`x sigmoid(softplus(beta) x) / 1.1`, slope at most 1 for every beta (equation 13).
 
-    The largest slope of swish is 1.0998 whatever its beta; dividing by 1.1 gives 0.99984.
+    The largest slope of swish is 1.0998 whatever its beta; dividing by 1.1 gives 0.99985.
 
     Args:
       beta: initial raw value of the learned, scalar beta.
     """
+
+    steepest_pair = (_SWISH_SLOPE / 1.1, (_SWISH_SLOPE - 1) / 1.1)
 
     def __init__(self, beta=0.5, **kwargs):
         super().__init__(**kwargs)
@@ -88,6 +97,8 @@ class ELU(_Activation):
 class Softplus(_Activation):
     """`log(1 + exp(x))`, slope `sigmoid(x)` below 1."""
 
+    steepest_pair = (1.0, 0.0)
+
     @property
     def function(self):
         return _Elementwise(_softplus)
@@ -103,8 +114,28 @@ class LipschitzCube(_Activation):
 
 
 @keras.saving.register_keras_serializable("tfresflow")
+class Sin(_Activation):
+    """`sin(x)`, slope `cos(x)`: curved where it is flat, and periodic."""
+
+    @property
+    def function(self):
+        return _Elementwise(_sin)
+
+
+@keras.saving.register_keras_serializable("tfresflow")
+class Tanh(_Activation):
+    """`tanh(x)`. It saturates, and its curvature vanishes where its slope is 1: for comparisons."""
+
+    @property
+    def function(self):
+        return _Elementwise(_tanh)
+
+
+@keras.saving.register_keras_serializable("tfresflow")
 class ReLU(_Activation):
     """`max(x, 0)`. Without curvature the log-determinant hardly trains it: for comparisons."""
+
+    steepest_pair = (1.0, 0.0)
 
     @property
     def function(self):
@@ -162,6 +193,15 @@ def _softplus(x):
 def _lipschitz_cube(x):
     inner = tf.clip_by_value(x, -1.0, 1.0)
     return inner ** 3 / 3 + (x - inner), inner ** 2
+
+
+def _sin(x):
+    return tf.sin(x), tf.cos(x)
+
+
+def _tanh(x):
+    y = tf.tanh(x)
+    return y, 1 - y * y
 
 
 def _relu(x):

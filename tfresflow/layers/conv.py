@@ -3,9 +3,11 @@
 import dataclasses
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from tfresflow.layers.induced_norm import InducedNorm, Linear
+from tfresflow.layers.induced_norm import InducedNorm
+from tfresflow.layers.linear import Linear
 
 __all__ = ["InducedNormConv2D"]
 
@@ -18,7 +20,8 @@ class InducedNormConv2D(InducedNorm, keras.layers.Conv2D):
     zero padding included, not that of the kernel reshaped to a matrix (which bounds
     nothing: a 3x3 kernel normalised so had operator norm 1.58). An operator on smaller images
     is a compression of it, so its norm is no larger and smaller images are welcome; larger
-    ones are refused. A 1x1 kernel is a matrix at each pixel, good for any size.
+    ones are refused. A 1x1 kernel is a matrix at each pixel, good for any size unless the
+    codomain's order may be lower than the domain's.
 
     Mirrors `keras.layers.Conv2D` with stride 1, "same" padding and channels last.
 
@@ -26,17 +29,17 @@ class InducedNormConv2D(InducedNorm, keras.layers.Conv2D):
       filters: positive integer.
       kernel_size: integer or pair.
       coeff: bound of the operator norm, in (0, 1).
-      domain, codomain: orders of the norms of input and output; 2.
-      power_iteration: how `update_norm` iterates, a `PowerIteration`.
+      domain, codomain, power_iteration, certified: see `InducedNormDense`; the norms are those of
+        a whole image.
       **kwargs: those of `keras.layers.Conv2D`.
 
     Raises:
-      ValueError: if `coeff` is not in (0, 1), an order is not 2, or the convolution is
+      ValueError: if `coeff` is not in (0, 1), an order is not in [1, inf], or the convolution is
         strided, dilated, grouped or not padded to the same size.
     """
 
-    def __init__(self, filters, kernel_size, coeff=0.98, domain=2, codomain=2,
-                 power_iteration=None, padding="same", **kwargs):
+    def __init__(self, filters, kernel_size, coeff=0.98, domain=None, codomain=2,
+                 power_iteration=None, certified=True, padding="same", **kwargs):
         super().__init__(filters, kernel_size, padding=padding, **kwargs)
         allowed = {"padding": "same", "strides": (1, 1), "dilation_rate": (1, 1), "groups": 1,
                    "data_format": "channels_last"}
@@ -44,19 +47,21 @@ class InducedNormConv2D(InducedNorm, keras.layers.Conv2D):
             if getattr(self, name) != value:
                 raise ValueError(f"`{name}` must be {value!r}. "
                                  f"Received: {name}={getattr(self, name)!r}")
-        self._set_norm(coeff, domain, codomain, power_iteration)
+        self._set_norm(coeff, domain, codomain, power_iteration, certified)
 
     def build(self, input_shape):
         super().build(input_shape)
-        self._size = (1, 1) if self.kernel_size == (1, 1) else tuple(input_shape[1:3])
+        p, q = self.domain_order.fixed, self.codomain_order.fixed
+        any_size = self.kernel_size == (1, 1) and None not in (p, q) and p <= q
+        self._size = (1, 1) if any_size else tuple(input_shape[1:3])
         if None in self._size:
             raise ValueError("`input_shape` must say height and width, which the norm of a "
                              f"convolution depends on. Received: input_shape={input_shape}")
-        self._build_norm([1, *self._size, self.filters], [1, *self._size, input_shape[-1]])
+        self._build_norm()
 
     @property
     def function(self):
-        return _Convolution(self.activation, self._size)
+        return _Convolution(self.activation, self._size, self._size == (1, 1))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,12 +77,14 @@ class _Convolution(Linear):
 
     Args:
       size: the images that the norm holds for; larger ones are refused.
+      any_size: none is too large.
     """
 
     size: tuple
+    any_size: bool
 
     def __call__(self, weights, x):
-        self._check_size(weights[0], x.shape[1:3])
+        self._check_size(x.shape[1:3])
         return super().__call__(weights, x)
 
     def product(self, kernel, x, bias=None):
@@ -106,8 +113,28 @@ class _Convolution(Linear):
         return tf.ensure_shape(tf.nn.conv2d_transpose(u, kernel, shape, 1, "SAME"),
                                [*u.shape[:3], channels])
 
-    def _check_size(self, kernel, size):
-        if kernel.shape[:2] == (1, 1):
+    def event_shapes(self, kernel):
+        """`([H, W, channels], [H, W, filters])`."""
+        return (*self.size, kernel.shape[2]), (*self.size, kernel.shape[3])
+
+    def reach(self, kernel):
+        """Without what lies beyond the border from every pixel."""
+        rows, columns = (slice(max(0, (k - 1) // 2 - s + 1), (k - 1) // 2 + s)
+                         for k, s in zip(kernel.shape, self.size))
+        return kernel[rows, columns]
+
+    def circular_norm(self, kernel):
+        """The 2-norm with circular padding, an upper bound: a matrix of channels a frequency.
+
+        The images are larger by the kernel, so that nothing comes around: what zero padding
+        computes is a part of it.
+        """
+        shape = [s + k - 1 for s, k in zip(self.size, kernel.shape)]
+        symbols = np.fft.rfft2(kernel, shape, axes=(0, 1))
+        return float(np.linalg.norm(symbols, 2, axis=(2, 3)).max())
+
+    def _check_size(self, size):
+        if self.any_size:
             return
         if any(s is None or s > built for s, built in zip(size, self.size)):
             raise ValueError("`inputs` must be no larger than the images that the layer was built "

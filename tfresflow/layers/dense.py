@@ -5,7 +5,8 @@ import dataclasses
 import keras
 import tensorflow as tf
 
-from tfresflow.layers.induced_norm import InducedNorm, Linear
+from tfresflow.layers.induced_norm import InducedNorm
+from tfresflow.layers.linear import Linear
 
 __all__ = ["InducedNormDense"]
 
@@ -14,26 +15,32 @@ __all__ = ["InducedNormDense"]
 class InducedNormDense(InducedNorm, keras.layers.Dense):
     """`y = activation(W x + b)`, `||W||_{domain -> codomain} <= coeff`.
 
-    Mirrors `keras.layers.Dense`. Costs one matrix-vector product more than it a call.
+    Mirrors `keras.layers.Dense`. Costs a matrix-vector product more than it a call.
 
     Args:
       units: positive integer.
       coeff: bound of the operator norm, in (0, 1).
-      domain, codomain: orders of the norms of input and output; 2.
+      domain: order of the norm of the input, in [1, inf]; None: the codomain of the layer before
+        it in a `Branch`, or its own.
+      codomain: order of the norm of the output, in [1, inf]; a `LearnedOrder`; or None: the
+        domain.
       power_iteration: how `update_norm` iterates, a `PowerIteration`.
+      certified: keep a proven upper bound of the norm below 1, too, where neither orders are 2
+        nor the norm has a closed form.
       **kwargs: those of `keras.layers.Dense`.
 
     Raises:
-      ValueError: if `coeff` is not in (0, 1), or an order is not 2.
+      ValueError: if `coeff` is not in (0, 1), or an order is not in [1, inf].
     """
 
-    def __init__(self, units, coeff=0.98, domain=2, codomain=2, power_iteration=None, **kwargs):
+    def __init__(self, units, coeff=0.98, domain=None, codomain=2, power_iteration=None,
+                 certified=True, **kwargs):
         super().__init__(units, **kwargs)
-        self._set_norm(coeff, domain, codomain, power_iteration)
+        self._set_norm(coeff, domain, codomain, power_iteration, certified)
 
     def build(self, input_shape):
         super().build(input_shape)
-        self._build_norm([1, self.units], [1, input_shape[-1]])
+        self._build_norm()
 
     @property
     def function(self):
@@ -49,14 +56,26 @@ class _Dense(Linear):
     def product(self, kernel, x, bias=None):
         """`W x`, or `W x + b`."""
         if kernel.shape.rank == 3:
-            return tf.matmul(x[:, tf.newaxis], kernel)[:, 0]
+            return _stacked(x, kernel)
         y = tf.tensordot(x, kernel, 1) if x.shape.rank > 2 else tf.matmul(x, kernel)
         return y if bias is None else tf.nn.bias_add(y, bias)
 
     def adjoint(self, kernel, u):
         """`W^T u`."""
         if kernel.shape.rank == 3:
-            return tf.matmul(u[:, tf.newaxis], kernel, transpose_b=True)[:, 0]
+            return _stacked(u, kernel, transpose_b=True)
         if u.shape.rank > 2:
             return tf.tensordot(u, kernel, [[u.shape.rank - 1], [1]])
         return tf.matmul(u, kernel, transpose_b=True)
+
+    def event_shapes(self, kernel):
+        """`([inputs], [units])`."""
+        return kernel.shape[-2:-1], kernel.shape[-1:]
+
+
+def _stacked(x, kernels, **kwargs):
+    """As many vectors for each of B kernels, in turn: `[B S, inputs] -> [B S, units]`."""
+    count, inputs, units = kernels.shape
+    size = inputs if not kwargs else units
+    y = tf.matmul(tf.reshape(x, [count, -1, size]), kernels, **kwargs)
+    return tf.reshape(y, [-1, y.shape[-1]])

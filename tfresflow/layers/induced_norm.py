@@ -1,82 +1,128 @@
 """What the norm-constrained Dense and Conv2D layers share."""
 
-import dataclasses
 import math
-import typing
 
 import keras
 import tensorflow as tf
 
-from tfresflow.functional import Function, FunctionalLayer, is_shareable, shared
-from tfresflow.layers.norms import PowerIteration
+from tfresflow.functional import FunctionalLayer, shared
+from tfresflow.layers import bounds
+from tfresflow.layers.constraint import iterate_vectors, normalize, update_vectors
+from tfresflow.layers.norms import PowerIteration, closed_norm, lp_norm
+from tfresflow.layers.orders import LearnedOrder, Order, check_order
 
-__all__ = ["InducedNorm", "Linear"]
+__all__ = ["InducedNorm"]
 
-
-@dataclasses.dataclass(frozen=True)
-class Linear(Function):
-    """`activation(W x + b)`, weights `[kernel]` or `[kernel, bias]`; subclasses say what W is."""
-
-    activation: typing.Any
-    stackable = False  # whether `product` and `adjoint` take `[B, ...]` kernels and vectors
-
-    @property
-    def shareable(self):
-        return is_shareable(self.activation)
-
-    def __call__(self, weights, x):
-        return self.activation(self.product(weights[0], x, *weights[1:]))
-
-    def linearise(self, weights, x):
-        if self.activation is not keras.activations.linear:
-            return super().linearise(weights, x)
-        return self(weights, x), lambda u: self.adjoint(weights[0], u)
-
-    def output_shape(self, weights, shape):
-        return (*shape[:-1], weights[0].shape[-1])
-
-    def scaled(self, weights, before, after):
-        if self.activation is not keras.activations.linear:
-            return None
-        kernel, *bias = weights
-        return [before * after * kernel, *(after * b for b in bias)]
-
-    def product(self, kernel, x, bias=None):
-        """`W x`, or `W x + b`."""
-        raise NotImplementedError(f"{type(self).__name__}.product")
-
-    def adjoint(self, kernel, u):
-        """`W^T u`."""
-        raise NotImplementedError(f"{type(self).__name__}.adjoint")
+_STARTS = 4  # kept of the many that are tried, where the norm has several local maxima
+_EUCLIDEAN = 2.0, 2.0
 
 
 class InducedNorm(FunctionalLayer):
-    """Mixin: a linear layer `y = W x + b` whose operator norm is at most `coeff`.
+    """Mixin: a linear layer `y = W x + b` with `||W||_{domain -> codomain}` at most `coeff`.
 
-        W = kernel / max(1, sigma / coeff),   sigma = <u, kernel v>
+        W = kernel / max(1, slack sigma / coeff),   sigma = max_s <u_s, kernel v_s>
 
     `kernel` is never overwritten; the gradient goes through sigma, `u` and `v` are constants.
-    They are singular vectors of the operator, found by power iteration when the layer is
-    built and brought up to date by `update_norm`, once a training step, never in `call`: so
-    forward and inverse see one function.
+    They are the maximisers (singular vectors where both orders are 2), found by power iteration
+    when the layer is built and brought up to date by `update_norm`, once a training step, never
+    in `call`: so forward and inverse see one function. Where the norm has a closed form (domain
+    1 or codomain inf) it is sigma, and `u` and `v` do not exist.
+
+    Other orders have several local maxima, so several vectors are kept, and the largest product
+    counts. That is an estimate from below, which proves nothing: `slack >= 1` keeps a proven
+    upper bound (`bounds.py`) of the norm at most `max(coeff, 0.99)`. Learned orders follow
+    `order_loss`, not the loss of the data.
 
     The layer's `function` is a `Linear`.
     """
 
-    def _set_norm(self, coeff, domain, codomain, power_iteration):
+    def _set_norm(self, coeff, domain, codomain, power_iteration, certified):
         if not 0 < coeff < 1:
             raise ValueError(f"`coeff` must be in (0, 1). Received: coeff={coeff}")
-        for name, order in (("domain", domain), ("codomain", codomain)):
-            if order != 2:
-                raise ValueError(f"`{name}` must be 2 (other norms are not available yet). "
-                                 f"Received: {name}={order}")
-        self.coeff, self.domain, self.codomain = coeff, domain, codomain
+        self.coeff, self.certified = coeff, certified
+        self.domain = None if domain is None else check_order("domain", domain)
+        free = codomain is None or isinstance(codomain, LearnedOrder)
+        self.codomain = codomain if free else check_order("codomain", codomain)
         self.power_iteration = power_iteration or PowerIteration()
+        self._domain_order = None if domain is None else Order(self.domain)
+        self.vectors: list = []
+        self.raw_codomain = None
 
-    def _build_norm(self, u_shape, v_shape):
+    # Orders ---------------------------------------------------------------------------------
+
+    @property
+    def codomain_order(self):
+        """The `Order` of the norm of y."""
+        if isinstance(self.codomain, LearnedOrder):
+            return Order(learned=self._learned_order, source=self, lowest=self.codomain.low)
+        if self.codomain is None:
+            return self._domain_order or Order(2.0)
+        return Order(self.codomain)
+
+    @property
+    def domain_order(self):
+        """The `Order` of the norm of x."""
+        return self._domain_order or self.codomain_order
+
+    def set_domain(self, order):
+        """Takes the `Order` that the layer before ends in; returns the own one. Before `build`.
+
+        Raises:
+          ValueError: if `domain` was given and is another one.
+        """
+        if self.domain is not None and self.domain != order.fixed:
+            raise ValueError("`domain` must be the codomain of the layer before (for the first, of "
+                             f"the last), here {order}, or the branch is no contraction. "
+                             f"Received: domain={self.domain} in {self.name}")
+        self._domain_order = order
+        return self.codomain_order
+
+    def order_loss(self):
+        """`log ||W||_{p->q}` of learned orders p, q; None if both are fixed.
+
+        The kernel is held constant, and so, by the envelope theorem, are the maximisers:
+        `log ||W v||_q - log ||v||_p`.
+        """
+        if None not in (self.domain_order.fixed, self.codomain_order.fixed):
+            return None
+        kernel, u, v = (tf.stop_gradient(x) for x in self._state(self.kernel)[:3])
+        y = self.function.product(kernel, v)
+        best = tf.argmax(tf.reduce_sum(u * y, list(range(1, y.shape.rank))))
+        y, v = y[best][tf.newaxis], v[best][tf.newaxis]
+        return tf.math.log(lp_norm(y, self.codomain_order())[0]
+                           / lp_norm(v, self.domain_order())[0])
+
+    # Norms ----------------------------------------------------------------------------------
+
+    def _build_norm(self):
+        if isinstance(self.codomain, LearnedOrder):
+            self.raw_codomain = self.add_weight(name="raw_codomain", shape=[], initializer=(
+                keras.initializers.Constant(self.codomain.raw)))
+        p, q = fixed = self.domain_order.fixed, self.codomain_order.fixed
+        closed = p == 1 or q == math.inf
+        if closed and None in fixed:
+            raise ValueError("a learned order may not be next to domain 1 or codomain inf, whose "
+                             f"norm is no maximum that moves. Received: {self.domain_order} -> "
+                             f"{self.codomain_order} in {self.name}")
+        # The orders that are known when a function is traced, or None: they are its arguments.
+        self._static = fixed if closed or fixed == _EUCLIDEAN else None
+        self._limit = max(self.coeff, 0.99) if self.certified else None
+        if closed:
+            return
+        inputs, outputs = self.function.event_shapes(self.kernel)
         start = keras.initializers.RandomNormal(stddev=1.0, seed=0)
-        self.u = self.add_weight(name="u", shape=u_shape, initializer=start, trainable=False)
-        self.v = self.add_weight(name="v", shape=v_shape, initializer=start, trainable=False)
+        count = 1 if self._static else _STARTS
+
+        def vector(name, shape, initializer=start):
+            return self.add_weight(name=name, shape=shape, initializer=initializer,
+                                   trainable=False)
+
+        self.u, self.v = vector("u", [count, *outputs]), vector("v", [count, *inputs])
+        self.vectors = [self.u, self.v]
+        if not self._static and self.certified:
+            self.r, self.slack = vector("r", [1, *inputs]), vector("slack", [1], "ones")
+            self.vectors += [self.r, self.slack]
+        self._search()
         self.update_norm()
 
     def update_norm(self, iterate=None):
@@ -96,59 +142,75 @@ class InducedNorm(FunctionalLayer):
         """
         groups = {}
         for layer in layers:
-            equal = layer.function, iterate or layer.power_iteration, tuple(layer.kernel.shape)
-            groups.setdefault(equal, []).append(layer)
-        for (function, policy, shape), equal in groups.items():
+            if layer.vectors:
+                equal = (layer.function, iterate or layer.power_iteration, layer._static,
+                         layer.coeff, layer._limit, tuple(layer.kernel.shape))
+                groups.setdefault(equal, []).append(layer)
+        for (*static, shape), equal in groups.items():
             # As many as stay in a processor's cache.
-            count = max(1, 2 ** 18 // math.prod(shape)) if function.stackable else 1
+            stackable = static[0].stackable
+            count = max(1, 2 ** 18 // math.prod(shape)) if stackable else 1
             for group in (equal[i:i + count] for i in range(0, len(equal), count)):
-                kernels, us, vs = zip(*(layer._norm_state(layer.kernel) for layer in group))
+                kernels, *states = zip(*(layer._state(layer.kernel) for layer in group))
                 kernel = tf.stack(kernels) if len(group) > 1 else kernels[0]
-                u, v, _ = shared(_iterate, function, policy)(
-                    [kernel, tf.concat(us, 0), tf.concat(vs, 0)])
-                parts = tf.split(u, len(group)), tf.split(v, len(group))
-                for layer, own_u, own_v in zip(group, *parts):
-                    layer.u.assign(own_u)
-                    layer.v.assign(own_v)
+                state = [tf.concat(own, 0) for own in states]
+                new = shared(update_vectors, *static)([kernel, *state])
+                for layer, *own in zip(group, *(tf.split(x, len(group)) for x in new)):
+                    for variable, value in zip(layer.vectors, own):
+                        variable.assign(value)
 
     def refresh_norm(self, num_steps=1000):
-        """`update_norm` for weights that were swapped: many steps, with a fresh start mixed in.
+        """`update_norm` for weights that were swapped: many steps, with fresh starts mixed in.
 
         The old singular vector may have next to nothing of the new one: power iteration would
         then stay at a lesser singular value for hundreds of steps, and no tolerance can tell.
         The top of a convolution's spectrum is crowded, too: to come within a thousandth of it
         takes hundreds of steps.
         """
-        v = tf.convert_to_tensor(self.v.value)
-        fresh = tf.random.stateless_normal(v.shape, [0, 1], dtype=v.dtype)
-        self.v.assign(v / tf.norm(v) + 0.1 * fresh / tf.norm(fresh))
-        self.update_norm(PowerIteration(num_steps))
+        if self._static == _EUCLIDEAN:
+            v = tf.convert_to_tensor(self.v.value)
+            fresh = tf.random.stateless_normal(v.shape, [0, 1], dtype=v.dtype)
+            self.v.assign(v / tf.norm(v) + 0.1 * fresh / tf.norm(fresh))
+        self._search()
+        self.update_norm(_thorough(num_steps, self._static))
 
     def normalized_kernel(self):
         """The kernel that `call` uses, of norm at most `coeff`, differentiable."""
-        return shared(_normalize, self.function, self.coeff)(self._norm_state(self.kernel))
+        return shared(normalize, self.function, self.coeff, self._static)(
+            self._state(self.kernel))
 
-    def measure_norm(self, iterate=PowerIteration(num_steps=1000), seed=0):
+    def measure_norm(self, iterate=None, seed=0):
         """The norm of the operator that `call` applies, measured without `self.u`, `self.v`.
 
         Args:
-          iterate: how long; by default 1,000 steps from a random start.
+          iterate: a `PowerIteration`; default, 1,000 steps from a random start, or for orders that
+            have several local maxima as many as change a millionth, from up to 256 random starts
+            and the 16 largest columns.
           seed: integer, of the start.
 
         Returns:
-          A scalar tensor: an estimate from below, which the constraint keeps at or below
-          `coeff`.
+          A scalar tensor: exact in closed form, else an estimate from below, which the
+          constraint keeps at or below `coeff`.
         """
         kernel = self.normalized_kernel()
-        u = tf.random.stateless_normal(self.u.shape, [seed, 0], dtype=kernel.dtype)
-        v = tf.random.stateless_normal(self.v.shape, [seed, 1], dtype=kernel.dtype)
-        return shared(_iterate, self.function, iterate)([kernel, u, v])[2][0]
+        if not self.vectors:
+            return closed_norm(self.function, kernel, *self._static)
+        u, v = self._starts(kernel, seed)
+        iterate = iterate or _thorough(1000, self._static)
+        state = [kernel, u, v, *self._orders(kernel.dtype)]
+        return tf.reduce_max(shared(iterate_vectors, self.function, iterate, self._static)(state)[2])
+
+    def upper_bound(self):
+        """A proven bound of the norm of what `call` applies, a float; see `bounds.py`."""
+        v = self.v.numpy() if self.vectors else None
+        return bounds.upper_bound(self.function, self.normalized_kernel().numpy(),
+                                  float(self.domain_order()), float(self.codomain_order()), v)
 
     @property
     def lipschitz(self):
-        """Lipschitz bound from the `domain` norm to the `codomain` norm (2 to 2).
+        """Lipschitz bound from the `domain` norm to the `codomain` norm.
 
-        Holds as far as power iteration has converged: an estimate, exact in the limit.
+        Exact in closed form; else holds as far as power iteration has converged.
         """
         return self.coeff
 
@@ -164,30 +226,63 @@ class InducedNorm(FunctionalLayer):
     def load_own_variables(self, store):
         keras.layers.Layer.load_own_variables(self, store)
 
+    def get_build_config(self):
+        # Keras would build a layer that it loads before the branch has said what comes before it.
+        return None
+
     def get_config(self):
-        policy = keras.saving.serialize_keras_object(self.power_iteration)
+        policy, codomain = map(keras.saving.serialize_keras_object,
+                               (self.power_iteration, self.codomain))
         return {**super().get_config(), "coeff": self.coeff, "domain": self.domain,
-                "codomain": self.codomain, "power_iteration": policy}
+                "codomain": codomain, "power_iteration": policy, "certified": self.certified}
 
     @classmethod
     def from_config(cls, config):
-        policy = keras.saving.deserialize_keras_object(config["power_iteration"])
-        return super().from_config({**config, "power_iteration": policy})
+        objects = {name: keras.saving.deserialize_keras_object(config[name])
+                   for name in ("power_iteration", "codomain")}
+        return super().from_config({**config, **objects})
 
-    def _norm_state(self, kernel):
-        return [tf.convert_to_tensor(x) for x in (kernel, self.u.value, self.v.value)]
+    def _learned_order(self):
+        if self.raw_codomain is None:  # the next layer is built first
+            return tf.constant(self.codomain.initial, self.variable_dtype)
+        return self.codomain(tf.convert_to_tensor(self.raw_codomain))
+
+    def _state(self, kernel):
+        """What a function of the norm is given: kernel, vectors and, unless static, orders."""
+        return [*(tf.convert_to_tensor(x) for x in (kernel, *(v.value for v in self.vectors))),
+                *self._orders(self.kernel.dtype)]
+
+    def _orders(self, dtype):
+        if self._static:
+            return []
+        orders = self.domain_order(), self.codomain_order()
+        return [tf.reshape(tf.stop_gradient(tf.cast(order, dtype)), [1]) for order in orders]
+
+    def _starts(self, kernel, seed):
+        """`u` and `v` to begin with: random and, unless both orders are 2, the largest columns."""
+        inputs, outputs = self.function.event_shapes(kernel)
+        many = 2 ** 22 // max(math.prod(inputs), math.prod(outputs))
+        v = tf.random.stateless_normal([1 if self._static else min(max(many, 16), 256), *inputs],
+                                       [seed, 1], dtype=kernel.dtype)
+        if not self._static:
+            order = self.codomain_order()
+            v = tf.concat([v, bounds.largest_columns(self.function, kernel, order, 16)], 0)
+        return self.function.product(kernel, v), v
+
+    def _search(self):
+        """Replaces the kept vectors by the best of these and many others; nothing if one is."""
+        if self._static:
+            return
+        kernel, u, v, *_ = self._state(self.kernel)
+        more_u, more_v = self._starts(kernel, 0)
+        u, v, sigma = shared(iterate_vectors, self.function, PowerIteration(30), None)(
+            [kernel, tf.concat([u, more_u], 0), tf.concat([v, more_v], 0),
+             *self._orders(v.dtype)])
+        best = tf.math.top_k(sigma, self.v.shape[0]).indices
+        self.u.assign(tf.gather(u, best))
+        self.v.assign(tf.gather(v, best))
 
 
-def _iterate(function, iterate, state):
-    """Power iteration on `[kernel, u, v]`; `(u, v, sigma)`."""
-    kernel, u, v = map(tf.stop_gradient, state)
-    return iterate(lambda v: function.product(kernel, v), lambda u: function.adjoint(kernel, u),
-                   u, v)
-
-
-def _normalize(function, coeff, state):
-    """`kernel / max(1, sigma / coeff)` from `[kernel, u, v]`."""
-    kernel, u, v = state
-    u, v = tf.stop_gradient(u), tf.stop_gradient(v)
-    sigma = tf.reduce_sum(u * function.product(kernel, v))
-    return kernel / tf.maximum(tf.ones_like(sigma), sigma / coeff)
+def _thorough(num_steps, static):
+    """Many steps; other orders than 2 converge in fewer, and their tolerance can be trusted."""
+    return PowerIteration(num_steps) if static else PowerIteration(rtol=1e-6, max_steps=num_steps)

@@ -1,19 +1,27 @@
 """Power iteration for the induced norm of a linear operator, from products alone.
 
-    ||W||_2 = max ||W v|| / ||v||:   u <- W v / ||W v||,   v <- W^T u / ||W^T u||,   s = <u, W v>
+    ||W||_{p->q} = max ||W v||_q / ||v||_p,   1/p + 1/p* = 1
 
-s grows towards the largest singular value and never passes it: an estimate from below,
-exact in the limit.
+    u <- dual_q(W v),   v <- dual_{p*}(W^T u),   s = <u, W v> = ||W^T u||_{p*}
+    dual_r(z) = sign(z) (|z| / ||z||_r)^{r-1},   of norm 1 in r*
+
+For p = q = 2 these are singular vectors, and s grows towards the largest singular value.
+In general s grows towards a stationary point: an estimate from below, which several starts
+make good. Where p = 1 or q = inf the norm has a closed form, that of the largest column or row.
+
+References: Boyd, The power method for l^p norms (1974); Johnston, QETLAB (2016); Chen et al.,
+Residual Flows (2019), section 2.3.
 """
 
 import dataclasses
+import math
 
 import keras
 import tensorflow as tf
 
 from tfresflow.configurable import Configurable
 
-__all__ = ["PowerIteration", "power_iteration"]
+__all__ = ["PowerIteration", "closed_norm", "dual", "lp_norm", "power_iteration"]
 
 
 @keras.saving.register_keras_serializable("tfresflow")
@@ -44,32 +52,35 @@ class PowerIteration(Configurable):
             raise ValueError("`max_steps` must be at least 1. "
                              f"Received: max_steps={self.max_steps}")
 
-    def __call__(self, matvec, adjoint, u, v):
+    def __call__(self, matvec, adjoint, u, v, orders=(2.0, 2.0)):
         """`(u, v, s)` after this many steps; see `power_iteration`."""
         if self.num_steps is not None:
-            return power_iteration(matvec, adjoint, u, v, max_steps=self.num_steps)
-        return power_iteration(matvec, adjoint, u, v, max_steps=self.max_steps,
+            return power_iteration(matvec, adjoint, u, v, orders, max_steps=self.num_steps)
+        return power_iteration(matvec, adjoint, u, v, orders, max_steps=self.max_steps,
                                rtol=self.rtol, atol=self.atol)
 
 
-def power_iteration(matvec, adjoint, u, v, *, max_steps, rtol=None, atol=0.0):
-    """Largest singular values of operators that are given by their products.
+def power_iteration(matvec, adjoint, u, v, orders=(2.0, 2.0), *, max_steps, rtol=None, atol=0.0):
+    """Norms of operators that are given by their products.
 
     Args:
-      matvec: `v -> W v`; `[B, ...]` for B operators at once, any shapes.
+      matvec: `v -> W v`; `[B, ...]` for B operators (or starts) at once, any shapes.
       adjoint: `u -> W^T u`.
       u, v: `[B, ...]`, where to start; a good start saves most of the steps.
+      orders: p in (1, inf] and q in [1, inf), numbers or tensors `[B]`.
       max_steps: steps, or the most of them when `rtol` is given.
       rtol, atol: stop when every estimate moved by at most `atol + rtol * s`; None: never.
 
     Returns:
-      `(u, v, s)`: singular vectors of unit norm and the estimates `[B]`.
+      `(u, v, s)`: maximisers of unit norm in q* and p, and the estimates `[B]`.
     """
+    q, conjugate = orders[1], _conjugate(orders[0])
+
     def step(k, u, v, s, change):
-        new_u = _normalize(matvec(v))
+        new_u = dual(matvec(v), q)
         z = adjoint(new_u)
-        new_s = _norm(z)
-        return k + 1, new_u, _normalize(z), new_s, tf.abs(new_s - s)
+        new_s = lp_norm(z, conjugate)
+        return k + 1, new_u, dual(z, conjugate, new_s), new_s, tf.abs(new_s - s)
 
     def going_on(k, u, v, s, change):
         del u, v
@@ -77,17 +88,94 @@ def power_iteration(matvec, adjoint, u, v, *, max_steps, rtol=None, atol=0.0):
             return k < max_steps
         return (k < max_steps) & tf.reduce_any(change > atol + rtol * s)
 
-    zero = tf.zeros_like(_norm(v))
-    state = (tf.constant(0), u, _normalize(v), zero, zero + v.dtype.max)
-    _, u, v, s, _ = tf.while_loop(going_on, step, state)
+    zero = tf.zeros_like(lp_norm(v, 2.0))
+    v = v / _each(tf.maximum(lp_norm(v, orders[0]), _TINY), v)
+    _, u, v, s, _ = tf.while_loop(going_on, step, (tf.constant(0), u, v, zero, zero + v.dtype.max))
     return u, v, s
 
 
-def _norm(x):
-    return tf.norm(tf.reshape(x, [x.shape[0], -1]), axis=1)
+def lp_norm(x, r):
+    """`||x||_r` of each example, `[B, ...] -> [B]`; r a number or a tensor `[B]` in [1, inf]."""
+    x = tf.reshape(x, [tf.shape(x)[0], math.prod(x.shape[1:])])
+    if _is(r, 2):
+        return tf.norm(x, axis=1)
+    x = tf.abs(x)
+    if _is(r, 1):
+        return tf.reduce_sum(x, 1)
+    largest = tf.reduce_max(x, 1)
+    if _is(r, math.inf):
+        return largest
+    # Scaled by the largest entry, so that no power overflows; one past float's range is infinite.
+    r = _order(r, x)
+    scaled = x / tf.maximum(largest, _TINY)[:, tf.newaxis]
+    powers = tf.reduce_sum(scaled ** r, 1)
+    return largest * tf.maximum(powers, _TINY) ** (1 / tf.squeeze(r, 1))
 
 
-def _normalize(x):
+def dual(z, r, norm=None):
+    """`argmax <u, z>` over `||u||_{r*} <= 1`, `[B, ...]`; r in [1, inf).
+
+    Args:
+      z: `[B, ...]`.
+      r: a number or a tensor `[B]`.
+      norm: `||z||_r`, if it is known.
+    """
+    norm = lp_norm(z, r) if norm is None else norm
     # A zero operator has norm 0 whatever the vectors: keep them finite.
-    norm = tf.maximum(_norm(x), tf.constant(1e-30, x.dtype))
-    return x / tf.reshape(norm, [-1] + [1] * (x.shape.rank - 1))
+    unit = z / _each(tf.maximum(norm, _TINY), z)
+    if _is(r, 2):
+        return unit
+    if _is(r, 1):
+        return tf.sign(z)
+    exponent = tf.reshape(_order(r, z) - 1, [-1] + [1] * (z.shape.rank - 1))
+    return tf.sign(z) * tf.abs(unit) ** exponent
+
+
+def closed_norm(function, kernel, p, q):
+    """`||W||_{p->q}` where it is that of a column (p = 1) or a row (q = inf), differentiable.
+
+    Args:
+      function: a `Linear`.
+      kernel: its kernel.
+      p, q: numbers, or one a scalar tensor; p is 1 or q is inf.
+
+    Returns:
+      A scalar tensor.
+    """
+    if _is(p, 1) and _is(q, math.inf):
+        return tf.reduce_max(tf.abs(function.reach(kernel)))
+    # A sum of powers over each column, or row, is one product with ones.
+    inputs, outputs = function.event_shapes(kernel)
+    size = tf.stop_gradient(tf.maximum(tf.reduce_max(tf.abs(kernel)), _TINY))
+    r = _as(q if _is(p, 1) else _conjugate(p), kernel.dtype)
+    powers = tf.abs(kernel / size) ** r
+    if _is(p, 1):
+        sums = function.adjoint(powers, tf.ones([1, *outputs], kernel.dtype))
+    else:
+        sums = function.product(powers, tf.ones([1, *inputs], kernel.dtype))
+    return size * tf.maximum(tf.reduce_max(sums), _TINY) ** (1 / r)
+
+
+_TINY = 1e-30
+
+
+def _is(order, value):
+    return isinstance(order, (int, float)) and order == value
+
+
+def _conjugate(p):
+    """`p*`, of a number or a tensor in (1, inf]."""
+    return 1 / (1 - 1 / p)
+
+
+def _as(r, dtype):
+    # A number that is cast goes through float32.
+    return tf.constant(r, dtype) if isinstance(r, (int, float)) else tf.cast(r, dtype)
+
+
+def _order(r, x):
+    return tf.reshape(_as(r, x.dtype), [-1, 1])
+
+
+def _each(scale, x):
+    return tf.reshape(scale, [-1] + [1] * (x.shape.rank - 1))

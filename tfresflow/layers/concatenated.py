@@ -1,0 +1,125 @@
+"""An activation of x beside that of -x: no direction is lost, twice as many channels."""
+
+import dataclasses
+import math
+
+import keras
+import tensorflow as tf
+
+from tfresflow.functional import Function, FunctionalLayer
+from tfresflow.layers.activations import LipSwish
+
+__all__ = ["CLipSwish", "Concatenated"]
+
+
+@keras.saving.register_keras_serializable("tfresflow")
+class Concatenated(FunctionalLayer, keras.layers.Layer):
+    """`[phi(x), phi(-x)] / K`, `[..., C] -> [..., 2 C]`, of Lipschitz constant exactly 1.
+
+        K = max_x || (phi'(x), phi'(-x)) ||_p
+
+    K depends on the order p of the norm around it: the lowest that p can be, in a `Branch` that
+    learns it, which has the largest K. 2^(1/p) for ELU, LipschitzCube, Sin, Tanh; 1 for ReLU and
+    Softplus; for LipSwish see `CLipSwish`.
+
+    Args:
+      activation: an elementwise layer of `tfresflow.layers`.
+
+    References: Perugachi-Diaz et al., Invertible DenseNets with Concatenated LipSwish (2021).
+    """
+
+    lipschitz = 1.0
+    expansion = 2
+
+    def __init__(self, activation, **kwargs):
+        super().__init__(**kwargs)
+        if not hasattr(activation, "steepest_pair"):
+            raise ValueError("`activation` must be an elementwise layer of tfresflow.layers. "
+                             f"Received: activation={activation}")
+        self.activation = activation
+        self._order = 2.0
+
+    def build(self, input_shape):
+        self.activation.build(input_shape)
+
+    def set_domain(self, order):
+        """Takes the `Order` of the norm around it; returns it."""
+        self._order = order.lowest
+        return order
+
+    @property
+    def constant(self):
+        """K."""
+        larger, smaller = self.activation.steepest_pair
+        return larger * (1 + (smaller / larger) ** self._order) ** (1 / self._order)
+
+    @property
+    def function(self):
+        return _Concatenated(self.activation.function, self.constant)
+
+    def effective_weights(self):
+        """Those of the activation."""
+        return self.activation.effective_weights()
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], 2 * input_shape[-1])
+
+    def get_config(self):
+        activation = keras.saving.serialize_keras_object(self.activation)
+        return {**super().get_config(), "activation": activation}
+
+    @classmethod
+    def from_config(cls, config):
+        activation = keras.saving.deserialize_keras_object(config["activation"])
+        return cls(**{**config, "activation": activation})
+
+
+@keras.saving.register_keras_serializable("tfresflow")
+class CLipSwish(Concatenated):
+    """`[LipSwish(x), LipSwish(-x)] / K`, K = 1.0038 in the 2-norm, for every beta.
+
+    The slopes of LipSwish at x and -x add up to 1 / 1.1, and the largest is 0.99985.
+
+    Args:
+      beta: initial raw value of the learned, scalar beta.
+
+    References: Perugachi-Diaz et al., Invertible DenseNets with Concatenated LipSwish (2021).
+    """
+
+    def __init__(self, beta=0.5, **kwargs):
+        super().__init__(LipSwish(beta, dtype=kwargs.get("dtype")), **kwargs)
+        self.beta = beta
+
+    def get_config(self):
+        return {**keras.layers.Layer.get_config(self), "beta": self.beta}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Concatenated(Function):
+    """Of an elementwise function."""
+
+    inner: Function
+    constant: float
+
+    def __call__(self, weights, x):
+        return tf.concat([self.inner(weights, x), self.inner(weights, -x)], -1) / self.constant
+
+    def linearise(self, weights, x):
+        right, right_vjp = self.inner.linearise(weights, x)
+        left, left_vjp = self.inner.linearise(weights, -x)
+
+        def vjp(u):
+            first, second = tf.split(u, 2, axis=-1)
+            return (right_vjp(first) - left_vjp(second)) / self.constant
+
+        return tf.concat([right, left], -1) / self.constant, vjp
+
+    def output_shape(self, weights, shape):
+        return (*shape[:-1], 2 * shape[-1])
+
+    def largest(self, weights, shape):
+        return 2 * math.prod(shape)

@@ -1,0 +1,115 @@
+"""Dense concatenation within a Lipschitz bound: the step of an invertible DenseNet."""
+
+import dataclasses
+import math
+
+import keras
+import tensorflow as tf
+
+from tfresflow.functional import Function, FunctionalLayer, functional
+
+__all__ = ["LipschitzConcatenation"]
+
+
+@keras.saving.register_keras_serializable("tfresflow")
+class LipschitzConcatenation(FunctionalLayer, keras.layers.Layer):
+    """`y = [eta_1 x, eta_2 h(x)]`, `eta_1^2 + eta_2^2 = 1`, Lip(h) <= 1; so Lip(y) <= 1.
+
+    The share of what goes by and of what is added is learned. A residual branch is a few of
+    them and a last linear layer; in the 2-norm only.
+
+    Args:
+      branch: h, a Keras layer, for example a convolution of bounded norm and an activation in a
+        `keras.Sequential`.
+      learned: whether the shares are; else both are the square root of one half.
+
+    References: Perugachi-Diaz et al., Invertible DenseNets with Concatenated LipSwish (2021),
+    equations 8 to 11.
+    """
+
+    lipschitz = 1.0
+
+    def __init__(self, branch, learned=True, **kwargs):
+        super().__init__(**kwargs)
+        self.branch, self.learned = branch, learned
+
+    def build(self, input_shape):
+        if not self.branch.built:
+            self.branch.build(input_shape)
+        self.raw_shares = self.add_weight(name="raw_shares", shape=[2], initializer="ones",
+                                          trainable=self.learned)
+
+    def set_domain(self, order):
+        """Takes the `Order` of the norm around it, which must be 2; returns it."""
+        if order.fixed != 2:
+            raise ValueError("`domain` of a LipschitzConcatenation must be 2. "
+                             f"Received: {order}")
+        return order
+
+    def shares(self):
+        """`(eta_1, eta_2)`, scalar tensors, positive."""
+        return tf.unstack(_shares(tf.convert_to_tensor(self.raw_shares)))
+
+    def lipschitz_bound(self, of_branch):
+        """`sqrt(eta_1^2 + eta_2^2 L^2)` for a proven constant L of h, a float."""
+        one, two = map(float, self.shares())
+        return math.hypot(one, two * of_branch)
+
+    @property
+    def function(self):
+        return _Concatenation(functional(self.branch)[0])
+
+    def effective_weights(self):
+        """Both shares and the weights of h."""
+        return [*self.shares(), *functional(self.branch)[1]]
+
+    def compute_output_shape(self, input_shape):
+        added = self.branch.compute_output_shape(input_shape)
+        return (*input_shape[:-1], input_shape[-1] + added[-1])
+
+    def get_config(self):
+        branch = keras.saving.serialize_keras_object(self.branch)
+        return {**super().get_config(), "branch": branch, "learned": self.learned}
+
+    @classmethod
+    def from_config(cls, config):
+        branch = keras.saving.deserialize_keras_object(config["branch"])
+        return cls(**{**config, "branch": branch})
+
+
+@dataclasses.dataclass(frozen=True)
+class _Concatenation(Function):
+    """Weights: both shares, then those of h."""
+
+    inner: Function
+
+    @property
+    def shareable(self):
+        return self.inner.shareable
+
+    def __call__(self, weights, x):
+        one, two, *own = weights
+        return tf.concat([one * x, two * self.inner(own, x)], -1)
+
+    def linearise(self, weights, x):
+        one, two, *own = weights
+        h, inner_vjp = self.inner.linearise(own, x)
+
+        def vjp(u):
+            passed, added = tf.split(u, [x.shape[-1], h.shape[-1]], axis=-1)
+            return one * passed + inner_vjp(two * added)
+
+        return tf.concat([one * x, two * h], -1), vjp
+
+    def output_shape(self, weights, shape):
+        *space, added = self.inner.output_shape(weights[2:], shape)
+        return (*space, shape[-1] + added)
+
+    def largest(self, weights, shape):
+        return max(self.inner.largest(weights[2:], shape),
+                   math.prod(self.output_shape(weights, shape)))
+
+
+def _shares(raw):
+    positive = tf.nn.softplus(raw)
+    return positive / tf.norm(positive)

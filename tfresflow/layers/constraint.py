@@ -1,0 +1,61 @@
+"""The norm constraint of a layer as pure functions of its kernel and vectors.
+
+Equal layers share them, traced once. The state is a list of tensors:
+
+    [kernel]                            norms in closed form
+    [kernel, u, v]                      p = q = 2
+    [kernel, u, v, p, q]                other orders, `[1]` each
+    [kernel, u, v, r, slack, p, q]      the same, certified
+
+`static` is the pair of orders in the first two cases, else None.
+"""
+
+import tensorflow as tf
+
+from tfresflow.layers import bounds
+from tfresflow.layers.norms import closed_norm
+
+__all__ = ["iterate_vectors", "normalize", "update_vectors"]
+
+
+def iterate_vectors(function, iterate, static, state):
+    """Power iteration on `[kernel, u, v]` or `[kernel, u, v, p, q]`; `(u, v, sigma)`.
+
+    With B stacked kernels and `[B]` orders, u and v hold the starts of each in turn.
+    """
+    kernel, u, v, *orders = map(tf.stop_gradient, state)
+    if not static:
+        starts = tf.shape(v)[0] // tf.shape(orders[0])[0]
+        static = [tf.repeat(order, starts) for order in orders]
+    return iterate(lambda v: function.product(kernel, v), lambda u: function.adjoint(kernel, u),
+                   u, v, static)
+
+
+def update_vectors(function, iterate, static, coeff, limit, state):
+    """The vectors of `InducedNorm`, brought up to date."""
+    if static:
+        return iterate_vectors(function, iterate, static, state)[:2]
+    kernel, u, v, *guard, p, q = state
+    u, v, sigma = iterate_vectors(function, iterate, None, [kernel, u, v, p, q])
+    if limit is None:
+        return u, v
+    batch = tf.shape(p)[0]
+    by_start = tf.reshape(sigma, [batch, -1])
+    best = tf.argmax(by_start, 1, tf.int32) + tf.range(batch) * tf.shape(by_start)[1]
+    bound, r = bounds.quick_bound(function, iterate, kernel, p, q, tf.gather(v, best), guard[0])
+    slack = tf.maximum(tf.ones_like(bound), bound * coeff / (limit * tf.reduce_max(by_start, 1)))
+    return u, v, r, slack
+
+
+def normalize(function, coeff, static, state):
+    """`kernel / max(1, slack sigma / coeff)`."""
+    kernel = state[0]
+    if len(state) == 1:
+        sigma = closed_norm(function, kernel, *static)
+    else:
+        u, v = map(tf.stop_gradient, state[1:3])
+        product = u * function.product(kernel, v)
+        sigma = tf.reduce_max(tf.reduce_sum(product, list(range(1, product.shape.rank))))
+    if len(state) == 7:
+        sigma *= tf.stop_gradient(state[4][0])
+    return kernel / tf.maximum(tf.ones_like(sigma), sigma / coeff)

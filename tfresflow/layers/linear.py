@@ -1,0 +1,63 @@
+"""A linear map and an activation, as a pure function of kernel and bias."""
+
+import dataclasses
+import typing
+
+import keras
+
+from tfresflow.functional import Function, is_shareable
+
+__all__ = ["Linear"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Linear(Function):
+    """`activation(W x + b)`, weights `[kernel]` or `[kernel, bias]`; subclasses say what W is."""
+
+    activation: typing.Any
+    stackable = False  # whether `product` and `adjoint` take `[B, ...]` kernels and vectors
+
+    @property
+    def shareable(self):
+        return is_shareable(self.activation)
+
+    def __call__(self, weights, x):
+        return self.activation(self.product(weights[0], x, *weights[1:]))
+
+    def linearise(self, weights, x):
+        if self.activation is not keras.activations.linear:
+            return super().linearise(weights, x)
+        return self(weights, x), lambda u: self.adjoint(weights[0], u)
+
+    def output_shape(self, weights, shape):
+        return (*shape[:-1], weights[0].shape[-1])
+
+    def scaled(self, weights, before, after):
+        if self.activation is not keras.activations.linear:
+            return None
+        kernel, *bias = weights
+        return [before * after * kernel, *(after * b for b in bias)]
+
+    def product(self, kernel, x, bias=None):
+        """`W x`, or `W x + b`."""
+        raise NotImplementedError(f"{type(self).__name__}.product")
+
+    def adjoint(self, kernel, u):
+        """`W^T u`."""
+        raise NotImplementedError(f"{type(self).__name__}.adjoint")
+
+    def event_shapes(self, kernel):
+        """Shapes of one x and one y, `([..., inputs], [..., outputs])`, that the norm is for."""
+        raise NotImplementedError(f"{type(self).__name__}.event_shapes")
+
+    def reach(self, kernel):
+        """The part of the kernel that x and y of these shapes can meet."""
+        return kernel
+
+    def event_shapes(self, kernel):
+        """Shapes of one x and one y that the norm is of: `([..., inputs], [..., outputs])`."""
+        raise NotImplementedError(f"{type(self).__name__}.event_shapes")
+
+    def reach(self, kernel):
+        """The part of the kernel that counts for them."""
+        return kernel

@@ -1,0 +1,150 @@
+"""Orders of the norms between which a layer is bounded, fixed or learned.
+
+A branch g = W_L phi ... phi W_1 is a contraction if each layer is one from the norm that the
+layer before it ends in, and the last one ends where the first began (equation 12):
+
+    p_0 -> p_1 -> ... -> p_{L-1} -> p_0
+
+Layers of bounded norm therefore say their codomain only; `Branch` hands each the codomain of
+the one before it as its domain, so that no orders, learned ones included, can break the chain.
+
+References: Chen et al., Residual Flows (2019), section 2.3.
+"""
+
+import dataclasses
+import math
+
+import keras
+import tensorflow as tf
+
+from tfresflow.configurable import Configurable
+
+__all__ = ["Branch", "LearnedOrder", "Order", "check_chain", "check_order",
+           "lipschitz"]
+
+
+@keras.saving.register_keras_serializable("tfresflow")
+@dataclasses.dataclass(frozen=True)
+class LearnedOrder(Configurable):
+    """An order in (low, high), trained to make the norms that it is part of small.
+
+    Args:
+      low, high: 1 < low < high < inf.
+      initial: where it begins.
+    """
+
+    low: float = 1.5
+    high: float = 2.5
+    initial: float = 2.0
+
+    def __post_init__(self):
+        if not 1 < self.low < self.high < math.inf:
+            raise ValueError("`low` and `high` must be in (1, inf), low < high. "
+                             f"Received: low={self.low}, high={self.high}")
+        if not self.low < self.initial < self.high:
+            raise ValueError("`initial` must be between low and high. "
+                             f"Received: initial={self.initial}")
+
+    @property
+    def raw(self):
+        """The weight that `initial` is the order of."""
+        place = (self.initial - self.low) / (self.high - self.low)
+        return math.log(place / (1 - place))
+
+    def __call__(self, raw):
+        """The order from the weight, differentiable."""
+        return self.low + (self.high - self.low) * tf.sigmoid(raw)
+
+
+class Order:
+    """The order of a norm, for the layer that comes next.
+
+    Args:
+      fixed: a number; None if it is learned.
+      learned, source: a function that returns the order as a scalar tensor, and whose it is.
+      lowest: that a learned one can become.
+    """
+
+    def __init__(self, fixed=None, learned=None, source=None, lowest=None):
+        self.fixed, self.source = fixed, source
+        self.lowest = lowest if fixed is None else fixed
+        self._learned = learned
+
+    def __call__(self):
+        """A number, or a scalar tensor if it is learned."""
+        return self._learned() if self.fixed is None else self.fixed
+
+    def __eq__(self, other):
+        return self.fixed == other.fixed and self.source is other.source
+
+    def __str__(self):
+        return "learned" if self.fixed is None else f"{self.fixed:g}"
+
+
+def check_order(name, order):
+    """Raises if `order` is not a number in [1, inf]; returns it as a float."""
+    if not isinstance(order, (int, float)) or not 1 <= order <= math.inf:
+        raise ValueError(f"`{name}` must be a number in [1, inf]. Received: {name}={order!r}")
+    return float(order)
+
+
+def check_chain(layers):
+    """Raises if the norm that a layer ends in is not the one that the next one begins with.
+
+    Args:
+      layers: of a branch, in order; those without a norm are passed over.
+    """
+    ends = [layer for layer in layers if hasattr(layer, "codomain_order")]
+    for before, layer in zip([*ends[-1:], *ends], ends):
+        if before.codomain_order != layer.domain_order:
+            raise ValueError(
+                "`branch` must end each layer in the norm that the next one begins with, and the "
+                "last one where the first began, or it is no contraction; put its layers in a "
+                f"layers.Branch. Received: {before.domain_order} -> {before.codomain_order} in "
+                f"{before.name}, then {layer.domain_order} -> {layer.codomain_order} in "
+                f"{layer.name}")
+
+
+def lipschitz(layer, of=lambda layer: layer.lipschitz):
+    """A Lipschitz constant of a layer: the product over those in it that say one.
+
+    Args:
+      layer: a Keras layer.
+      of: which of its constants a layer that has some is asked for.
+    """
+    inner = getattr(layer, "branch", None)
+    if inner is not None:  # a concatenation
+        return layer.lipschitz_bound(lipschitz(inner, of))
+    if hasattr(layer, "lipschitz"):
+        return of(layer)
+    inner = (layer.layers if isinstance(layer, keras.Sequential)
+             else layer._flatten_layers(include_self=False, recursive=False))
+    return math.prod(lipschitz(sub, of) for sub in inner)
+
+
+@keras.saving.register_keras_serializable("tfresflow")
+class Branch(keras.Sequential):
+    """The residual branch g: a `keras.Sequential` whose norms are chained.
+
+    The domain of each layer of bounded norm is the codomain of the one before it, that of the
+    first one the codomain of the last. Activations in between keep any order.
+
+    Raises:
+      ValueError: in `build`, if a layer asks for a domain that it cannot have.
+
+    Example:
+
+    ```python
+    g = Branch([InducedNormDense(64, codomain=LearnedOrder(1.5, 2.5)), LipSwish(),
+                InducedNormDense(2, codomain=2)])          # 2 -> p -> 2
+    ```
+    """
+
+    def build(self, input_shape=None):
+        if not self.built:
+            order = next((layer.codomain_order for layer in reversed(self.layers)
+                          if getattr(layer, "codomain", None) is not None), Order(2.0))
+            for layer in self.layers:
+                if hasattr(layer, "set_domain"):
+                    order = layer.set_domain(order)
+        super().build(input_shape)
