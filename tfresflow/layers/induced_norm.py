@@ -68,8 +68,11 @@ class InducedNorm(FunctionalLayer):
         """Takes the `Order` that the layer before ends in; returns the own one. Before `build`.
 
         Raises:
-          ValueError: if `domain` was given and is another one.
+          ValueError: if `domain` was given and is another one, or the layer is built for another.
         """
+        if self.built and self.domain_order != order:
+            raise ValueError("`layers` of a Branch must be given to it together, not built before. "
+                             f"Received: {self.name}, built for the domain {self.domain_order}")
         if self.domain is not None and self.domain != order.fixed:
             raise ValueError("`domain` must be the codomain of the layer before (for the first, of "
                              f"the last), here {order}, or the branch is no contraction. "

@@ -148,3 +148,13 @@ class Branch(keras.Sequential):
                 if hasattr(layer, "set_domain"):
                     order = layer.set_domain(order)
         super().build(input_shape)
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        # Keras would add, and build, one layer after the other.
+        layers = [keras.saving.deserialize_keras_object(layer, custom_objects)
+                  for layer in config["layers"]]
+        branch = cls(layers, name=config.get("name"))
+        if not branch.built and config.get("build_input_shape"):
+            branch.build(config["build_input_shape"])
+        return branch
