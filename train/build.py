@@ -63,7 +63,8 @@ def _flow(settings, source):
     iterations = settings.n_lipschitz_iters or None
     common = {"coeff": settings.coeff, "act": _ACTIVATIONS[settings.act],
               "power_iteration": layers.PowerIteration(iterations, rtol=settings.sn_tol),
-              "certified": settings.certified, "log_det": _log_det(settings), "solver": _solver(settings), "seed": settings.seed}
+              "certified": settings.certified, "log_det": _log_det(settings),
+              "solver": _solver(settings), "seed": settings.seed}
     if settings.densenet:
         common["dense_net"] = flows.DenseNet(settings.densenet_depth, settings.densenet_growth,
                                              learned=settings.learnable_concat)
@@ -99,10 +100,10 @@ def _orders(settings, count):
     if len(orders) == count + 1 and orders[0] == orders[-1]:
         orders = orders[:-1]
     if len(orders) != count:
-        raise ValueError(f"--vnorms must be {count} orders for branches of {count} linear layers, or "
-                         f"{count + 1} of which the last is the first: a branch that ends in another "
-                         f"norm than it begins is no contraction. Received: "
-                         f"--vnorms={settings.vnorms}")
+        raise ValueError(
+            f"--vnorms must be {count} orders for branches of {count} linear layers, or "
+            f"{count + 1} of which the last is the first: a branch that ends in another norm "
+            f"than it begins is no contraction. Received: --vnorms={settings.vnorms}")
     return orders
 
 

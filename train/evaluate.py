@@ -88,7 +88,7 @@ def _norms(model, settings):
     plots.norms(report, workdir / "norms.png")
     return {"coeff": settings.coeff, "largest_norm": report.largest,
             "lipschitz_bound_of_block": report.blocks, "certified": report.certified,
-            "invertible": report.verdict()}
+            "invertible": report.verdict(), "layers": [row._asdict() for row in report.layers]}
 
 
 def _print(metrics):

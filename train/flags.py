@@ -242,7 +242,8 @@ def _saved(workdir):
 def _validate(settings):
     positive = ("nbits batchsize val_batchsize sn_tol n_lambda n_samples n_probes idim "
                 "n_fc_blocks fc_idim max_solver_steps lr update_freq nepochs eval_probes "
-                "n_sample_images keep_checkpoints logical_cpus densenet_depth densenet_growth").split()
+                "n_sample_images keep_checkpoints logical_cpus densenet_depth "
+                "densenet_growth").split()
     not_negative = ("imagesize n_lipschitz_iters n_power_series n_exact_terms n_exact_terms_eval "
                     "rtol atol wd warmup_iters clip niters max_minutes val_every save_every seed "
                     "temperature skip_nonfinite").split()

@@ -1,6 +1,7 @@
 """Pictures: grids of images, densities in the plane, columns of a table, the course of training."""
 
 import math
+import pathlib
 
 import matplotlib
 
@@ -10,9 +11,10 @@ import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 
-__all__ = ["columns", "curve", "density", "grid", "norms", "tile"]
+__all__ = ["columns", "curve", "density", "grid", "norms", "plt", "tile"]
 
-_BLUE, _ORANGE = "#0072b2", "#d55e00"  # told apart by colour-blind readers
+plt.style.use(pathlib.Path(__file__).with_name("style.mplstyle"))
+_BLUE, _ORANGE = "C0", "C1"
 
 
 def tile(images, pad=1):
@@ -49,7 +51,7 @@ def density(data, samples, log_prob, path, title):
     side = np.linspace(-limit, limit, 200, dtype=np.float32)
     points = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
     values = np.exp(log_prob(points)).reshape(200, 200)
-    figure, axes = plt.subplots(1, 3, figsize=(12, 4.2), layout="constrained")
+    figure, axes = plt.subplots(1, 3, figsize=(12, 4.2))
     bins = [np.linspace(-limit, limit, 121)] * 2
     axes[0].hist2d(*data.T, bins=bins, cmap="viridis")
     axes[0].set_title(f"data ({title}, n = {len(data)})")
@@ -60,20 +62,21 @@ def density(data, samples, log_prob, path, title):
     figure.colorbar(shown, ax=axes[2], label="p(x)", shrink=0.8)
     for ax in axes:
         ax.set(xlabel="$x_1$", ylabel="$x_2$", aspect="equal")
+        ax.grid(False)
     _save(figure, path)
 
 
 def columns(data, samples, path, most=6):
     """Saves histograms of the first columns of data and samples `[n, D]`."""
     count = min(most, data.shape[1])
-    figure, axes = plt.subplots(1, count, figsize=(2.6 * count, 2.8), layout="constrained",
+    figure, axes = plt.subplots(1, count, figsize=(2.6 * count, 2.8),
                                 squeeze=False)
     for i, ax in enumerate(axes[0]):
         bins = np.linspace(*np.percentile(data[:, i], [0.5, 99.5]), 40)
         for values, colour, label in ((data, _BLUE, "data"), (samples, _ORANGE, "samples")):
             ax.hist(values[:, i], bins, density=True, histtype="step", color=colour, label=label)
         ax.set(xlabel=f"column {i + 1} (standardised)", ylabel="density" if i == 0 else "")
-    axes[0, 0].legend(frameon=False)
+    axes[0, 0].legend()
     _save(figure, path)
 
 
@@ -84,12 +87,12 @@ def curve(log, path, unit):
     name = "bpd" if "bpd" in table else "nll"
     if len(table) < 2:
         return
-    figure, ax = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    figure, ax = plt.subplots(figsize=(6, 3.6))
     ax.plot(table["step"], table[name], color=_BLUE, label="training")
     ax.plot(table["step"], table["val_" + name], color=_ORANGE, label="validation")
     low, high = np.nanmin(table[name]), np.nanpercentile(table[name], 95)
     ax.set(xlabel="step", ylabel=unit, ylim=(low - 0.05 * (high - low), high + 0.3 * (high - low)))
-    ax.legend(frameon=False)
+    ax.legend()
     _save(figure, path)
 
 
@@ -99,17 +102,16 @@ def norms(report, path):
     place = np.arange(len(rows))
     finite = [min(row.codomain, 10.0) for row in rows]
     mixed = len({(row.domain, row.codomain) for row in rows}) > 1
-    figure, axes = plt.subplots(1 + mixed, figsize=(8, 3 + 2 * mixed), layout="constrained",
+    figure, axes = plt.subplots(1 + mixed, figsize=(8, 3 + 2 * mixed),
                                 squeeze=False, sharex=True)
     top = axes[0, 0]
     top.plot(place, [row.bound for row in rows], "_", color=_ORANGE, label="proven bound")
     top.plot(place, [row.measured for row in rows], ".", color=_BLUE, label="measured")
-    ends = [i for i, row in enumerate(rows) if i + 1 == len(rows) or rows[i + 1].block != row.block]
-    top.step([-0.5, *(i + 0.5 for i in ends)], [*report.blocks.values()][:1]
-             + [*report.blocks.values()], where="pre", color="0.5", lw=1, label="bound of the block")
+    top.plot(place, [report.blocks[row.block] for row in rows], color="0.5", lw=1,
+             drawstyle="steps-mid", label="proven bound of the block")
     top.axhline(1, color="black", lw=0.6)
     top.set(ylabel="norm", ylim=(0, None))
-    top.legend(frameon=False, ncols=3)
+    top.legend(ncols=3)
     if mixed:
         axes[1, 0].plot(place, finite, ".", color=_BLUE)
         axes[1, 0].set(ylabel="order after the layer")

@@ -186,9 +186,8 @@ class InducedNorm(FunctionalLayer):
         """The norm of the operator that `call` applies, measured without `self.u`, `self.v`.
 
         Args:
-          iterate: a `PowerIteration`; default, 1,000 steps from a random start, or for orders that
-            have several local maxima as many as change a millionth, from up to 256 random starts
-            and the 16 largest columns.
+          iterate: a `PowerIteration`; default, 1,000 steps from a random start, or until nothing
+            changes by a millionth, from many starts, for orders that have several local maxima.
           seed: integer, of the start.
 
         Returns:
@@ -200,8 +199,9 @@ class InducedNorm(FunctionalLayer):
             return closed_norm(self.function, kernel, *self._static)
         u, v = self._starts(kernel, seed)
         iterate = iterate or _thorough(1000, self._static)
-        state = [kernel, u, v, *self._orders(kernel.dtype)]
-        return tf.reduce_max(shared(iterate_vectors, self.function, iterate, self._static)(state)[2])
+        found = shared(iterate_vectors, self.function, iterate, self._static)(
+            [kernel, u, v, *self._orders(kernel.dtype)])
+        return tf.reduce_max(found[2])
 
     def upper_bound(self):
         """A proven bound of the norm of what `call` applies, a float; see `bounds.py`."""

@@ -47,14 +47,6 @@ class Linear(Function):
         raise NotImplementedError(f"{type(self).__name__}.adjoint")
 
     def event_shapes(self, kernel):
-        """Shapes of one x and one y, `([..., inputs], [..., outputs])`, that the norm is for."""
-        raise NotImplementedError(f"{type(self).__name__}.event_shapes")
-
-    def reach(self, kernel):
-        """The part of the kernel that x and y of these shapes can meet."""
-        return kernel
-
-    def event_shapes(self, kernel):
         """Shapes of one x and one y that the norm is of: `([..., inputs], [..., outputs])`."""
         raise NotImplementedError(f"{type(self).__name__}.event_shapes")
 

@@ -1,0 +1,53 @@
+"""Settings side by side: the course of their validation, and where they end."""
+
+import pandas as pd
+
+from train.reproduce.figure import figure, mean_and_error, save_table
+from train.reproduce.runs import run
+
+__all__ = ["compare"]
+
+
+def compare(path, quick, config, settings, seeds, common=()):
+    """Trains each setting with each seed; draws mean validation curves and saves the table.
+
+    Args:
+      path: of the files, without an ending; runs are kept beside it.
+      quick: see `run`.
+      config: name of a file in configs/.
+      settings: `{label: flags}`.
+      seeds: of the runs.
+      common: flags of all.
+
+    Returns:
+      `{label: (mean, standard error)}` of test bits/dim.
+    """
+    seeds, rows, results = seeds[:2] if quick else seeds, [], {}
+    with figure(path.with_suffix(".png"), figsize=(4.6, 3.2)) as ax:
+        for i, (label, flags) in enumerate(settings.items()):
+            runs = [run(path.parent / f"{label.replace(' ', '_')}-{seed}", quick, config, *common,
+                        *flags, f"--seed={seed}") for seed in seeds]
+            rows += [{"setting": label, "seed": seed, "step": step, "val_bpd": bpd}
+                     for seed, done in zip(seeds, runs)
+                     for step, bpd in zip(done.log.step, done.log.val_bpd)]
+            rows += [{"setting": label, "seed": seed, "step": done.metrics["step"],
+                      "test_bpd": done.metrics["bits_per_dim"]} for seed, done in zip(seeds, runs)]
+            results[label] = mean_and_error([done.metrics["bits_per_dim"] for done in runs])
+            curves = pd.concat([done.log for done in runs]).groupby("step").val_bpd
+            mean, spread = curves.mean(), curves.sem().fillna(0)
+            ax.plot(mean.index, mean, color=f"C{i}", label=label)
+            ax.fill_between(mean.index, mean - spread, mean + spread, color=f"C{i}", alpha=0.2,
+                            lw=0)
+        ax.set(xlabel="step", ylabel="validation bits/dim",
+               title=f"{config}, {len(seeds)} seeds, mean and standard error")
+        low, high = ax.get_ylim()
+        ax.set_ylim(low, min(high, low + 0.6 * (high - low)) if not quick else high)
+        ax.legend()
+    save_table(pd.DataFrame(rows), path.with_suffix(".csv"))
+    return results
+
+
+def ranking(results):
+    """`a 1.234 +- 0.005, b ...`, the best first."""
+    best_first = sorted(results.items(), key=lambda item: item[1][0])
+    return ", ".join(f"{label} {mean:.4f} +- {error:.4f}" for label, (mean, error) in best_first)

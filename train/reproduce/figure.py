@@ -1,0 +1,33 @@
+"""What all figures share: two files each, means with errors, one form of verdict."""
+
+import contextlib
+import pathlib
+
+import numpy as np
+
+from train.plots import plt
+
+__all__ = ["figure", "mean_and_error", "save_table"]
+
+
+@contextlib.contextmanager
+def figure(path, *args, **kwargs):
+    """`plt.subplots(*args, **kwargs)`: yields the axes, saves on leaving."""
+    pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
+    made, axes = plt.subplots(*args, **kwargs)
+    yield axes
+    made.savefig(path, dpi=200)
+    plt.close(made)
+
+
+def save_table(table, path):
+    """A pandas table as csv."""
+    pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(path, index=False, float_format="%.6g")
+
+
+def mean_and_error(values):
+    """Mean of repeated runs and its standard error, which is not a number for one run."""
+    values = np.asarray(values, float)
+    error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
+    return values.mean(), error

@@ -1,0 +1,57 @@
+"""Runs of the command line, each in a process of its own, and what they left behind."""
+
+import json
+import pathlib
+import subprocess
+import sys
+import typing
+
+import pandas as pd
+
+from train.errors import UserError
+
+__all__ = ["Run", "run"]
+
+_QUICK = ("--niters=4", "--val_every=2", "--max_minutes=0", "--eval_probes=1",
+          "--n_exact_terms_eval=2", "--n_test=200", "--n_sample_images=4")
+
+
+class Run(typing.NamedTuple):
+    """A finished run.
+
+    Attributes:
+      workdir: its folder.
+      metrics: what `eval` said, a dictionary.
+      log: a row a validation, with `step`, `val_nll` and, of images, `val_bpd`.
+    """
+
+    workdir: pathlib.Path
+    metrics: dict
+    log: pd.DataFrame
+
+
+def run(workdir, quick, config, *flags):
+    """Trains and evaluates in `workdir`, or goes on there; at once if that is done.
+
+    Args:
+      workdir: a folder.
+      quick: a few steps only.
+      config: name of a file in configs/.
+      *flags: more of the command line.
+
+    Raises:
+      UserError: the run failed.
+    """
+    workdir = pathlib.Path(workdir)
+    command = ["--flagfile=" + f"configs/{config}.cfg", f"--workdir={workdir}", *flags,
+               *(_QUICK if quick else ())]
+    if not (workdir / "metrics.json").exists():
+        print(f"{workdir}: python -m train.main {' '.join(command)}", flush=True)
+        done = subprocess.run([sys.executable, "-m", "train.main", *command], text=True,
+                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise UserError(f"the run in {workdir} ended with code {done.returncode}: {last}")
+    log = pd.read_csv(workdir / "log.csv", on_bad_lines="skip")
+    log = log.apply(pd.to_numeric, errors="coerce").dropna(subset=["step"])
+    return Run(workdir, json.loads((workdir / "metrics.json").read_text()), log)

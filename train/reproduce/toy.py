@@ -1,0 +1,121 @@
+"""The eight densities of the plane: residual flow, RealNVP with as many weights, the entropy."""
+
+import keras
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from bijectors.base import Flow
+from tfresflow import FlowModel, optimizers
+from train import data, flags
+from train.checkpoints import loaded
+from train.reproduce.figure import figure, save_table
+from train.reproduce.runs import run
+
+__all__ = ["RealNVP", "reproduce"]
+
+tfb = tfp.bijectors
+_NITERS = 2000
+_FLAGS = (f"--niters={_NITERS}", "--val_every=1000", "--nblocks=10")
+
+
+def reproduce(folder, quick):
+    """The figure, its csv and the verdict."""
+    names = flags.TOYS[:2] if quick else flags.TOYS
+    rows, drawn = [], []
+    for name in names:
+        done = run(folder / name, quick, "toy", f"--data={name}", *_FLAGS)
+        settings = flags.parse(["x", "eval", f"--workdir={folder / name}"])
+        entropy = data.describe(settings).entropy
+        with loaded(settings) as model:
+            count = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
+            peer, peer_nll, peer_count = _real_nvp(settings, count, 4 if quick else _NITERS)
+            rows.append({"density": name, "entropy": entropy, "nll": done.metrics["nll_nats"],
+                         "stderr": done.metrics["nll_nats_stderr_data"], "weights": count,
+                         "realnvp_nll": peer_nll, "realnvp_weights": peer_count})
+            drawn.append((name, *(_density(m) for m in (model, peer))))
+        print(rows[-1], flush=True)
+    table = pd.DataFrame(rows)
+    save_table(table, folder / "toy.csv")
+    _draw(folder / "toy.png", drawn)
+    gaps = table.nll - table.entropy
+    better = (table.nll < table.realnvp_nll).sum()
+    return (f"NLL above the entropy by {gaps.mean():.3f} nats on average ("
+            + ", ".join(f"{n} {g:+.3f}" for n, g in zip(table.density, gaps))
+            + f"); below RealNVP's on {better} of {len(table)} densities")
+
+
+@keras.saving.register_keras_serializable("train")
+class RealNVP(Flow):
+    """TFP's affine couplings in turns with swaps of the two columns: `[N, 2] -> [N, 2]`.
+
+    Args:
+      couplings: how many.
+      width: hidden units of each of the two layers of a coupling's network.
+      seed: integer.
+    """
+
+    def __init__(self, couplings=8, width=64, seed=0, name=None):
+        parameters = dict(locals())
+        nets = [keras.Sequential([keras.layers.Dense(width, "relu"),
+                                  keras.layers.Dense(width, "relu"), keras.layers.Dense(2)])
+                for _ in range(couplings)]
+        for net in nets:
+            net.build((None, 1))
+        super().__init__([2], layers=nets, parameters=parameters, name=name)
+        steps = []
+        for net in nets:
+            steps += [tfb.RealNVP(num_masked=1, shift_and_log_scale_fn=_shift_and_log_scale(net)),
+                      tfb.Permute([1, 0])]
+        self._chain = tfb.Chain(steps)
+
+    def forward_and_log_det(self, x, seed=None):
+        return self._chain.inverse(x), self._chain.inverse_log_det_jacobian(x, 1)
+
+    def inverse_and_log_det(self, z, seed=None):
+        return self._chain.forward(z), self._chain.forward_log_det_jacobian(z, 1)
+
+
+def _shift_and_log_scale(net):
+    def function(x, output_units, **kwargs):
+        del output_units, kwargs
+        shift, log_scale = tf.split(net(x), 2, axis=-1)
+        return shift, 2 * tf.tanh(log_scale / 2)
+
+    return function
+
+
+def _real_nvp(settings, count, steps):
+    """Trained as the flow was, `(model, exact test NLL, number of weights)`."""
+    couplings = 8
+    # couplings (w^2 + 6 w + 2) weights
+    width = round(-3 + np.sqrt(7 + count / couplings))
+    keras.utils.set_random_seed(settings.seed)
+    model = FlowModel(RealNVP(couplings, width))
+    rate = keras.optimizers.schedules.CosineDecay(0.0, steps, warmup_target=settings.lr,
+                                                  warmup_steps=min(100, steps))
+    model.compile(optimizers.Adam(rate, beta_2=settings.beta_2, global_clipnorm=1.0,
+                                  use_ema=True, ema_momentum=settings.ema_decay))
+    model.fit(data.load(settings, "train"), steps_per_epoch=steps, epochs=1, verbose=0)
+    nll = model.evaluate(data.load(settings, "test"), verbose=0, return_dict=True)["nll"]
+    return model, nll, sum(int(np.prod(v.shape)) for v in model.trainable_variables)
+
+
+def _density(model, limit=4.0, side=160):
+    """`exp log_prob` on a square grid."""
+    along = np.linspace(-limit, limit, side, dtype=np.float32)
+    points = np.stack(np.meshgrid(along, along), -1).reshape(-1, 2)
+    score = tf.function(model.log_prob, autograph=False)
+    return np.exp(score(tf.constant(points)).numpy()).reshape(side, side)
+
+
+def _draw(path, drawn):
+    with figure(path, len(drawn), 2, figsize=(4.2, 2.1 * len(drawn)), squeeze=False) as axes:
+        for row, (name, *densities) in zip(axes, drawn):
+            largest = np.quantile(densities[0], 0.999)
+            for ax, density, label in zip(row, densities, ("residual flow", "RealNVP")):
+                ax.imshow(density, origin="lower", extent=(-4, 4, -4, 4), vmin=0, vmax=largest,
+                          cmap="viridis")
+                ax.set(title=f"{name}: {label}", xticks=[], yticks=[])
+                ax.grid(False)
