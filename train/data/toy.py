@@ -5,12 +5,11 @@ The recipes are those that FFJORD (Grathwohl et al. 2019) and Residual Flows use
 
 import math
 
-import numpy as np
 import tensorflow as tf
 
 from train.data.source import SPLITS, Source
 
-__all__ = ["ENTROPIES", "TOYS", "eight_gaussians_log_prob", "source"]
+__all__ = ["ENTROPIES", "TOYS", "source"]
 
 
 def source(settings):
@@ -19,16 +18,6 @@ def source(settings):
     return Source("toy", (2,), {"train": None, "validation": settings.n_test,
                                 "test": settings.n_test},
                   {split: sampler for split in SPLITS}, entropy=ENTROPIES[settings.data])
-
-
-def eight_gaussians_log_prob(x):
-    """`log p`, `[N, 2] -> [N]`, nats: eight normals of std 0.5 / 1.414 on a circle of 4 / 1.414."""
-    angles = np.arange(8) * np.pi / 4
-    centres = 4 * np.stack([np.cos(angles), np.sin(angles)], 1) / 1.414
-    variance = (0.5 / 1.414) ** 2
-    squares = np.sum((np.asarray(x)[:, None] - centres) ** 2, axis=2)
-    log_terms = -squares / (2 * variance) - math.log(2 * math.pi * variance * 8)
-    return np.logaddexp.reduce(log_terms, axis=1)
 
 
 # Nats. Checkerboard: uniform on eight squares of side 2. The others are integrals over the plane of

@@ -1,0 +1,75 @@
+"""The reproductions, with next to no training: that each makes its picture, table and verdict."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.command import finish, start
+from train import flags
+from train.data import toy
+from train.reproduce import fig1, table2
+from train.reproduce.__main__ import NAMES, main
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name, columns", [
+    ("fig2", {"block", "layer", "domain", "codomain", "measured", "bound"}),
+    ("memory", {"method", "terms", "blocks", "peak_mb"}),
+    ("toy", {"density", "entropy", "nll", "realnvp_nll", "weights", "realnvp_weights"})])
+def test_quick_reproductions(name, columns, tmp_path):
+    folder = tmp_path / name
+    [code], [out], [error] = finish([start(name, "--quick", f"--folder={folder}",
+                                           module="train.reproduce")], seconds=400)
+    assert code == 0, error
+    table = pd.read_csv(folder / f"{name}.csv")
+    assert columns <= set(table.columns) and len(table)
+    assert (folder / f"{name}.png").stat().st_size > 10_000
+    assert (folder / f"{name}.txt").read_text().strip() in out
+    if name == "toy":  # as many weights as the flow, to 5 per cent
+        np.testing.assert_allclose(table.realnvp_weights, table.weights, rtol=0.05)
+
+
+def test_names_and_errors(capsys, tmp_path, monkeypatch):
+    with pytest.raises(SystemExit) as ended:
+        main(["fig9"])
+    assert ended.value.code == 2 and "fig9" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    listed = capsys.readouterr().out
+    assert all(name in listed for name in NAMES)
+    monkeypatch.setattr(fig1, "_FLAGS", ("--nblocks=x",))
+    assert main(["fig1", "--quick", f"--folder={tmp_path}"]) == 2
+    error = capsys.readouterr().err
+    assert "ended with code 2: error: --nblocks must be positive whole numbers" in error
+
+
+def test_verdicts_follow_the_numbers():
+    rows = [{"coeff": 0.99, "estimator": e, "exact_nll": mean + d, "stderr_data": 0.001}
+            for e, mean in (("biased, 5 terms", 4.0), ("unbiased", 3.6)) for d in (-0.01, 0, 0.01)]
+    table = pd.DataFrame(rows)
+    assert fig1._verdict(table).startswith("confirmed: at coeff 0.99 the exact NLL is 4.0000 b")
+    table["exact_nll"] = 4.0 + np.resize([-0.1, 0.0, 0.1], 6)
+    assert fig1._verdict(table).startswith("not confirmed")
+    results = {("mnist5k", "biased, ELU"): (1.5, 0.01), ("mnist5k", "unbiased, ELU"): (1.4, 0.01),
+               ("mnist5k", "unbiased, LipSwish"): (1.3, 0.01)}
+    assert "mnist5k confirmed: unbiased gains +0.1000" in table2._verdict("mnist5k", results)
+    results["mnist5k", "unbiased, ELU"] = (1.2, 0.01)
+    assert table2._verdict("mnist5k", results).startswith("mnist5k not confirmed")
+
+
+@pytest.mark.parametrize("name", flags.TOYS)
+def test_entropies(name):
+    """By a histogram of four million samples, two widths of cells extrapolated to none."""
+    x = np.concatenate([toy.TOYS[name](1_000_000, [i, 3]).numpy() for i in range(4)])
+    coarse, fine = (_entropy_of_histogram(x, width) for width in (0.08, 0.04))
+    np.testing.assert_allclose(fine - (coarse - fine) / 3, toy.ENTROPIES[name], atol=0.006)
+
+
+def _entropy_of_histogram(x, width):
+    cells = np.floor(x / width).astype(np.int64)
+    counts = np.unique(cells[:, 0] * 100_003 + cells[:, 1], return_counts=True)[1]
+    p = counts / len(x)
+    # The last term: what an entropy of counts is too low on average (Miller and Madow).
+    return -np.sum(p * np.log(p)) + 2 * math.log(width) + (len(counts) - 1) / (2 * len(x))
