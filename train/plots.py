@@ -105,16 +105,18 @@ def norms(report, path):
     figure, axes = plt.subplots(1 + mixed, figsize=(8, 3 + 2 * mixed),
                                 squeeze=False, sharex=True)
     top = axes[0, 0]
-    top.plot(place, [row.bound for row in rows], "_", color=_ORANGE, label="proven bound")
+    top.plot(place, [row.bound for row in rows], "_", color=_ORANGE, ms=8, mew=2,
+             label="proven bound")
     top.plot(place, [row.measured for row in rows], ".", color=_BLUE, label="measured")
     top.plot(place, [report.blocks[row.block] for row in rows], color="0.5", lw=1,
              drawstyle="steps-mid", label="proven bound of the block")
     top.axhline(1, color="black", lw=0.6)
-    top.set(ylabel="norm", ylim=(0, None))
-    top.legend(ncols=3)
+    top.set(ylabel="norm", ylim=(0, 1.1 * max(1, *(row.bound for row in rows))))
+    top.legend(ncols=3, loc="lower right")
     if mixed:
         axes[1, 0].plot(place, finite, ".", color=_BLUE)
-        axes[1, 0].set(ylabel="order after the layer")
+        axes[1, 0].set(ylabel="order after the layer",
+                       ylim=(min(1.4, min(finite) - 0.2), max(2.6, max(finite) + 0.2)))
     axes[-1, 0].set(xlabel="layer, in the order in which data meets them")
     _save(figure, path)
 

@@ -72,6 +72,8 @@ def _draw(path, table):
                 fixed = fixed.sort_values(along)
                 ax.plot(fixed[along], fixed.peak_mb, marker="o", label=method)
         by_terms.set(xlabel="terms of the series", ylabel="peak memory of a step, MB",
-                     yscale="log", title="4 blocks")
+                     yscale="log", title="4 blocks", yticks=(20, 50, 100, 200, 500, 1000))
+        by_terms.yaxis.set_major_formatter("{x:g}")
+        by_terms.yaxis.set_minor_formatter("")
         by_depth.set(xlabel="residual blocks", title="10 terms")
         by_depth.legend(fontsize=7)
