@@ -8,7 +8,7 @@ import tensorflow as tf
 from tfresflow.configurable import Configurable
 from tfresflow.functional import functional
 
-__all__ = ["Exact"]
+__all__ = ["Exact", "jacobian"]
 
 
 @keras.saving.register_keras_serializable("tfresflow")
@@ -22,12 +22,16 @@ class Exact(Configurable):
 
     def __call__(self, g, x, seed=None):
         """Returns `(g(x), log_det)`: `[N, ...]` and `[N]`, nats; `seed` is not used."""
-        pure, weights = functional(g)
-        with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
-            tape.watch(x)
-            y = pure(weights, x)
-        jacobian = tape.batch_jacobian(y, x)
-        size = x.shape[1:].num_elements()
-        jacobian = tf.reshape(jacobian, [-1, size, size])
-        identity = tf.eye(size, dtype=x.dtype)
-        return y, tf.linalg.slogdet(identity + jacobian).log_abs_determinant
+        y, matrices = jacobian(g, x)
+        identity = tf.eye(matrices.shape[-1], dtype=x.dtype)
+        return y, tf.linalg.slogdet(identity + matrices).log_abs_determinant
+
+
+def jacobian(g, x):
+    """`(g(x), dg/dx)`, `[N, ...]` and `[N, D, D]`."""
+    pure, weights = functional(g)
+    with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+        tape.watch(x)
+        y = pure(weights, x)
+    size = x.shape[1:].num_elements()
+    return y, tf.reshape(tape.batch_jacobian(y, x), [-1, size, size])

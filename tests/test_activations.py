@@ -1,0 +1,151 @@
+"""Activations and concatenations: slopes within their claims, linearisations against a tape."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.registry import example
+from tests.test_layers import LONG, large
+from tfresflow import layers
+from tfresflow.layers.orders import Order
+
+ELEMENTWISE = ["ELU", "Identity", "LipSwish", "LipschitzCube", "ReLU", "Sin", "Softplus", "Tanh"]
+
+
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_slopes_are_within_the_claim(name):
+    activation = getattr(layers, name)(dtype="float64")
+    x = tf.linspace(tf.constant(-30.0, tf.float64), 30.0, 200001)
+    activation.build(x.shape)
+    betas = [-1.0, 0.5, 20.0] if name == "LipSwish" else [None]
+    for beta in betas:
+        if beta is not None:
+            activation.raw_beta.assign(beta)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = activation(x)
+        slope = np.abs(tape.gradient(y, x)).max()
+        assert 0.99 < slope <= activation.lipschitz + 1e-12, (beta, slope)
+
+
+@pytest.mark.parametrize("p", [1.0, 1.5, 2.0, 3.0, np.inf])
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_a_concatenation_has_lipschitz_constant_one_in_every_norm(name, p):
+    """The norm of its slopes at x and -x on a dense grid: 1, exactly, and no more."""
+    layer = (layers.CLipSwish(dtype="float64") if name == "LipSwish" else
+             layers.Concatenated(getattr(layers, name)(dtype="float64"), dtype="float64"))
+    layer.set_domain(Order(p))
+    x = tf.linspace(tf.constant(-30.0, tf.float64), 30.0, 200001)[:, tf.newaxis]
+    layer.build(x.shape)
+    for beta in [-1.0, 0.5, 20.0] if name == "LipSwish" else [None]:
+        if beta is not None:
+            layer.activation.raw_beta.assign(beta)
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch(x)
+            first, second = tf.unstack(layer(x), axis=1)
+        slopes = np.concatenate([tape.gradient(y, x) for y in (first, second)], axis=1)
+        largest = np.linalg.norm(slopes, p, axis=1).max()
+        assert 1 - 1e-6 < largest <= layer.lipschitz + 1e-12
+
+
+@pytest.mark.parametrize("name", ["MaxMin", "FullSort"])
+def test_sorting_has_a_permutation_for_its_jacobian(name):
+    layer, x = getattr(layers, name)(dtype="float64"), example([6], 5)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = layer(x)
+    jacobian = tape.batch_jacobian(y, x).numpy()
+    assert set(np.unique(jacobian)) == {0.0, 1.0}
+    np.testing.assert_array_equal(jacobian.sum(1), 1)
+    np.testing.assert_array_equal(jacobian.sum(2), 1)
+    if name == "FullSort":
+        np.testing.assert_array_equal(y, np.sort(x, -1))
+    else:
+        pairs = np.reshape(x, [5, 3, 2])
+        expected = np.stack([pairs.max(-1), pairs.min(-1)], -1).reshape(5, 6)
+        np.testing.assert_array_equal(y, expected)
+
+
+@pytest.mark.parametrize("make", [
+    layers.MaxMin, layers.FullSort, layers.CLipSwish,
+    lambda dtype: layers.Concatenated(layers.ELU(dtype=dtype), dtype=dtype),
+    lambda dtype: layers.LipschitzConcatenation(layers.Branch(
+        [layers.InducedNormDense(3, 0.9, dtype=dtype), layers.CLipSwish(dtype=dtype)]),
+        dtype=dtype)])
+def test_linearisations_of_layers_that_mix_channels(make):
+    """Against a tape through the value, with the derivative of both for the weights."""
+    layer, x = make(dtype="float64"), example([4], 5)
+    layer.build(x.shape)
+    weights = [tf.identity(w) for w in layer.effective_weights()]
+    shape = layer.compute_output_shape(x.shape)
+    u = example(shape[1:], 5, seed=3)
+    results = []
+    for by_hand in (True, False):
+        with tf.GradientTape(persistent=True) as outer:
+            outer.watch([x, *weights])
+            if by_hand:
+                y, vjp = layer.function.linearise(weights, x)
+                product = vjp(u)
+            else:
+                with tf.GradientTape() as tape:
+                    tape.watch(x)
+                    y = layer.function(weights, x)
+                product = tape.gradient(y, x, u)
+            both = tf.reduce_sum(tf.sin(y)) + tf.reduce_sum(tf.cos(product))
+        results.append([y, product, *outer.gradient(both, [x, *weights],
+                                                    unconnected_gradients="zero")])
+    assert tuple(results[0][0].shape) == tuple(shape)
+    assert layer.function.output_shape(weights, (4,)) == tuple(shape[1:])
+    for got, want in zip(*results):
+        np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-12)
+
+
+def test_a_concatenation_of_branches_keeps_its_bound():
+    """By the SVD of its Jacobian, at shares of 0.5, all to one side, all to the other."""
+    linear = layers.InducedNormDense(5, 0.9, kernel_initializer=large, dtype="float64")
+    layer = layers.LipschitzConcatenation(layers.Branch([linear, layers.Sin(dtype="float64")]),
+                                          dtype="float64")
+    x = 0.01 * example([4], 20)
+    layer.build(x.shape)
+    linear.update_norm(LONG)
+    for raw in ([1.0, 1.0], [-5.0, 4.0], [6.0, -3.0]):
+        layer.raw_shares.assign(raw)
+        one, two = layer.shares()
+        np.testing.assert_allclose(one ** 2 + two ** 2, 1)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x)
+        norm = np.linalg.svd(tape.batch_jacobian(y, x), compute_uv=False).max()
+        bound = layer.lipschitz_bound(0.9)
+        assert 0.98 * bound < norm <= bound <= layer.lipschitz
+
+
+def test_lipschitz_cube_by_hand():
+    x = tf.constant([-2.0, -1.0, 0.5, 1.0, 3.0])
+    np.testing.assert_allclose(layers.LipschitzCube()(x), [-4 / 3, -1 / 3, 0.5 ** 3 / 3, 1 / 3,
+                                                           7 / 3], rtol=1e-6)
+
+
+@pytest.mark.parametrize("act", [getattr(layers, name) for name in ELEMENTWISE])
+def test_slopes_and_curvatures(act):
+    """What the linearisation says, and its derivative, against a tape through the value."""
+    layer = act(dtype="float64")
+    layer.build((None, 40))
+    x, u = tf.reshape(tf.linspace(tf.constant(-4.0, tf.float64), 4.1, 40), [1, 40]), 0.7
+    parameters = [tf.constant(1.3, tf.float64)] if act is layers.LipSwish else []
+    plain = {layers.LipSwish: lambda x, beta: x * tf.sigmoid(beta * x) / 1.1}.get(
+        act, lambda x: layer.function([], x))
+    results = []
+    for linearise in (layer.function.linearise, None):
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch([x, *parameters])
+            if linearise is None:
+                y = plain(x, *parameters)
+                slope = u * tape.gradient(y, x)
+            else:
+                y, vjp = linearise(parameters, x)
+                slope = vjp(u)
+            both = tf.reduce_sum(y * tf.sin(x)) + tf.reduce_sum(slope * tf.cos(x))
+        results.append([y, slope, *tape.gradient(both, [x, *parameters])])
+    for got, want in zip(*results):
+        np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-12)
