@@ -94,11 +94,14 @@ class Flow(tfp.bijectors.Bijector):
         """`{name: layers}` of every innermost bijector, in the order in which x meets them."""
         return {self.name: self.layers}
 
+    def branches(self):
+        """`{name: g}` of every residual block, named as in `named_layers`."""
+        return {}
+
     def lipschitz_layers(self):
         """`{name: [Lipschitz layers]}` of every residual block."""
-        found = {name: [leaf for leaf in leaf_layers(layers) if hasattr(leaf, "measure_norm")]
-                 for name, layers in self.named_layers().items()}
-        return {name: leaves for name, leaves in found.items() if leaves}
+        return {name: [leaf for leaf in leaf_layers([g]) if hasattr(leaf, "measure_norm")]
+                for name, g in self.branches().items()}
 
     def find_nonfinite(self, x, seed=None):
         """The name of the first innermost bijector whose value for x is not finite, or None."""
@@ -124,9 +127,9 @@ class Flow(tfp.bijectors.Bijector):
                 rows.append(LayerNorm(name, layer.name, float(layer.domain_order()),
                                       float(layer.codomain_order()), layer.coeff, norm, bound))
             known = {id(layer): bound for layer, bound in zip(own, bounds[name])}
-            proven[name] = math.prod(
-                lipschitz(layer, of=lambda layer: known.get(id(layer), layer.lipschitz))
-                for layer in self.named_layers()[name])
+            proven[name] = lipschitz(
+                self.branches()[name], lambda layer: known.get(id(layer), layer.lipschitz),
+                unknown=math.inf)
         return NormReport(rows, proven)
 
     def get_config(self):

@@ -73,6 +73,10 @@ class Chain(Flow):
         return {f"{i}/{name}": layers for i, b in enumerate(self._steps) if isinstance(b, Flow)
                 for name, layers in b.named_layers().items()}
 
+    def branches(self):
+        return {f"{i}/{name}": g for i, b in enumerate(self._steps) if isinstance(b, Flow)
+                for name, g in b.branches().items()}
+
     def find_nonfinite(self, x, seed=None):
         seed = seeds.as_seed(seed)
         for i, b in enumerate(self._steps):

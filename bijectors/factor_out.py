@@ -65,6 +65,9 @@ class FactorOut(Flow):
     def named_layers(self):
         return self.inner.named_layers()
 
+    def branches(self):
+        return self.inner.branches()
+
     def find_nonfinite(self, x, seed=None):
         return self.inner.find_nonfinite(tf.split(x, 2, axis=-1)[0], seed)
 

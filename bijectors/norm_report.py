@@ -46,10 +46,12 @@ class NormReport:
     @property
     def largest(self):
         """The largest measured norm of all layers."""
-        return max(layer.measured for layer in self.layers)
+        return max((layer.measured for layer in self.layers), default=0.0)
 
     def verdict(self):
         """One line."""
+        if not self.blocks:
+            return "certified (no residual blocks)"
         worst = max(self.blocks, key=self.blocks.__getitem__)
         word = "certified" if self.certified else "not certified"
         return f"{word} (largest Lipschitz bound of a block {self.blocks[worst]:.4f}, {worst})"

@@ -53,8 +53,7 @@ class InvertibleResidual(Flow):
         if tuple(output[1:]) != event_shape:
             raise ValueError("`branch` must keep the shape of its input. "
                              f"Received: {event_shape} -> {tuple(output[1:])}")
-        if isinstance(branch, keras.Sequential):
-            check_chain(branch.layers)
+        check_chain([branch])
         super().__init__(event_shape, layers=[branch], parameters=parameters, name=name)
         self.branch = branch
         self.log_det = log_det or logdet.LogDet()
@@ -86,6 +85,9 @@ class InvertibleResidual(Flow):
 
     def with_log_det(self, log_det):
         return InvertibleResidual(self.branch, self.event_shape, log_det, self.solver, self.name)
+
+    def branches(self):
+        return {self.name: self.branch}
 
     def initialize(self, x):
         return x + self.branch(x)

@@ -125,7 +125,36 @@ def test_upper_bounds_of_general_orders(p, q):
                       conv(p, q, (3, 4), 3, seed, certified=False)):
             ratios.append(layer.upper_bound() / float(layer.measure_norm()))
     assert min(ratios) >= 1 - 1e-9
-    assert max(ratios) <= (1.1 if 2.5 >= p >= 2 >= q >= 2 else 2.0), (p, q, max(ratios))
+    assert max(ratios) <= (1.25 if 3 >= p >= 2 >= q >= 1.5 else 2.0), (p, q, max(ratios))
+
+
+@pytest.mark.parametrize("p, q", GENERAL)
+def test_bounds_and_norms_of_rank_one(p, q):
+    """`||y x^T||_{p->q} = ||x||_{p*} ||y||_q`: a truth for every pair of orders."""
+    layer = dense(p, q, (8, 12), certified=False)
+    x, y = (np.random.RandomState(i).normal(size=n) for i, n in enumerate((8, 12)))
+    layer.kernel.assign(np.outer(x, y))
+    layer.refresh_norm()
+    kernel = layer.normalized_kernel().numpy()
+    scale = kernel[0, 0] / (x[0] * y[0])
+    true = scale * np.linalg.norm(x, 1 / (1 - 1 / p)) * np.linalg.norm(y, q)
+    np.testing.assert_allclose(true, 0.9, rtol=1e-6)
+    np.testing.assert_allclose(layer.measure_norm(), true, rtol=1e-6)
+    assert true * (1 - 1e-9) <= layer.upper_bound() <= 1.2 * true
+
+
+@pytest.mark.parametrize("p, q", [(2, 2), (1.5, 2.5), (2.5, 1.5), (1, 2), (2, INF)])
+def test_a_kernel_of_zeros_is_finite_and_found_again(p, q):
+    """As an initial value; and the norm of what training makes of it is known at once."""
+    for layer, event in ((dense(p, q), (6,)), (conv(p, q, (3, 4), 3), (3, 4, 2))):
+        kernel = layer.kernel.numpy()
+        layer.kernel.assign(np.zeros_like(kernel))
+        layer.update_norm()
+        layer.refresh_norm()
+        assert np.all(layer(example(event)) == 0) and layer.upper_bound() <= 1e-20
+        layer.kernel.assign(kernel)
+        layer.update_norm(layers.PowerIteration(2000))
+        assert 0.3 < float(layer.measure_norm()) <= 0.9 * (1 + 1e-3)
 
 
 def test_circular_padding_bounds_the_convolution():
@@ -140,7 +169,10 @@ def test_circular_padding_bounds_the_convolution():
 @pytest.mark.parametrize("p, q", [(1.5, 2.5), (2.5, 1.5), (2, 3)])
 def test_a_certified_layer_is_below_one_by_proof(make, p, q):
     layer = make(p, q)
-    assert layer.upper_bound() <= 0.99 + 5e-3 and float(layer.measure_norm()) <= 0.9 + 1e-6
+    layer.coeff, layer._limit = 0.98, 0.99  # where an estimate from below would not do
+    layer.update_norm()
+    assert float(layer.slack[0]) > 1 or p > q
+    assert layer.upper_bound() <= 0.99 + 5e-3 and float(layer.measure_norm()) <= 0.98 + 1e-6
     kernel = layer.kernel.numpy()
     layer.kernel.assign(10 * kernel[::-1])
     layer.update_norm()
@@ -175,12 +207,14 @@ def test_learned_orders_move_and_the_flow_stays_certified(tmp_path):
     orders = [row.codomain for row in report.layers]
     assert max(abs(order - 2) for order in orders) > 0.1 and all(1.5 < o < 2.5 for o in orders)
     assert losses[-1] < losses[0] - 0.1
-    for row, after in zip(report.layers, report.layers[1:]):
-        assert row.block != after.block or row.codomain == after.domain
+    for own in flow.lipschitz_layers().values():
+        ends = [layer.codomain_order for layer in own]
+        assert [layer.domain_order for layer in own] == [ends[-1], *ends[:-1]]
+        assert len({end.source for end in ends}) == 3
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(loaded.log_prob(x, seed=1), model.log_prob(x, seed=1))
-    assert str(loaded.flow.norm_report()).count("\n") == str(report).count("\n")
+    assert str(loaded.flow.norm_report()) == str(report)
 
 
 def test_the_gradient_of_an_order_is_that_of_the_norm():
@@ -237,6 +271,24 @@ def test_orders_are_chained_by_construction():
     (lambda: layers.InducedNormDense(3, domain="2"), r"`domain` must be a number in \[1, inf\]"),
     (lambda: layers.LearnedOrder(1.0, 2.5), r"`low` and `high` must be in \(1, inf\)"),
     (lambda: layers.LearnedOrder(2.2, 2.5), "`initial` must be between low and high"),
+    (lambda: bijectors.InvertibleResidual(
+        layers.InducedNormDense(3, domain=1, codomain=INF), [3]), "`branch` must end each layer"),
+    (lambda: bijectors.InvertibleResidual(keras.Sequential([
+        layers.Branch([layers.InducedNormDense(3, codomain=1)]),
+        layers.Branch([layers.InducedNormDense(3, codomain=INF)])]), [3]),
+     "`branch` must end each layer"),
+    (lambda: layers.Branch([layers.Branch([layers.InducedNormDense(3)])]).build((None, 3)),
+     "`layers` of a Branch must not be keras.Sequentials"),
+    (lambda: bijectors.InvertibleResidual(keras.Sequential([
+        layers.InducedNormDense(3, domain=1.5, codomain=1.5), layers.CLipSwish(),
+        layers.InducedNormDense(3, domain=1.5, codomain=1.5)]), [3]),
+     "`branch` must end each layer .* c_lip_swish"),
+    (lambda: layers.LipschitzConcatenation(layers.Branch(
+        [layers.InducedNormDense(4, codomain=INF)])).build((None, 3)), "`branch` must end"),
+    (lambda: layers.Branch([layers.InducedNormDense(3, codomain=1), layers.InducedNormDense(
+        3, codomain=2)]).build((None, 4, 3)), "`domain` must be at most `codomain` for inputs"),
+    (lambda: layers.InducedNormDense(3, activation="swish"), "`activation` must be one of elu"),
+    (lambda: layers.InducedNormDense(3, activation=layers.LipSwish()), "`activation` must be one"),
     (lambda: flows.toy_flow(dims=(8,), orders=[2, 2, 3]), "`orders` must be one for each linear"),
     (lambda: flows.toy_flow(dims=(8,), orders=3, dense_net=flows.DenseNet(1, 4)),
      "`orders` must be 2 in a DenseNet"),
@@ -258,3 +310,20 @@ def test_the_report_of_a_norm_that_is_too_large():
     assert not report.certified and "invertible: not certified" in str(report)
     assert report.layers[0].measured > 1 and report.blocks["0/dense0"] >= (
         report.layers[0].measured * report.layers[1].measured * (1 - 1e-6))
+
+
+def test_a_layer_that_says_no_constant_certifies_nothing():
+    loud = keras.layers.Dense(3, kernel_initializer="ones")
+    flow = bijectors.InvertibleResidual(keras.Sequential([
+        layers.InducedNormDense(3), loud, layers.InducedNormDense(3)]), [3])
+    assert not flow.norm_report().certified
+    assert flows.toy_flow(nblocks=1, dims=(4,)).norm_report().certified
+    assert bijectors.ActNorm([3]).norm_report().verdict() == "certified (no residual blocks)"
+
+
+def test_several_different_vectors_are_kept():
+    """Each a local maximum: copies of the best come last, if there are not enough others."""
+    layer = dense(1.2, 4, (20, 30))
+    v = layer.v.numpy() / np.linalg.norm(layer.v.numpy(), axis=1, keepdims=True)
+    alike = np.abs(v @ v.T) > 0.99
+    assert sum(not alike[i, :i].any() for i in range(len(v))) >= 5

@@ -66,6 +66,10 @@ def _flow(settings, source):
               "certified": settings.certified, "log_det": _log_det(settings),
               "solver": _solver(settings), "seed": settings.seed}
     if settings.densenet:
+        if settings.learn_p or set(settings.vnorms) != {"2"}:
+            raise ValueError("--densenet concatenates in the 2-norm: --vnorms must be 2s and "
+                             "--learn_p off. Received: "
+                             f"--vnorms={settings.vnorms} --learn_p={settings.learn_p}")
         common["dense_net"] = flows.DenseNet(settings.densenet_depth, settings.densenet_growth,
                                              learned=settings.learnable_concat)
     else:

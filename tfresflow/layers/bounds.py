@@ -31,7 +31,7 @@ from tfresflow.layers.norms import closed_norm, lp_norm
 
 __all__ = ["largest_columns", "quick_bound", "upper_bound"]
 
-_LARGEST_GRAM = 4096  # a matrix of as many rows and columns is made
+_LARGEST_GRAM = 4096  # rows and columns of the matrix of a convolution that is made
 _LARGEST_DECOMPOSED = 1024
 _WIDE = 16  # images where circular padding makes a small difference
 _ROUNDING = 1 + 1e-9
@@ -68,7 +68,7 @@ def upper_bound(function, kernel, p, q, v=None):
                            mixed)
         singular = factors.largest_singular_value()
         if singular is None and not tried:
-            scales = tf.reduce_max(factors.t) * tf.reduce_max(factors.s)
+            scales = tf.reduce_max(factors.t) * tf.reduce_max(factors.s)  # all alike
             singular = function.circular_norm(kernel.numpy()) / float(scales) * _ROUNDING
         if singular is not None:
             tried.append(float(factors.bound(singular)[0]))
@@ -97,7 +97,8 @@ def quick_bound(function, iterate, kernel, p, q, v, r):
 def largest_columns(function, kernel, q, count):
     """One-hot inputs `[count, ...]` of the largest columns of W, in the q-norm."""
     inputs, outputs = function.event_shapes(kernel)
-    powers = tf.abs(kernel / tf.reduce_max(tf.abs(kernel))) ** tf.cast(q, kernel.dtype)
+    size = tf.maximum(tf.reduce_max(tf.abs(kernel)), 1e-30)
+    powers = tf.abs(kernel / size) ** tf.cast(q, kernel.dtype)
     sums = tf.reshape(function.adjoint(powers, tf.ones([1, *outputs], kernel.dtype)), [-1])
     places = tf.math.top_k(sums, min(count, sums.shape[0])).indices
     return tf.reshape(tf.one_hot(places, sums.shape[0], dtype=kernel.dtype), [-1, *inputs])
@@ -140,15 +141,16 @@ class _Factors:
         def each(like):
             return tf.reshape(r, [-1] + [1] * (like.shape.rank - 1))
 
-        size = tf.reduce_max(tf.abs(self.kernel))
         stacked = self.function.stackable and self.kernel.shape.rank == 3
+        size = tf.reduce_max(tf.abs(self.kernel), [1, 2] if stacked else None, keepdims=stacked)
+        size = tf.maximum(size, 1e-30)
         powers = (tf.abs(self.kernel) / size) ** (each(self.kernel) if stacked else r[0])
         if columns:
             sums, by = self.function.adjoint(powers, self.s ** -each(self.s)), self.t
         else:
             sums, by = self.function.product(powers, self.t ** -each(self.t)), self.s
-        norms = size * tf.maximum(sums, 1e-30) ** (1 / each(sums)) / by
-        return tf.reduce_max(norms, list(range(1, norms.shape.rank)))
+        norms = tf.maximum(sums, 1e-30) ** (1 / each(sums)) / by
+        return tf.reshape(size, [-1]) * tf.reduce_max(norms, list(range(1, norms.shape.rank)))
 
     def largest_singular_value(self):
         """Of `S^-1 W T^-1`, eagerly; by the Gram matrix of the smaller side, or None."""
@@ -157,9 +159,10 @@ class _Factors:
         if math.prod(outputs) < math.prod(inputs):
             apply, then, shape = self.adjoint, self.product, outputs
         n = math.prod(shape)
-        wide = len(inputs) == 3 and min(inputs[:2]) >= _WIDE
-        if n > (_LARGEST_DECOMPOSED if wide else _LARGEST_GRAM):
-            return None
+        if len(inputs) == 3:
+            wide = min(inputs[:2]) >= _WIDE
+            if n > (_LARGEST_DECOMPOSED if wide else _LARGEST_GRAM):
+                return None
         identity = np.eye(n).reshape(n, *shape)
         gram = np.concatenate([np.reshape(then(apply(tf.constant(identity[i:i + 128]))), [-1, n])
                                for i in range(0, n, 128)])

@@ -18,9 +18,9 @@ class Concatenated(FunctionalLayer, keras.layers.Layer):
 
         K = max_x || (phi'(x), phi'(-x)) ||_p
 
-    K depends on the order p of the norm around it: the lowest that p can be, in a `Branch` that
-    learns it, which has the largest K. 2^(1/p) for ELU, LipschitzCube, Sin, Tanh; 1 for ReLU and
-    Softplus; for LipSwish see `CLipSwish`.
+    K depends on the order p of the norm around it, which is 2 outside of a `Branch`; in one that
+    learns p, the lowest that it can be counts, which has the largest K. It is 2^(1/p) for ELU,
+    LipschitzCube, Sin and Tanh, 1 for ReLU and Softplus; for LipSwish see `CLipSwish`.
 
     Args:
       activation: an elementwise layer of `tfresflow.layers`.
@@ -37,21 +37,26 @@ class Concatenated(FunctionalLayer, keras.layers.Layer):
             raise ValueError("`activation` must be an elementwise layer of tfresflow.layers. "
                              f"Received: activation={activation}")
         self.activation = activation
-        self._order = 2.0
+        self._order = None
 
     def build(self, input_shape):
         self.activation.build(input_shape)
 
     def set_domain(self, order):
         """Takes the `Order` of the norm around it; returns it."""
-        self._order = order.lowest
+        self._order = min(order.lowest, self._order or order.lowest)
         return order
+
+    def accepts(self, order):
+        """Whether the bound holds for inputs of this `Order`: K falls as p grows."""
+        return order.lowest >= (self._order or 2.0)
 
     @property
     def constant(self):
         """K."""
         larger, smaller = self.activation.steepest_pair
-        return larger * (1 + (smaller / larger) ** self._order) ** (1 / self._order)
+        p = self._order or 2.0
+        return larger * (1 + (smaller / larger) ** p) ** (1 / p)
 
     @property
     def function(self):

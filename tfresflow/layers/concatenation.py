@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from tfresflow.functional import Function, FunctionalLayer, functional
+from tfresflow.layers.orders import Order, check_chain
 
 __all__ = ["LipschitzConcatenation"]
 
@@ -20,7 +21,7 @@ class LipschitzConcatenation(FunctionalLayer, keras.layers.Layer):
 
     Args:
       branch: h, a Keras layer, for example a convolution of bounded norm and an activation in a
-        `keras.Sequential`.
+        `keras.Sequential`, its norms from 2 to 2.
       learned: whether the shares are; else both are the square root of one half.
 
     References: Perugachi-Diaz et al., Invertible DenseNets with Concatenated LipSwish (2021),
@@ -36,15 +37,20 @@ class LipschitzConcatenation(FunctionalLayer, keras.layers.Layer):
     def build(self, input_shape):
         if not self.branch.built:
             self.branch.build(input_shape)
+        check_chain([self.branch], Order(2.0))
         self.raw_shares = self.add_weight(name="raw_shares", shape=[2], initializer="ones",
                                           trainable=self.learned)
 
     def set_domain(self, order):
         """Takes the `Order` of the norm around it, which must be 2; returns it."""
-        if order.fixed != 2:
+        if not self.accepts(order):
             raise ValueError("`domain` of a LipschitzConcatenation must be 2. "
                              f"Received: {order}")
         return order
+
+    def accepts(self, order):
+        """Whether the bound holds for inputs of this `Order`."""
+        return order.fixed == 2
 
     def shares(self):
         """`(eta_1, eta_2)`, scalar tensors, positive."""

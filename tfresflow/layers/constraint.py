@@ -36,14 +36,19 @@ def update_vectors(function, iterate, static, coeff, limit, state):
     if static:
         return iterate_vectors(function, iterate, static, state)[:2]
     kernel, u, v, *guard, p, q = state
-    u, v, sigma = iterate_vectors(function, iterate, None, [kernel, u, v, p, q])
-    if limit is None:
-        return u, v
     batch = tf.shape(p)[0]
+    if guard:
+        # The last start of each is the singular vector: near order 2, it leads to the maximum.
+        parts = tf.reshape(v, [batch, -1, *v.shape[1:]])
+        v = tf.reshape(tf.concat([parts[:, :-1], guard[0][:, tf.newaxis]], 1), tf.shape(v))
+    u, v, sigma = iterate_vectors(function, iterate, None, [kernel, u, v, p, q])
+    if not guard:
+        return u, v
     by_start = tf.reshape(sigma, [batch, -1])
     best = tf.argmax(by_start, 1, tf.int32) + tf.range(batch) * tf.shape(by_start)[1]
     bound, r = bounds.quick_bound(function, iterate, kernel, p, q, tf.gather(v, best), guard[0])
-    slack = tf.maximum(tf.ones_like(bound), bound * coeff / (limit * tf.reduce_max(by_start, 1)))
+    sigma = tf.maximum(tf.reduce_max(by_start, 1), 1e-30)
+    slack = tf.maximum(tf.ones_like(bound), bound * coeff / (limit * sigma))
     return u, v, r, slack
 
 

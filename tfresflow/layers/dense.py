@@ -40,6 +40,12 @@ class InducedNormDense(InducedNorm, keras.layers.Dense):
 
     def build(self, input_shape):
         super().build(input_shape)
+        p, q = self.domain_order.fixed, self.codomain_order.fixed
+        if len(input_shape) > 2 and (None in (p, q) or p > q):
+            raise ValueError("`domain` must be at most `codomain` for inputs of several vectors, "
+                             "as the norm of all of them is larger than that of one. Received: "
+                             f"{self.domain_order} -> {self.codomain_order}, "
+                             f"input_shape={tuple(input_shape)}")
         self._build_norm()
 
     @property

@@ -8,12 +8,13 @@ import tensorflow as tf
 from tfresflow.functional import FunctionalLayer, shared
 from tfresflow.layers import bounds
 from tfresflow.layers.constraint import iterate_vectors, normalize, update_vectors
+from tfresflow.layers.linear import check_activation
 from tfresflow.layers.norms import PowerIteration, closed_norm, lp_norm
 from tfresflow.layers.orders import LearnedOrder, Order, check_order
 
 __all__ = ["InducedNorm"]
 
-_STARTS = 4  # kept of the many that are tried, where the norm has several local maxima
+_STARTS = 8  # kept of the many that are tried, where the norm has several local maxima
 _EUCLIDEAN = 2.0, 2.0
 
 
@@ -29,16 +30,17 @@ class InducedNorm(FunctionalLayer):
     1 or codomain inf) it is sigma, and `u` and `v` do not exist.
 
     Other orders have several local maxima, so several vectors are kept, and the largest product
-    counts. That is an estimate from below, which proves nothing: `slack >= 1` keeps a proven
-    upper bound (`bounds.py`) of the norm at most `max(coeff, 0.99)`. Learned orders follow
-    `order_loss`, not the loss of the data.
+    counts. That is an estimate from below: `slack >= 1` keeps an upper bound (`bounds.py`, as far
+    as power iteration for its 2-norm has converged) at most `max(coeff, 0.99)`; `upper_bound`
+    proves it. Learned orders follow `order_loss`, not the loss of the data.
 
-    The layer's `function` is a `Linear`.
+    `function` is a `Linear`.
     """
 
     def _set_norm(self, coeff, domain, codomain, power_iteration, certified):
         if not 0 < coeff < 1:
             raise ValueError(f"`coeff` must be in (0, 1). Received: coeff={coeff}")
+        check_activation(self.activation)
         self.coeff, self.certified = coeff, certified
         self.domain = None if domain is None else check_order("domain", domain)
         free = codomain is None or isinstance(codomain, LearnedOrder)
@@ -68,7 +70,7 @@ class InducedNorm(FunctionalLayer):
         """Takes the `Order` that the layer before ends in; returns the own one. Before `build`.
 
         Raises:
-          ValueError: if `domain` was given and is another one, or the layer is built for another.
+          ValueError: if `domain` was given as another one, or the layer is built for another.
         """
         if self.built and self.domain_order != order:
             raise ValueError("`layers` of a Branch must be given to it together, not built before. "
@@ -79,6 +81,10 @@ class InducedNorm(FunctionalLayer):
                              f"Received: domain={self.domain} in {self.name}")
         self._domain_order = order
         return self.codomain_order
+
+    def accepts(self, order):
+        """Whether the bound holds for inputs of this `Order`."""
+        return order == self.domain_order
 
     def order_loss(self):
         """`log ||W||_{p->q}` of learned orders p, q; None if both are fixed.
@@ -92,8 +98,8 @@ class InducedNorm(FunctionalLayer):
         y = self.function.product(kernel, v)
         best = tf.argmax(tf.reduce_sum(u * y, list(range(1, y.shape.rank))))
         y, v = y[best][tf.newaxis], v[best][tf.newaxis]
-        return tf.math.log(lp_norm(y, self.codomain_order())[0]
-                           / lp_norm(v, self.domain_order())[0])
+        norm = lp_norm(y, self.codomain_order())[0] / lp_norm(v, self.domain_order())[0]
+        return tf.math.log(tf.maximum(norm, 1e-30))
 
     # Norms ----------------------------------------------------------------------------------
 
@@ -179,10 +185,9 @@ class InducedNorm(FunctionalLayer):
 
     def normalized_kernel(self):
         """The kernel that `call` uses, of norm at most `coeff`, differentiable."""
-        return shared(normalize, self.function, self.coeff, self._static)(
-            self._state(self.kernel))
+        return shared(normalize, self.function, self.coeff, self._static)(self._state(self.kernel))
 
-    def measure_norm(self, iterate=None, seed=0):
+    def measure_norm(self, iterate=None, seed=1):
         """The norm of the operator that `call` applies, measured without `self.u`, `self.v`.
 
         Args:
@@ -256,9 +261,7 @@ class InducedNorm(FunctionalLayer):
                 *self._orders(self.kernel.dtype)]
 
     def _orders(self, dtype):
-        if self._static:
-            return []
-        orders = self.domain_order(), self.codomain_order()
+        orders = () if self._static else (self.domain_order(), self.codomain_order())
         return [tf.reshape(tf.stop_gradient(tf.cast(order, dtype)), [1]) for order in orders]
 
     def _starts(self, kernel, seed):
@@ -278,12 +281,17 @@ class InducedNorm(FunctionalLayer):
             return
         kernel, u, v, *_ = self._state(self.kernel)
         more_u, more_v = self._starts(kernel, 0)
-        u, v, sigma = shared(iterate_vectors, self.function, PowerIteration(30), None)(
+        u, v, sigma = shared(iterate_vectors, self.function, PowerIteration(100), None)(
             [kernel, tf.concat([u, more_u], 0), tf.concat([v, more_v], 0),
              *self._orders(v.dtype)])
-        best = tf.math.top_k(sigma, self.v.shape[0]).indices
-        self.u.assign(tf.gather(u, best))
-        self.v.assign(tf.gather(v, best))
+        flat = tf.linalg.l2_normalize(tf.reshape(v, [v.shape[0], -1]), 1)
+        chosen = []
+        for _ in range(self.v.shape[0]):  # the best, but no two that are the same up to sign
+            chosen.append(tf.argmax(sigma))
+            alike = tf.abs(tf.linalg.matvec(flat, flat[chosen[-1]])) > 0.99
+            sigma = tf.where(alike, sigma - 2 * tf.reduce_max(sigma) - 1, sigma)
+        self.u.assign(tf.gather(u, chosen))
+        self.v.assign(tf.gather(v, chosen))
 
 
 def _thorough(num_steps, static):

@@ -7,7 +7,10 @@ import keras
 
 from tfresflow.functional import Function, is_shareable
 
-__all__ = ["Linear"]
+__all__ = ["Linear", "check_activation"]
+
+_CONTRACTIONS = [getattr(keras.activations, name) for name in (
+    "linear", "relu", "elu", "tanh", "sigmoid", "softplus", "softsign")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,3 +56,11 @@ class Linear(Function):
     def reach(self, kernel):
         """The part of the kernel that counts for them."""
         return kernel
+
+
+def check_activation(activation):
+    """Raises unless `activation` is a function of Keras whose slope is at most 1."""
+    if activation not in _CONTRACTIONS:
+        names = ", ".join(sorted(f.__name__ for f in _CONTRACTIONS))
+        raise ValueError(f"`activation` must be one of {names}, whose slope is at most 1; others "
+                         f"are layers of their own. Received: activation={activation}")

@@ -121,7 +121,8 @@ def dual(z, r, norm=None):
       norm: `||z||_r`, if it is known.
     """
     norm = lp_norm(z, r) if norm is None else norm
-    # A zero operator has norm 0 whatever the vectors: keep them finite.
+    # Any u maximises <u, 0>: one that is not 0 finds a norm again when the operator has one.
+    z += _TINY
     unit = z / _each(tf.maximum(norm, _TINY), z)
     if _is(r, 2):
         return unit

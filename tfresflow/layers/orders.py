@@ -88,38 +88,57 @@ def check_order(name, order):
     return float(order)
 
 
-def check_chain(layers):
+def check_chain(layers, order=None):
     """Raises if the norm that a layer ends in is not the one that the next one begins with.
 
     Args:
       layers: of a branch, in order; those without a norm are passed over.
+      order: the `Order` that they begin and end with; default, that which the last one ends in.
+
+    Raises:
+      ValueError: naming the layer.
     """
-    ends = [layer for layer in layers if hasattr(layer, "codomain_order")]
-    for before, layer in zip([*ends[-1:], *ends], ends):
-        if before.codomain_order != layer.domain_order:
+    layers = list(_flat(layers))
+    ends = [layer.codomain_order for layer in layers if hasattr(layer, "codomain_order")]
+    end = order or (ends[-1] if ends else Order(2.0))
+    order = end
+    for layer in layers:
+        if hasattr(layer, "accepts") and not layer.accepts(order):
             raise ValueError(
                 "`branch` must end each layer in the norm that the next one begins with, and the "
                 "last one where the first began, or it is no contraction; put its layers in a "
-                f"layers.Branch. Received: {before.domain_order} -> {before.codomain_order} in "
-                f"{before.name}, then {layer.domain_order} -> {layer.codomain_order} in "
-                f"{layer.name}")
+                f"layers.Branch. Received: {layer.name} after a norm of order {order}")
+        order = getattr(layer, "codomain_order", order)
+    if order != end:
+        raise ValueError(f"`branch` must end in the norm of order {end}. Received: {order}")
 
 
-def lipschitz(layer, of=lambda layer: layer.lipschitz):
-    """A Lipschitz constant of a layer: the product over those in it that say one.
+def lipschitz(layer, of=lambda layer: layer.lipschitz, unknown=1.0):
+    """A Lipschitz constant of a layer: of a `keras.Sequential`, the product of those in it.
 
     Args:
       layer: a Keras layer.
       of: which of its constants a layer that has some is asked for.
+      unknown: what counts for layers that say none.
     """
     inner = getattr(layer, "branch", None)
     if inner is not None:  # a concatenation
-        return layer.lipschitz_bound(lipschitz(inner, of))
+        return layer.lipschitz_bound(lipschitz(inner, of, unknown))
     if hasattr(layer, "lipschitz"):
         return of(layer)
-    inner = (layer.layers if isinstance(layer, keras.Sequential)
-             else layer._flatten_layers(include_self=False, recursive=False))
-    return math.prod(lipschitz(sub, of) for sub in inner)
+    if isinstance(layer, keras.Sequential):
+        return math.prod(lipschitz(sub, of, unknown) for sub in layer.layers)
+    return 1.0 if isinstance(layer, _ISOMETRIES) else unknown
+
+
+_ISOMETRIES = (keras.layers.InputLayer, keras.layers.Reshape, keras.layers.Flatten,
+               keras.layers.Permute)
+
+
+def _flat(layers):
+    """All layers, those of each `keras.Sequential` in its place."""
+    for layer in layers:
+        yield from _flat(layer.layers) if isinstance(layer, keras.Sequential) else [layer]
 
 
 @keras.saving.register_keras_serializable("tfresflow")
@@ -130,7 +149,8 @@ class Branch(keras.Sequential):
     first one the codomain of the last. Activations in between keep any order.
 
     Raises:
-      ValueError: in `build`, if a layer asks for a domain that it cannot have.
+      ValueError: in `build`, if a layer asks for a domain that it cannot have, or is a
+        `keras.Sequential`.
 
     Example:
 
@@ -142,6 +162,9 @@ class Branch(keras.Sequential):
 
     def build(self, input_shape=None):
         if not self.built:
+            if any(isinstance(layer, keras.Sequential) for layer in self.layers):
+                raise ValueError("`layers` of a Branch must not be keras.Sequentials. Received: "
+                                 f"{[layer.name for layer in self.layers]}")
             order = next((layer.codomain_order for layer in reversed(self.layers)
                           if getattr(layer, "codomain", None) is not None), Order(2.0))
             for layer in self.layers:
