@@ -123,8 +123,9 @@ class Flow(tfp.bijectors.Bijector):
         bounds = tf.nest.map_structure(lambda layer: layer.upper_bound(), found)
         rows, proven = [], {}
         for name, own in found.items():
-            for layer, norm, bound in zip(own, measured[name], bounds[name]):
-                rows.append(LayerNorm(name, layer.name, float(layer.domain_order()),
+            for i, (layer, norm, bound) in enumerate(zip(own, measured[name], bounds[name])):
+                kind = type(layer).__name__.removeprefix("InducedNorm")
+                rows.append(LayerNorm(name, f"{i} {kind}", float(layer.domain_order()),
                                       float(layer.codomain_order()), layer.coeff, norm, bound))
             known = {id(layer): bound for layer, bound in zip(own, bounds[name])}
             proven[name] = lipschitz(

@@ -10,7 +10,7 @@ class LayerNorm(typing.NamedTuple):
     """The norm of one layer, `||W||_{domain -> codomain}`.
 
     Attributes:
-      block, layer: names.
+      block, layer: name of the block; place in it and kind.
       domain, codomain: the orders p and q.
       coeff: what the layer is constrained to.
       measured: by power iteration from fresh starts, from below; exact in closed form.
@@ -58,12 +58,12 @@ class NormReport:
 
     def __str__(self):
         """A table, a line a layer."""
-        lines = [f"{'block':<16} {'layer':<28} {'p':>6} {'q':>6} {'measured':>9} {'bound':>9} "
+        lines = [f"{'block':<16} {'layer':<10} {'p':>6} {'q':>6} {'measured':>9} {'bound':>9} "
                  f"{'block':>9}"]
         last = None
         for row in self.layers:
             of_block = f"{self.blocks[row.block]:9.4f}" if row.block != last else " " * 9
             last = row.block
-            lines.append(f"{row.block:<16} {row.layer:<28} {row.domain:6.3g} {row.codomain:6.3g} "
+            lines.append(f"{row.block:<16} {row.layer:<10} {row.domain:6.3g} {row.codomain:6.3g} "
                          f"{row.measured:9.4f} {row.bound:9.4f} {of_block}")
         return "\n".join([*lines, f"invertible: {self.verdict()}"])
