@@ -51,7 +51,10 @@ def run(workdir, quick, config, *flags):
                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise UserError(f"the run in {workdir} ended with code {done.returncode}: {last}")
+            said = f"the run in {workdir} ended with code {done.returncode}: {last}"
+            if not (workdir / "metrics.json").exists():
+                raise UserError(said)
+            print(f"warning: {said}", flush=True)  # evaluated, but there are no samples
     log = pd.read_csv(workdir / "log.csv", on_bad_lines="skip")
     log = log.apply(pd.to_numeric, errors="coerce").dropna(subset=["step"])
     return Run(workdir, json.loads((workdir / "metrics.json").read_text()), log)
