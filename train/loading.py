@@ -1,10 +1,10 @@
-"""How TensorFlow is loaded by a command line: without its chatter, and whole."""
+"""How a command line loads TensorFlow, without its chatter and whole, and hears Ctrl-C."""
 
 import contextlib
 import os
 import signal
 
-__all__ = ["loading"]
+__all__ = ["hearing_interrupts", "loading"]
 
 
 @contextlib.contextmanager
@@ -29,3 +29,22 @@ def loading():
         signal.signal(signal.SIGINT, handler)
     if interrupts:
         raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def hearing_interrupts():
+    """Within, Ctrl-C raises KeyboardInterrupt, and again each second until it gets through.
+
+    Python drops what is raised inside of a destructor, and there are many of them at work.
+    """
+    def interrupt(number, frame):
+        signal.setitimer(signal.ITIMER_REAL, 1.0)
+        raise KeyboardInterrupt
+
+    handlers = {s: signal.signal(s, interrupt) for s in (signal.SIGINT, signal.SIGALRM)}
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

@@ -8,7 +8,7 @@ import os
 import sys
 
 from train import flags
-from train.loading import loading
+from train.loading import hearing_interrupts, loading
 
 __all__ = ["main", "run"]
 
@@ -25,10 +25,11 @@ def main(argv):
     # TensorFlow takes seconds to import: flags are checked first.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
-        with loading():
-            from train import commands
-            commands.tf.config.list_physical_devices()
-        return commands.run(settings, _fail)
+        with hearing_interrupts():
+            with loading():
+                from train import commands
+                commands.tf.config.list_physical_devices()
+            return commands.run(settings, _fail)
     except KeyboardInterrupt:
         return _fail("SIGINT: stopped. Training goes on from its last checkpoint, if any", 130)
 
