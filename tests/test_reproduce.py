@@ -15,7 +15,6 @@ from train.reproduce.__main__ import NAMES, main
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name, columns", [
-    ("fig2", {"block", "layer", "domain", "codomain", "measured", "bound"}),
     ("memory", {"method", "terms", "blocks", "peak_mb"}),
     ("toy", {"density", "entropy", "nll", "realnvp_nll", "weights", "realnvp_weights"})])
 def test_quick_reproductions(name, columns, tmp_path):
