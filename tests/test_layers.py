@@ -57,6 +57,8 @@ def test_smaller_images_are_within_the_bound_and_larger_refused():
         assert norm <= 0.9 + 1e-9, (size, norm)
     with pytest.raises(ValueError, match=r"`inputs` must be no larger .*\(7, 6\)"):
         layer(example([7, 6, 2]))
+    with pytest.raises(ValueError, match="`inputs` must be no larger"):
+        conv(3, (1, 1, 2))(example([2, 1, 2]))
     assert conv(1, (6, 6, 2))(example([9, 9, 2])).shape == [3, 9, 9, 3]
 
 

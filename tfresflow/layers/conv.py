@@ -52,8 +52,8 @@ class InducedNormConv2D(InducedNorm, keras.layers.Conv2D):
     def build(self, input_shape):
         super().build(input_shape)
         p, q = self.domain_order.fixed, self.codomain_order.fixed
-        any_size = self.kernel_size == (1, 1) and None not in (p, q) and p <= q
-        self._size = (1, 1) if any_size else tuple(input_shape[1:3])
+        self._any_size = self.kernel_size == (1, 1) and None not in (p, q) and p <= q
+        self._size = (1, 1) if self._any_size else tuple(input_shape[1:3])
         if None in self._size:
             raise ValueError("`input_shape` must say height and width, which the norm of a "
                              f"convolution depends on. Received: input_shape={input_shape}")
@@ -61,7 +61,7 @@ class InducedNormConv2D(InducedNorm, keras.layers.Conv2D):
 
     @property
     def function(self):
-        return _Convolution(self.activation, self._size, self._size == (1, 1))
+        return _Convolution(self.activation, self._size, self._any_size)
 
 
 @dataclasses.dataclass(frozen=True)
