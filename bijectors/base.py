@@ -116,7 +116,7 @@ class Flow(tfp.bijectors.Bijector):
           A `NormReport`: orders, norms, a proven Lipschitz bound for each residual block, and
           whether these certify that the flow is invertible.
         """
-        found = self.lipschitz_layers()
+        found, branches = self.lipschitz_layers(), self.branches()
         measure = tf.function(lambda: tf.nest.map_structure(lambda x: x.measure_norm(), found),
                               autograph=False)
         measured = tf.nest.map_structure(float, measure())
@@ -129,7 +129,7 @@ class Flow(tfp.bijectors.Bijector):
                                       float(layer.codomain_order()), layer.coeff, norm, bound))
             known = {id(layer): bound for layer, bound in zip(own, bounds[name])}
             proven[name] = lipschitz(
-                self.branches()[name], lambda layer: known.get(id(layer), layer.lipschitz),
+                branches[name], lambda layer: known.get(id(layer), layer.lipschitz),
                 unknown=math.inf)
         return NormReport(rows, proven)
 

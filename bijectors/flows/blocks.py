@@ -73,25 +73,21 @@ class Blocks:
     def conv(self, event_shape, idim, kernels, preact=None):
         """A block of convolutions `C -> idim -> ... -> idim -> C` with the given kernel sizes."""
         sizes = [*zip([idim] * (len(kernels) - 1), kernels), (event_shape[-1], kernels[-1])]
-        if self.dense_net:
-            sizes = self._dense_sizes((event_shape[-1], 1))
         return self._block(self._conv, sizes, event_shape, preact, "conv")
 
     def dense(self, event_shape, hidden, preact=None):
         """A block of dense layers `D -> hidden[0] -> ... -> D`."""
         sizes = [(size, 1) for size in (*hidden, event_shape[-1])]
-        if self.dense_net:
-            sizes = self._dense_sizes((event_shape[-1], 1))
         return self._block(self._dense, sizes, event_shape, preact, "dense")
 
     def actnorm(self, event_shape, per_element=False):
         """An ActNorm of these weights' type."""
         return ActNorm(event_shape, per_element=per_element, dtype=self.dtype)
 
-    def _dense_sizes(self, last):
-        return [(self.dense_net.growth, self.dense_net.kernel)] * self.dense_net.depth + [last]
-
     def _block(self, linear, sizes, event_shape, preact, kind):
+        if self.dense_net:
+            step = self.dense_net.growth, self.dense_net.kernel
+            sizes = [step] * self.dense_net.depth + [(event_shape[-1], 1)]
         preact = self.preact if preact is None else preact
         stack = [self.act(dtype=self.dtype)] if preact else []
         inputs = event_shape[-1] * (self._expansion() if preact else 1)

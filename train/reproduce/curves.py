@@ -5,7 +5,7 @@ import pandas as pd
 from train.reproduce.figure import figure, mean_and_error, save_table
 from train.reproduce.runs import run
 
-__all__ = ["compare"]
+__all__ = ["compare", "ranking"]
 
 
 def compare(path, quick, config, settings, seeds, common=()):

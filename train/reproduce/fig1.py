@@ -2,7 +2,7 @@
 
 A density in the plane, so that the true negative log-likelihood is known without an estimate.
 The biased runs train with five terms of the series, as i-ResNets do; the unbiased ones with ten
-and a geometric number more, whose tail is long enough for a finite variance.
+and a geometric number more, twenty on average, as a short tail has a large variance.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""What all figures share: two files each, means with errors, one form of verdict."""
+"""What all figures share: a picture, a table, means with errors."""
 
 import contextlib
 import pathlib
