@@ -9,12 +9,13 @@ from tfresflow.functional import FunctionalLayer, shared
 from tfresflow.layers import bounds
 from tfresflow.layers.constraint import iterate_vectors, normalize, update_vectors
 from tfresflow.layers.linear import check_activation
-from tfresflow.layers.norms import PowerIteration, closed_norm, lp_norm
+from tfresflow.layers.norms import PowerIteration, best_distinct, closed_norm, lp_norm
 from tfresflow.layers.orders import LearnedOrder, Order, check_order
 
 __all__ = ["InducedNorm"]
 
 _STARTS = 8  # kept of the many that are tried, where the norm has several local maxima
+_TRIAL = 40  # steps of all that are tried
 _EUCLIDEAN = 2.0, 2.0
 
 
@@ -202,7 +203,7 @@ class InducedNorm(FunctionalLayer):
         kernel = self.normalized_kernel()
         if not self.vectors:
             return closed_norm(self.function, kernel, *self._static)
-        u, v = self._starts(kernel, seed)
+        u, v = self._best(kernel, *self._starts(kernel, seed))
         iterate = iterate or _thorough(1000, self._static)
         found = shared(iterate_vectors, self.function, iterate, self._static)(
             [kernel, u, v, *self._orders(kernel.dtype)])
@@ -281,17 +282,18 @@ class InducedNorm(FunctionalLayer):
             return
         kernel, u, v, *_ = self._state(self.kernel)
         more_u, more_v = self._starts(kernel, 0)
-        u, v, sigma = shared(iterate_vectors, self.function, PowerIteration(100), None)(
-            [kernel, tf.concat([u, more_u], 0), tf.concat([v, more_v], 0),
-             *self._orders(v.dtype)])
-        flat = tf.linalg.l2_normalize(tf.reshape(v, [v.shape[0], -1]), 1)
-        chosen = []
-        for _ in range(self.v.shape[0]):  # the best, but no two that are the same up to sign
-            chosen.append(tf.argmax(sigma))
-            alike = tf.abs(tf.linalg.matvec(flat, flat[chosen[-1]])) > 0.99
-            sigma = tf.where(alike, sigma - 2 * tf.reduce_max(sigma) - 1, sigma)
-        self.u.assign(tf.gather(u, chosen))
-        self.v.assign(tf.gather(v, chosen))
+        u, v = self._best(kernel, tf.concat([u, more_u], 0), tf.concat([v, more_v], 0))
+        self.u.assign(u)
+        self.v.assign(v)
+
+    def _best(self, kernel, u, v):
+        """The `_STARTS` of `u` and `v` that are largest after some steps, all if one is enough."""
+        if self._static:
+            return u, v
+        u, v, sigma = shared(iterate_vectors, self.function, PowerIteration(_TRIAL), None)(
+            [kernel, u, v, *self._orders(v.dtype)])
+        chosen = best_distinct(v, sigma, _STARTS)
+        return tf.gather(u, chosen), tf.gather(v, chosen)
 
 
 def _thorough(num_steps, static):

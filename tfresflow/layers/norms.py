@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from tfresflow.configurable import Configurable
 
-__all__ = ["PowerIteration", "closed_norm", "dual", "lp_norm", "power_iteration"]
+__all__ = ["PowerIteration", "best_distinct", "closed_norm", "dual", "lp_norm", "power_iteration"]
 
 
 @keras.saving.register_keras_serializable("tfresflow")
@@ -92,6 +92,17 @@ def power_iteration(matvec, adjoint, u, v, orders=(2.0, 2.0), *, max_steps, rtol
     v = v / _each(tf.maximum(lp_norm(v, orders[0]), _TINY), v)
     _, u, v, s, _ = tf.while_loop(going_on, step, (tf.constant(0), u, v, zero, zero + v.dtype.max))
     return u, v, s
+
+
+def best_distinct(v, estimates, count):
+    """Indices of the largest estimates `[B]`, no two of whose `v` are the same up to sign."""
+    flat = tf.linalg.l2_normalize(tf.reshape(v, [v.shape[0], -1]), 1)
+    chosen = []
+    for _ in range(count):
+        chosen.append(tf.argmax(estimates))
+        alike = tf.abs(tf.linalg.matvec(flat, flat[chosen[-1]])) > 0.99
+        estimates = tf.where(alike, estimates - 2 * tf.reduce_max(estimates) - 1, estimates)
+    return chosen
 
 
 def lp_norm(x, r):
