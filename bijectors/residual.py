@@ -16,7 +16,9 @@ class InvertibleResidual(Flow):
 
     Forward costs one evaluation of g and, for the log-determinant, a vector-Jacobian product
     a term. The inverse is the fixed point of `x <- z - g(x)`; one that does not converge
-    raises.
+    raises. Its gradient, with respect to z and the weights, is one linear solve with `I + J^T` at
+    the answer, `J = dg/dx`: the steps of the solver take no memory. It raises, too, unless the
+    solve converges.
 
     Args:
       branch: g, a Keras layer that keeps the shape, its Lipschitz constant below 1 (the layers
@@ -25,7 +27,9 @@ class InvertibleResidual(Flow):
       event_shape: shape of one x.
       log_det: `logdet.LogDet(...)` or `logdet.Exact()`; default unbiased, Poisson with two
         exact terms, Neumann gradient, recompute.
-      solver: of `tfresflow.solvers`; default `Anderson()`.
+      solver: of the inverse, of `tfresflow.solvers`; default `Anderson()`.
+      adjoint: of the inverse's gradient, a linear solver of `tfresflow.solvers`; default
+        `BiCGSTAB()`.
       name: of the block.
 
     Raises:
@@ -44,7 +48,8 @@ class InvertibleResidual(Flow):
     Behrmann et al., Invertible Residual Networks (2019).
     """
 
-    def __init__(self, branch, event_shape, log_det=None, solver=None, name=None):
+    def __init__(self, branch, event_shape, log_det=None, solver=None, adjoint=None,
+                 name=None):
         parameters = dict(locals())
         event_shape = tuple(event_shape)
         if not branch.built:
@@ -58,6 +63,8 @@ class InvertibleResidual(Flow):
         self.branch = branch
         self.log_det = log_det or logdet.LogDet()
         self.solver = solver or solvers.Anderson()
+        self.adjoint = adjoint or solvers.BiCGSTAB()
+        self._root = solvers.Implicit(self.solver, self.adjoint)
         if self.lipschitz >= 1:
             raise ValueError("`branch` must have a Lipschitz constant below 1. "
                              f"Received: {self.lipschitz}")
@@ -79,12 +86,16 @@ class InvertibleResidual(Flow):
         return solvers.require_converged(self.solve(z), f"The inverse of {self.name}")
 
     def solve(self, z):
-        """The inverse as a `Solution`: value, steps, residual and convergence of each example."""
+        """The inverse as a `Solution`: value, steps, residual and convergence of each example.
+
+        The value has a gradient; one that belongs to examples which are not converged is wrong.
+        """
         g, weights = functional(self.branch)
-        return solvers.Solution(*shared(_solve, self.solver, g)(z, weights))
+        return solvers.Solution(*shared(_solve, self._root, g)(z, weights))
 
     def with_log_det(self, log_det):
-        return InvertibleResidual(self.branch, self.event_shape, log_det, self.solver, self.name)
+        return InvertibleResidual(self.branch, self.event_shape, log_det, self.solver,
+                                  self.adjoint, self.name)
 
     def branches(self):
         return {self.name: self.branch}
@@ -93,6 +104,19 @@ class InvertibleResidual(Flow):
         return x + self.branch(x)
 
 
-def _solve(solver, g, z, weights):
-    solution = solver(lambda x: z - g(weights, x), z)
-    return solution.value, solution.num_steps, solution.residual, solution.converged
+def _solve(root, g, z, weights):
+    return tuple(root.solve(_Step(g, weights, z), z, [z, *weights]))
+
+
+class _Step:
+    """`x -> z - g(x)`, whose fixed point is the inverse, and its linearisation by hand."""
+
+    def __init__(self, g, weights, z):
+        self.g, self.weights, self.z = g, weights, z
+
+    def __call__(self, x):
+        return self.z - self.g(self.weights, x)
+
+    def linearise(self, x):
+        y, vjp = self.g.linearise(self.weights, x)
+        return self.z - y, lambda u: -vjp(u)

@@ -18,7 +18,7 @@ _ACTIVATIONS = {"swish": layers.LipSwish, "clipswish": layers.CLipSwish, "elu": 
 _MEMORY = {"auto": logdet.Auto, "tape": logdet.Tape, "released": logdet.Released,
            "recompute": logdet.Recompute}
 _PROBES = {"normal": logdet.normal, "rademacher": logdet.rademacher}
-_SOLVERS = {"anderson": solvers.Anderson, "picard": solvers.Picard}
+_SOLVERS = {"anderson": solvers.Anderson, "broyden": solvers.Broyden, "picard": solvers.Picard}
 _OPTIMIZERS = {"adam": optimizers.Adam, "adamw": keras.optimizers.AdamW,
                "adamax": keras.optimizers.Adamax, "rmsprop": keras.optimizers.RMSprop,
                "sgd": keras.optimizers.SGD}

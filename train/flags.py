@@ -83,7 +83,7 @@ _MODEL_FLAGS = {
     "preact": (True, "A block begins with its activation."),
     "first_resblock": (True, "The very first block does not."),
     "dims": ("128-128-128-128", "Hidden widths of the blocks for vectors."),
-    "solver": ("anderson", "Solver of the inverse.", ("anderson", "picard")),
+    "solver": ("anderson", "Solver of the inverse.", ("anderson", "broyden", "picard")),
     "rtol": (0.0, "Its relative tolerance; 0: from the float type."),
     "atol": (0.0, "Its absolute tolerance; 0: from the float type."),
     "max_solver_steps": (1000, "Its most steps."),

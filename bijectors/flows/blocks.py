@@ -46,7 +46,7 @@ class Blocks:
       certified: see `layers.InducedNormDense`.
       dense_net: a `DenseNet`, or None for plain branches.
       power_iteration: `layers.PowerIteration`, or None for the layers' default.
-      log_det, solver: given to every block.
+      log_det, solver, adjoint: given to every block.
       seed: integer for the initial weights; None for different ones each time.
       dtype: of the weights.
 
@@ -63,6 +63,7 @@ class Blocks:
     power_iteration: typing.Any = None
     log_det: typing.Any = None
     solver: typing.Any = None
+    adjoint: typing.Any = None
     seed: int | None = None
     dtype: str | None = None
 
@@ -102,7 +103,7 @@ class Blocks:
             stack, inputs = stack + layer, outputs
         branch = layers.Branch([*stack, linear(*sizes[-1], inputs, codomains[-1])])
         return InvertibleResidual(branch, event_shape, self.log_det, self.solver,
-                                  name=f"{kind}{next(self._counter)}")
+                                  self.adjoint, name=f"{kind}{next(self._counter)}")
 
     def _expansion(self):
         """Channels of an activation's output a channel of its input."""

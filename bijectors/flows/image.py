@@ -15,7 +15,8 @@ def image_flow(event_shape, *, nblocks=(16, 16, 16), idim=512, kernels=(3, 1, 3)
                act=layers.LipSwish, preact=True, first_resblock=True, squeeze_first=False,
                factor_out=False, fc_end=True, n_fc_blocks=4, fc_idim=128, actnorm=True,
                fc_actnorm=False, logit_alpha=0.05, orders=2, certified=True, dense_net=None,
-               power_iteration=None, log_det=None, solver=None, seed=None, dtype=None):
+               power_iteration=None, log_det=None, solver=None, adjoint=None, seed=None,
+               dtype=None):
     """Images in [0, 1] to latent vectors: scales of convolutional residual blocks.
 
     Logit, then for each scale its blocks, each followed by an ActNorm; 2x2 squeezes between the
@@ -43,7 +44,7 @@ def image_flow(event_shape, *, nblocks=(16, 16, 16), idim=512, kernels=(3, 1, 3)
       dense_net: `DenseNet(depth, growth)` for branches that concatenate in place of those of
         `idim` and `kernels`; None: plain ones.
       power_iteration: `layers.PowerIteration` of the layers.
-      log_det, solver: of every block; see `InvertibleResidual`.
+      log_det, solver, adjoint: of every block; see `InvertibleResidual`.
       seed: integer for the initial weights.
       dtype: of the weights.
 
@@ -66,7 +67,7 @@ def image_flow(event_shape, *, nblocks=(16, 16, 16), idim=512, kernels=(3, 1, 3)
     event_shape = tuple(event_shape)
     _validate(event_shape, nblocks, kernels, squeeze_first)
     blocks = Blocks(coeff, act, preact, orders, certified, dense_net, power_iteration, log_det,
-                    solver, seed, dtype)
+                    solver, adjoint, seed, dtype)
 
     def norms(shape):
         return ([blocks.actnorm(shape)] if actnorm else []) + (

@@ -9,8 +9,8 @@ __all__ = ["toy_flow"]
 
 def toy_flow(event_shape=(2,), *, nblocks=100, dims=(128, 128, 128, 128), coeff=0.9,
              act=layers.LipSwish, preact=False, actnorm=True, orders=2, certified=True,
-             dense_net=None, power_iteration=None, log_det=None, solver=None, seed=None,
-             dtype=None):
+             dense_net=None, power_iteration=None, log_det=None, solver=None, adjoint=None,
+             seed=None, dtype=None):
     """Vectors to latent vectors: residual blocks of dense layers.
 
     Args:
@@ -27,7 +27,7 @@ def toy_flow(event_shape=(2,), *, nblocks=100, dims=(128, 128, 128, 128), coeff=
       dense_net: `DenseNet(depth, growth)` for branches that concatenate in place of those of
         `dims`; None: plain ones.
       power_iteration: `layers.PowerIteration` of the layers.
-      log_det, solver: of every block; see `InvertibleResidual`.
+      log_det, solver, adjoint: of every block; see `InvertibleResidual`.
       seed: integer for the initial weights.
       dtype: of the weights.
 
@@ -42,7 +42,7 @@ def toy_flow(event_shape=(2,), *, nblocks=100, dims=(128, 128, 128, 128), coeff=
         raise ValueError("`dims` must be at least one hidden width. Received: dims=()")
     shape = tuple(event_shape)
     blocks = Blocks(coeff, act, preact, orders, certified, dense_net, power_iteration, log_det,
-                    solver, seed, dtype)
+                    solver, adjoint, seed, dtype)
     steps = []
     for _ in range(nblocks):
         steps.append(blocks.dense(shape, list(dims)))

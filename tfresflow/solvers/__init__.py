@@ -1,6 +1,12 @@
-"""Solvers: each takes a function and returns a `Solution`, example by example."""
+"""Solvers of fixed points and linear systems: each returns a `Solution`, example by example."""
 
-from tfresflow.solvers.fixed_point import Anderson, Picard
+from tfresflow.solvers.accelerated import Anderson, Broyden
+from tfresflow.solvers.fixed_point import FixedPointSolver, Picard
+from tfresflow.solvers.implicit import Implicit, Truncated, Unrolled
+from tfresflow.solvers.krylov import BiCGSTAB, CG, Normal
+from tfresflow.solvers.linear import FixedPoint, LinearSolver, Neumann, Roulette, num_terms
 from tfresflow.solvers.solution import Solution, require_converged
 
-__all__ = ["Anderson", "Picard", "Solution", "require_converged"]
+__all__ = ["Anderson", "BiCGSTAB", "Broyden", "CG", "FixedPoint", "FixedPointSolver", "Implicit",
+           "LinearSolver", "Neumann", "Normal", "Picard", "Roulette", "Solution", "Truncated",
+           "Unrolled", "num_terms", "require_converged"]

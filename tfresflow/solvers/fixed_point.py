@@ -1,14 +1,9 @@
 """Fixed points `x = F(x)` of contractions, each example stopped by its own residual.
 
-    Picard      x <- F(x): the residual shrinks by Lip(F) a step, surely
-    Anderson    extrapolates from the last `window` steps; falls back to Picard where the
-                extrapolation has made the residual larger, so it converges where Picard does
-
 The residual is the true one, `||F(x) - x||` at the x that is returned, so the error is at
 most `residual / (1 - Lip(F))`. A finished example is frozen: its answer does not depend on
-how long its batchmates take.
-
-References: Walker and Ni, Anderson acceleration for fixed-point iterations (2011).
+how long its batchmates take. Without a tolerance of the user's the float type sets it, and an
+example whose residual has come near rounding errors and falls no more is done, too.
 """
 
 import dataclasses
@@ -17,22 +12,26 @@ import keras
 import tensorflow as tf
 
 from tfresflow.configurable import Configurable
-from tfresflow.solvers.solution import Solution
+from tfresflow.solvers.batch import norm, where
+from tfresflow.solvers.solution import Solution, check_limits, default_tolerance
 
-__all__ = ["Anderson", "Picard"]
+__all__ = ["FixedPointSolver", "Picard"]
+
+_FLOOR = {tf.float64: 1e-9}  # of ||x||, else 1e-4: residuals that rounding may explain
+_PATIENCE = 25  # evaluations without a smaller residual
 
 
-class _FixedPoint(Configurable):
-    """Tolerances and the frame of the iteration; subclasses say how to go on from a point."""
+class FixedPointSolver(Configurable):
+    """Tolerances and the frame of the iteration; subclasses say how to go on from a point.
+
+    A subclass has `rtol`, `atol` and `max_steps`, and says
+
+        _start(x) -> memory
+        _advance(x, F(x), residual, memory) -> (x, memory)
+    """
 
     def _validate(self):
-        for name in ("rtol", "atol"):
-            value = getattr(self, name)
-            if value is not None and value < 0:
-                raise ValueError(f"`{name}` must not be negative. Received: {name}={value}")
-        if self.max_steps < 1:
-            raise ValueError("`max_steps` must be at least 1. "
-                             f"Received: max_steps={self.max_steps}")
+        check_limits(self)
 
     def __call__(self, function, x):
         """Solves `x = function(x)`.
@@ -42,45 +41,46 @@ class _FixedPoint(Configurable):
           x: `[N, ...]`, where to start.
 
         Returns:
-          A `Solution`; an example is converged when
+          A `Solution`, of the smallest residual seen; an example is converged when
           `||F(x) - x|| <= atol + rtol * ||x||` (2-norm over the example).
         """
-        default = {tf.float64: 1e-12}.get(x.dtype, 4e-7)
-        rtol = default if self.rtol is None else self.rtol
-        atol = default if self.atol is None else self.atol
+        rtol, atol = default_tolerance(self, x.dtype)
+        floor = 0.0 if self.rtol is not None else _FLOOR.get(x.dtype, 1e-4)
 
-        def going_on(k, x, num_steps, residual, converged, memory):
-            del x, num_steps, residual, memory
-            return (k < self.max_steps) & ~tf.reduce_all(converged)
+        def going_on(k, x, best, since, memory):
+            del x, since, memory
+            return (k < self.max_steps) & ~tf.reduce_all(best.converged)
 
-        def step(k, x, num_steps, residual, converged, memory):
+        def step(k, x, best, since, memory):
             fx = function(x)
-            now = _norm(fx - x)
-            num_steps = tf.where(converged, num_steps, k + 1)
-            residual = tf.where(converged, residual, now)
-            converged |= now <= atol + rtol * _norm(x)
+            now, size = norm(fx - x), norm(x)
+            small = now <= atol + rtol * size
+            better = ~best.converged & ((now < best.residual) | small)
+            since = tf.where(better, 0, since + 1)
+            residual = tf.where(better, now, best.residual)
+            stalled = (since >= _PATIENCE) & (residual <= floor * size)
+            best = Solution(where(better, x, best.value),
+                            tf.where(best.converged, best.num_steps, k + 1), residual,
+                            best.converged | small | stalled)
             ahead, memory = self._advance(x, fx, now, memory)
-            # The last evaluation belongs to the x it was made at: do not move past it.
-            hold = converged | (k + 1 >= self.max_steps)
-            return k + 1, _where(hold, x, ahead), num_steps, residual, converged, memory
+            return k + 1, where(best.converged, x, ahead), best, since, memory
 
         n = tf.shape(x)[0]
-        infinite = tf.fill([n], tf.constant(float("inf"), x.dtype))
-        state = (tf.constant(0), x, tf.zeros([n], tf.int32), infinite, tf.zeros([n], tf.bool),
-                 self._start(x))
-        _, x, num_steps, residual, converged, _ = tf.while_loop(
-            going_on, step, state, maximum_iterations=self.max_steps)
-        return Solution(x, num_steps, residual, converged)
+        none = tf.zeros([n], tf.int32)
+        best = Solution(x, none, tf.fill([n], tf.constant(float("inf"), x.dtype)),
+                        tf.zeros([n], tf.bool))
+        return tf.while_loop(going_on, step, (tf.constant(0), x, best, none, self._start(x)),
+                             maximum_iterations=self.max_steps)[2]
 
 
 @keras.saving.register_keras_serializable("tfresflow")
 @dataclasses.dataclass(frozen=True)
-class Picard(_FixedPoint):
-    """`x <- F(x)`. One evaluation a step, `log(tol) / log(L)` steps.
+class Picard(FixedPointSolver):
+    """`x <- F(x)`. One evaluation a step, `log(tol) / log(L)` steps: the residual falls surely.
 
     Args:
       rtol, atol: stop at `||F(x) - x|| <= atol + rtol * ||x||`; None: 4e-7 in float32, 1e-12
-        in float64.
+        in float64, or as near as rounding lets it come.
       max_steps: most evaluations of F.
     """
 
@@ -96,80 +96,3 @@ class Picard(_FixedPoint):
 
     def _advance(self, x, fx, residual, memory):
         return fx, memory
-
-
-@keras.saving.register_keras_serializable("tfresflow")
-@dataclasses.dataclass(frozen=True)
-class Anderson(_FixedPoint):
-    """Anderson acceleration: `x <- sum_i a_i F(x_i)`, `a` minimising `||sum_i a_i r_i||`.
-
-    Each example has its own window and its own `a`. One evaluation a step and memory for
-    `2 * window` iterates; often a third of Picard's steps near L = 1.
-
-    Args:
-      rtol, atol, max_steps: as for `Picard`.
-      window: iterates that are remembered, at least 2.
-      ridge: weight of the regularisation of `a`, relative to the residuals.
-    """
-
-    rtol: float | None = None
-    atol: float | None = None
-    max_steps: int = 1000
-    window: int = 5
-    ridge: float = 1e-6
-
-    def __post_init__(self):
-        self._validate()
-        if self.window < 2:
-            raise ValueError(f"`window` must be at least 2. Received: window={self.window}")
-        if self.ridge <= 0:
-            raise ValueError(f"`ridge` must be positive. Received: ridge={self.ridge}")
-
-    def _start(self, x):
-        """Rings of images and residuals `[N, m, ...]`, how many are valid, the best so far."""
-        ring = tf.zeros(tf.concat([tf.shape(x)[:1], [self.window], tf.shape(x)[1:]], 0), x.dtype)
-        ring = tf.ensure_shape(ring, [x.shape[0], self.window, *x.shape[1:]])
-        infinite = tf.fill(tf.shape(x)[:1], tf.constant(float("inf"), x.dtype))
-        return ring, ring, tf.zeros(tf.shape(x)[:1], tf.int32), x, infinite
-
-    def _advance(self, x, fx, residual, memory):
-        images, residuals, count, best_fx, best = memory
-        worse = residual > best
-        # After a bad extrapolation: forget the window, take a plain step from the best point.
-        count = tf.where(worse, 0, tf.minimum(count + 1, self.window))
-        best_fx = _where(worse, best_fx, fx)
-        best = tf.minimum(best, residual)
-        images = tf.concat([fx[:, None], images[:, :-1]], axis=1)
-        residuals = tf.concat([(fx - x)[:, None], residuals[:, :-1]], axis=1)
-        mixed = _combine(_weights(residuals, count, self.ridge), images)
-        ahead = _where(count >= 2, mixed, best_fx)
-        return ahead, (images, residuals, count, best_fx, best)
-
-
-def _weights(residuals, count, ridge):
-    """`a [N, m]`, zero beyond the `count [N]` valid entries, sum 1, least `||sum a_i r_i||`."""
-    window = residuals.shape[1]
-    size = residuals.shape[2:].num_elements()
-    flat = tf.reshape(residuals, [-1, window, size])
-    valid = tf.cast(tf.range(window) < count[:, None], flat.dtype)
-    flat *= valid[:, :, None]
-    gram = tf.matmul(flat, flat, transpose_b=True)
-    scale = tf.reduce_max(tf.linalg.diag_part(gram), axis=1)[:, None, None]
-    scale = tf.maximum(scale, tf.constant(1e-30, flat.dtype))
-    gram = gram / scale + tf.linalg.diag(ridge + (1 - valid))
-    a = tf.linalg.solve(gram, valid[:, :, None])[:, :, 0]
-    total = tf.reduce_sum(a, axis=1, keepdims=True)
-    return a / tf.where(total == 0, tf.ones_like(total), total)
-
-
-def _combine(a, images):
-    rank = images.shape.rank
-    return tf.reduce_sum(tf.reshape(a, [-1, a.shape[1]] + [1] * (rank - 2)) * images, axis=1)
-
-
-def _norm(x):
-    return tf.sqrt(tf.reduce_sum(x ** 2, axis=list(range(1, x.shape.rank))))
-
-
-def _where(condition, a, b):
-    return tf.where(tf.reshape(condition, [-1] + [1] * (a.shape.rank - 1)), a, b)

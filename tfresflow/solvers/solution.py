@@ -1,10 +1,10 @@
-"""What every solver returns."""
+"""What every solver returns, and the tolerances that every solver takes."""
 
 import typing
 
 import tensorflow as tf
 
-__all__ = ["Solution", "require_converged"]
+__all__ = ["Solution", "check_limits", "default_tolerance", "require_converged"]
 
 
 class Solution(typing.NamedTuple):
@@ -12,8 +12,9 @@ class Solution(typing.NamedTuple):
 
     Attributes:
       value: `[N, ...]`.
-      num_steps: `[N]` int32, evaluations of the function until the example was done.
-      residual: `[N]`, 2-norm of `F(value) - value`.
+      num_steps: `[N]` int32, evaluations of the function (steps of a linear solver) until the
+        example was done.
+      residual: `[N]`, 2-norm of `F(value) - value`; linear, of `b - (I - M) value`.
       converged: `[N]` bool.
     """
 
@@ -45,3 +46,20 @@ def require_converged(solution, what):
                                 [message, failed, worst, tf.reduce_max(solution.num_steps)])
     with tf.control_dependencies([check] if check is not None else []):
         return tf.identity(solution.value)
+
+
+def check_limits(solver, steps="max_steps"):
+    """Raises `ValueError` unless `rtol`, `atol` and the number of steps make sense."""
+    for name in ("rtol", "atol"):
+        value = getattr(solver, name)
+        if value is not None and value < 0:
+            raise ValueError(f"`{name}` must not be negative. Received: {name}={value}")
+    if getattr(solver, steps) < 1:
+        raise ValueError(f"`{steps}` must be at least 1. Received: {steps}="
+                         f"{getattr(solver, steps)}")
+
+
+def default_tolerance(solver, dtype):
+    """`(rtol, atol)`, those that are None by the float type: 1e-12 in float64, else 4e-7."""
+    default = {tf.float64: 1e-12}.get(dtype, 4e-7)
+    return tuple(default if t is None else t for t in (solver.rtol, solver.atol))

@@ -26,7 +26,7 @@ def compare(path, quick, config, settings, seeds, common=()):
     with figure(path.with_suffix(".png"), figsize=(4.6, 3.2)) as ax:
         for i, (label, flags) in enumerate(settings.items()):
             runs = [run(path.parent / f"{label.replace(' ', '_')}-{seed}", quick, config, *common,
-                        *flags, f"--seed={seed}") for seed in seeds]
+                        *flags, f"--seed={seed}", "--n_sample_images=4") for seed in seeds]
             rows += [{"setting": label, "seed": seed, "step": step, "val_bpd": bpd}
                      for seed, done in zip(seeds, runs)
                      for step, bpd in zip(done.log.step, done.log.val_bpd)]

@@ -21,8 +21,8 @@ _COEFFS = (0.5, 0.9, 0.99)
 _SEEDS = (0, 1, 2)
 _ESTIMATORS = {"biased, 5 terms": ("--n_power_series=5",),
                "unbiased": ("--n_dist=geometric", "--geom_p=0.05", "--n_exact_terms=10")}
-_FLAGS = ("--data=checkerboard", "--nblocks=8", "--dims=64", "--niters=1500", "--val_every=250",
-          "--n_test=5000", "--val_batchsize=5000")
+_FLAGS = ("--data=checkerboard", "--act=swish", "--nblocks=8", "--dims=64", "--niters=1500",
+          "--val_every=250", "--n_test=5000", "--val_batchsize=5000")
 _TERMS = (1, 2, 3, 5, 8, 12, 20, 30)
 
 

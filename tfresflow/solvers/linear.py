@@ -1,0 +1,230 @@
+"""Linear systems `(I - M) z = b` from products with M, each example by itself.
+
+The gradient through a fixed point `h = F(h)` is one such solve, with `M = J^T`; that through the
+inverse of a residual block `x + g(x)` has `M = -J_g^T`.
+
+    Neumann      b + M b + ... + M^K b
+    FixedPoint   z <- M z + b: the original recurrent back-propagation
+    BiCGSTAB     two products a step, far fewer steps near ||M|| = 1
+    CG           for symmetric positive definite I - M
+    Normal       (I - M)^T (I - M) z = (I - M)^T b by CG: one product with M, one with M^T
+    Roulette     a random number of Neumann's terms: unbiased
+
+Each is called with `(matvec, b, adjoint)`: `z -> M z`, `b [N, ...]`, and `z -> M^T z` for those
+that need it. M acts on each example by itself.
+
+References: Liao et al., Reviving and improving recurrent back-propagation (2018); van der Vorst,
+Bi-CGSTAB (1992).
+"""
+
+import dataclasses
+import math
+
+import keras
+import tensorflow as tf
+
+from tfresflow import seeds
+from tfresflow.configurable import Configurable
+from tfresflow.solvers.batch import norm, where
+from tfresflow.solvers.solution import Solution, check_limits, default_tolerance
+
+__all__ = ["FixedPoint", "LinearSolver", "Neumann", "Roulette", "num_terms"]
+
+
+def num_terms(lipschitz, tolerance):
+    """Least K with `L^(K+1) / (1 - L) <= tolerance`: a bound of Neumann's error over `||b||`.
+
+    Args:
+      lipschitz: `||M|| <= L`, in [0, 1).
+      tolerance: positive.
+    """
+    if not 0 <= lipschitz < 1:
+        raise ValueError(f"`lipschitz` must be in [0, 1). Received: lipschitz={lipschitz}")
+    if not tolerance > 0:
+        raise ValueError(f"`tolerance` must be positive. Received: tolerance={tolerance}")
+    if lipschitz == 0:
+        return 0
+    return max(0, math.ceil(math.log(tolerance * (1 - lipschitz)) / math.log(lipschitz)) - 1)
+
+
+class LinearSolver(Configurable):
+    """Base: `solver(matvec, b, adjoint=None) -> Solution`.
+
+    Attributes:
+      approximate: whether it was asked for a fixed or random amount of work; the caller then
+        must not expect it to converge. `Solution.converged` tells the truth nevertheless.
+    """
+
+    approximate = False
+
+    def __call__(self, matvec, b, adjoint=None):
+        raise NotImplementedError(f"{type(self).__name__}.__call__")
+
+
+class _Series(LinearSolver):
+    """Solvers whose product at a point is that point's residual, too.
+
+    `_residual` of the state `(z, t)` is at hand once the product with M is made: the frame then
+    either stops with z or goes on.
+    """
+
+    def _solve(self, advance, z, term, cap, tolerance):
+        """`advance(z, term) -> (residual of z, next z, next term)`, `tolerance(z) -> [N]`.
+
+        At most `cap` steps beyond the first z are taken.
+        """
+        n = tf.shape(z)[0]
+
+        def going_on(k, z, term, num_steps, residual, done):
+            del z, term, num_steps, residual
+            return (k <= cap) & ~tf.reduce_all(done)
+
+        def step(k, z, term, num_steps, residual, done):
+            r, ahead, term = advance(z, term)
+            now = norm(r)
+            num_steps = tf.where(done, num_steps, k + 1)
+            residual = tf.where(done, residual, now)
+            if not self.approximate:
+                done |= now <= tolerance(z)
+            return k + 1, where(done | (k >= cap), z, ahead), term, num_steps, residual, done
+
+        _, z, _, num_steps, residual, _ = tf.while_loop(
+            going_on, step, (tf.constant(0), z, term, tf.zeros([n], tf.int32),
+                             tf.zeros([n], z.dtype), tf.zeros([n], tf.bool)),
+            maximum_iterations=cap + 1)
+        return Solution(z, num_steps, residual, residual <= tolerance(z))
+
+    def _tolerance(self, dtype):
+        rtol, atol = default_tolerance(self, dtype)
+        return lambda z: atol + rtol * norm(z)
+
+
+@keras.saving.register_keras_serializable("tfresflow")
+@dataclasses.dataclass(frozen=True)
+class Neumann(_Series):
+    """The Neumann series `z = sum_{k <= K} M^k b`.
+
+    The residual of a partial sum is the next term, so an example stops, by tolerance, exactly
+    when it may. With a Lipschitz bound the cap is the K that surely suffices (`num_terms`).
+
+    Args:
+      num_terms: K, for a series of just this length; None for tolerance.
+      lipschitz: `||M|| <= L`, if it is known.
+      rtol, atol: stop at `||b - (I - M) z|| <= atol + rtol * ||z||`; None: 4e-7 in float32,
+        1e-12 in float64.
+      max_terms: most terms beyond b, if neither is given.
+    """
+
+    num_terms: int | None = None
+    lipschitz: float | None = None
+    rtol: float | None = None
+    atol: float | None = None
+    max_terms: int = 1000
+
+    def __post_init__(self):
+        check_limits(self, "max_terms")
+        if self.num_terms is not None and self.num_terms < 0:
+            raise ValueError("`num_terms` must not be negative. "
+                             f"Received: num_terms={self.num_terms}")
+        if self.lipschitz is not None:
+            num_terms(self.lipschitz, 1.0)
+
+    @property
+    def approximate(self):
+        return self.num_terms is not None
+
+    def __call__(self, matvec, b, adjoint=None):
+        """Solves `(I - M) z = b`; `K + 1` products with M, the last one for the residual."""
+        cap = self.num_terms
+        if cap is None:
+            cap = self.max_terms
+            if self.lipschitz is not None:
+                cap = num_terms(self.lipschitz, max(default_tolerance(self, b.dtype)))
+
+        def advance(z, term):
+            term = matvec(term)
+            return term, z + term, term
+
+        return self._solve(advance, b, b, cap, self._tolerance(b.dtype))
+
+
+@keras.saving.register_keras_serializable("tfresflow")
+@dataclasses.dataclass(frozen=True)
+class FixedPoint(_Series):
+    """`z <- M z + b` from `z_0`: recurrent back-propagation as Almeida and Pineda had it (1987).
+
+    From zeros, `K + 1` steps are Neumann's K terms. From elsewhere the start is forgotten as fast
+    as the powers of M fall, however small b is.
+
+    Args:
+      num_steps: this many steps; None for tolerance.
+      start: "zeros", or "uniform" in [0, 1) as in Liao et al. (2018).
+      seed: of the uniform start; None: another one at each call.
+      rtol, atol: as for `Neumann`.
+      max_steps: most steps by tolerance.
+    """
+
+    num_steps: int | None = None
+    start: str = "zeros"
+    seed: int | None = None
+    rtol: float | None = None
+    atol: float | None = None
+    max_steps: int = 1000
+
+    def __post_init__(self):
+        check_limits(self)
+        if self.start not in ("zeros", "uniform"):
+            raise ValueError('`start` must be "zeros" or "uniform". '
+                             f"Received: start={self.start!r}")
+        if self.num_steps is not None and self.num_steps < 0:
+            raise ValueError("`num_steps` must not be negative. "
+                             f"Received: num_steps={self.num_steps}")
+
+    @property
+    def approximate(self):
+        return self.num_steps is not None
+
+    def __call__(self, matvec, b, adjoint=None):
+        """Solves `(I - M) z = b`; one product with M more than steps, for the residual."""
+        z = tf.zeros_like(b)
+        if self.start == "uniform":
+            z = tf.random.stateless_uniform(tf.shape(b), seeds.as_seed(self.seed), dtype=b.dtype)
+            z = tf.ensure_shape(z, b.shape)
+
+        def advance(z, _):
+            ahead = matvec(z) + b
+            return ahead - z, ahead, ()
+
+        cap = self.max_steps if self.num_steps is None else self.num_steps
+        return self._solve(advance, z, (), cap, self._tolerance(b.dtype))
+
+
+@keras.saving.register_keras_serializable("tfresflow")
+@dataclasses.dataclass(frozen=True)
+class Roulette(LinearSolver):
+    """A random number of Neumann's terms, weighted so that the mean is the whole series.
+
+    All examples of a batch share the number.
+
+    Args:
+      terms: of `tfresflow.logdet`: `Geometric(...)` or `Poisson(...)`.
+      seed: integer, the same number of terms at each call; None: another one each time.
+    """
+
+    terms: object
+    seed: int | None = None
+
+    approximate = True
+
+    def __call__(self, matvec, b, adjoint=None):
+        weights = self.terms.draw(seeds.as_seed(self.seed), b.dtype)  # [K + 1]
+        count = tf.size(weights)
+
+        def step(k, z, term):
+            term = matvec(term)
+            return k + 1, z + weights[k] * term, term
+
+        _, z, _ = tf.while_loop(lambda k, z, term: k < count, step, (tf.constant(1), b, b))
+        residual = norm(b - z + matvec(z))
+        n = tf.shape(b)[0]
+        return Solution(z, tf.fill([n], count), residual, tf.zeros([n], tf.bool))
