@@ -17,7 +17,7 @@ import tensorflow_probability as tfp
 
 from bijectors.norm_report import LayerNorm, NormReport
 from tfresflow.configurable import deserialize, serialize
-from tfresflow.functional import leaf_layers
+from tfresflow.functional import leaf_layers, norm_layers, update_norms
 from tfresflow.layers.orders import lipschitz
 
 __all__ = ["Flow", "forward_and_log_det", "inverse_and_log_det"]
@@ -89,6 +89,14 @@ class Flow(tfp.bijectors.Bijector):
     def initialize(self, x):
         """Sets data-dependent weights from a batch `x [N, ...]`; returns `forward(x)`."""
         return self.forward_and_log_det(x)[0]
+
+    def update_norms(self):
+        """Power iteration in all layers of bounded norm, from where the last one ended.
+
+        `FlowModel` does it by itself; a training loop of one's own calls it after each step of the
+        optimizer, or the Lipschitz constants are those of older weights.
+        """
+        update_norms(norm_layers(self._layers))
 
     def named_layers(self):
         """`{name: layers}` of every innermost bijector, in the order in which x meets them."""

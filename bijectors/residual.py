@@ -105,18 +105,18 @@ class InvertibleResidual(Flow):
 
 
 def _solve(root, g, z, weights):
-    return tuple(root.solve(_Step(g, weights, z), z, [z, *weights]))
+    return tuple(root.solve(_Step(g), z, [z, *weights]))
 
 
 class _Step:
     """`x -> z - g(x)`, whose fixed point is the inverse, and its linearisation by hand."""
 
-    def __init__(self, g, weights, z):
-        self.g, self.weights, self.z = g, weights, z
+    def __init__(self, g):
+        self.g = g
 
-    def __call__(self, x):
-        return self.z - self.g(self.weights, x)
+    def __call__(self, x, z, *weights):
+        return z - self.g(list(weights), x)
 
-    def linearise(self, x):
-        y, vjp = self.g.linearise(self.weights, x)
-        return self.z - y, lambda u: -vjp(u)
+    def linearise(self, x, z, *weights):
+        y, vjp = self.g.linearise(list(weights), x)
+        return z - y, lambda u: -vjp(u)

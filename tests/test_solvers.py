@@ -8,7 +8,8 @@ import bijectors
 from tests.registry import branch, example
 from tfresflow import solvers
 
-SOLVERS = {"picard": solvers.Picard(), "anderson": solvers.Anderson()}
+SOLVERS = {"picard": solvers.Picard(), "anderson": solvers.Anderson(),
+           "broyden": solvers.Broyden()}
 every_solver = pytest.mark.parametrize("name", SOLVERS)
 
 
@@ -99,3 +100,42 @@ def test_not_converged_is_said(name):
 def test_bad_arguments(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("accelerated", [solvers.Anderson, solvers.Broyden])
+def test_sampling_near_norm_one(accelerated):
+    """64 images to a true residual of 1e-6 in at most 0.6 of Picard's evaluations of g."""
+    g = branch([8, 8, 4], hidden=16, coeff=0.98)
+    g.build((None, 8, 8, 4))
+    # x -> Q^T phi(Q x), both at their bound: as near to norm one as training brings it.
+    q = np.linalg.qr(np.random.RandomState(0).randn(16, 4))[0].T
+    center = np.zeros([3, 3, 4, 16])
+    center[1, 1] = 2 * q
+    for layer, kernel in ((g.layers[0], center), (g.layers[2], 2 * q.T[None, None])):
+        layer.kernel.assign(kernel)
+        layer.refresh_norm()
+    z = 5 * example([8, 8, 4], 64)
+    counts = {}
+    for kind in (solvers.Picard, accelerated):
+        block = bijectors.InvertibleResidual(g, [8, 8, 4], solver=kind(rtol=0.0, atol=1e-6))
+        got = block.solve(z)
+        assert np.all(got.converged)
+        residual = tf.norm(tf.reshape(z - g(got.value) - got.value, [64, -1]), axis=1)
+        assert np.all(residual <= 1e-6)
+        counts[kind] = int(np.max(got.num_steps))
+    assert 40 < counts[solvers.Picard] >= counts[accelerated] / 0.6, counts
+
+
+@every_solver
+def test_a_tolerance_that_the_float_type_cannot_reach(name):
+    """By default, near rounding errors is done; a tolerance of one's own is kept to."""
+    def function(x):
+        return 0.5 * x + 1.0 + 2e-5 * tf.sin(1e7 * x)  # what rounding inside of F may look like
+
+    x = tf.zeros([3, 4])
+    got = type(SOLVERS[name])()(function, x)
+    strict = type(SOLVERS[name])(rtol=1e-9, atol=0.0, max_steps=60)(function, x)
+    assert np.all(got.converged) and np.max(got.num_steps) < 200
+    assert not np.any(strict.converged)
+    np.testing.assert_allclose(got.residual, np.linalg.norm(
+        function(got.value) - got.value, axis=1), rtol=1e-6)

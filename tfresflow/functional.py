@@ -14,7 +14,7 @@ import keras
 import tensorflow as tf
 
 __all__ = ["Function", "FunctionalLayer", "Scale", "functional", "is_shareable", "leaf_layers",
-           "shared"]
+           "norm_layers", "shared", "update_norms"]
 
 
 class Function:
@@ -127,6 +127,20 @@ def leaf_layers(layers):
             if not list(leaf._flatten_layers(include_self=False)):
                 leaves[id(leaf)] = leaf
     return list(leaves.values())
+
+
+def norm_layers(layers):
+    """Those of `leaf_layers(layers)` whose norm has to follow their weights."""
+    return [layer for layer in leaf_layers(layers) if hasattr(layer, "update_norms")]
+
+
+def update_norms(layers):
+    """Brings the norms of `norm_layers` up to date, once after each change of their weights."""
+    kinds = {}
+    for layer in layers:
+        kinds.setdefault(type(layer), []).append(layer)
+    for kind, own in kinds.items():
+        kind.update_norms(own)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ import tensorflow as tf
 from tfresflow import seeds
 from tfresflow.configurable import deserialize, serialize
 from tfresflow.distributed import DistributedModel
-from tfresflow.functional import leaf_layers
+from tfresflow.functional import norm_layers, update_norms
 from tfresflow.losses import StandardNormal, bits_per_dim
 
 __all__ = ["FlowModel"]
@@ -73,8 +73,7 @@ class FlowModel(DistributedModel):
         self.eval_flow = flow.with_log_det(eval_log_det) if eval_log_det is not None else flow
         # Keras does not look into bijectors: a list of layers it sees, trains and saves.
         self.flow_layers = list(flow.layers)
-        self.norm_layers = [layer for layer in leaf_layers(self.flow_layers)
-                            if hasattr(layer, "update_norms")]
+        self.norm_layers = norm_layers(self.flow_layers)
         self.initialized = self.add_weight(name="initialized", shape=[], initializer="zeros",
                                            dtype="int32", trainable=False)
         self.eval_step = self.add_weight(name="eval_step", shape=[], initializer="zeros",
@@ -155,8 +154,7 @@ class FlowModel(DistributedModel):
         return nll + tf.cast(loss - tf.stop_gradient(loss), nll.dtype)
 
     def after_update(self):
-        for kind, layers in _by_type(self.norm_layers).items():
-            kind.update_norms(layers)
+        update_norms(self.norm_layers)
 
     @tf.autograph.experimental.do_not_convert
     def test_step(self, data):
@@ -278,14 +276,6 @@ class FlowModel(DistributedModel):
 
     def _num_dims(self, x):
         return tf.TensorShape(x.shape[1:]).num_elements()
-
-
-def _by_type(layers):
-    """`{type: [layers]}`."""
-    groups = {}
-    for layer in layers:
-        groups.setdefault(type(layer), []).append(layer)
-    return groups
 
 
 def _first_batch(x, batch_size):

@@ -29,12 +29,12 @@ from tfresflow.solvers.krylov import BiCGSTAB
 from tfresflow.solvers.linear import LinearSolver
 from tfresflow.solvers.solution import Solution, default_tolerance, require_converged
 
-__all__ = ["Implicit", "Truncated", "Unrolled", "linearise"]
+__all__ = ["Implicit", "Truncated", "Unrolled"]
 
 _POLICIES = ("raise", "warn", "ignore")
 
 
-@keras.saving.register_keras_serializable("tfresflow")
+@keras.saving.register_keras_serializable("tfresflow.solvers")
 @dataclasses.dataclass(frozen=True)
 class Implicit(Configurable):
     """A fixed point with the gradient of the implicit function theorem.
@@ -67,27 +67,30 @@ class Implicit(Configurable):
             raise ValueError(f"`on_failure` must be one of {_POLICIES}. "
                              f"Received: on_failure={self.on_failure!r}")
 
-    def __call__(self, function, x, sources=None):
+    def __call__(self, function, x, args=None):
         """Solves `h = function(h)`; the `value` of the `Solution` has a gradient.
 
         Args:
-          function: `[N, ...] -> [N, ...]`. An attribute `linearise(h) -> (F(h), vjp)`, if it has
-            one, is used in place of a tape.
+          function: `[N, ...] -> [N, ...]`.
           x: `[N, ...]`, where to start. It has no gradient: the answer does not depend on it.
-          sources: the tensors and variables that `function` uses, if they are known: then it is
-            not traced to find them, which without `tf.function` takes a while at each call.
+          args: tensors, if they are all that `function` depends on: it is then called as
+            `function(h, *args)` and not traced to find what it uses, which without `tf.function`
+            takes a while at each call. If it has an attribute `linearise(h, *args)`, which returns
+            `(F(h), vjp)`, that is used in place of a tape.
         """
-        solution = self.solve(function, x, sources)
+        solution = self.solve(function, x, args)
         return solution._replace(value=checked(solution, "A fixed point", self.on_failure))
 
-    def solve(self, function, x, sources=None):
+    def solve(self, function, x, args=None):
         """As a call, but a value that is not converged is for the caller to see and to report."""
-        solution, sources = _solve(self.solver, function, x, sources)
-        return solution._replace(
-            value=_attach(function, solution.value, sources, self.adjoint, self.on_failure))
+        equation = _Equation(function, args is not None)
+        solution, found = _solve(self.solver, lambda h: equation(h, *(args or ())), x)
+        value = _attach(equation, solution.value, found if args is None else list(args),
+                        self.adjoint, self.on_failure)
+        return solution._replace(value=value)
 
 
-@keras.saving.register_keras_serializable("tfresflow")
+@keras.saving.register_keras_serializable("tfresflow.solvers")
 @dataclasses.dataclass(frozen=True)
 class Unrolled(Configurable):
     """`num_steps` applications of F, and back-propagation through all of them.
@@ -102,11 +105,11 @@ class Unrolled(Configurable):
         _check_steps(self.num_steps, 1)
 
     def __call__(self, function, x):
-        """`F(F(... F(x)))` as a `Solution`, differentiable; one more evaluation for the residual."""
+        """`F(F(... F(x)))`, a differentiable `Solution`; one more evaluation for the residual."""
         return _measured(function, _repeat(function, x, self.num_steps), self.num_steps)
 
 
-@keras.saving.register_keras_serializable("tfresflow")
+@keras.saving.register_keras_serializable("tfresflow.solvers")
 @dataclasses.dataclass(frozen=True)
 class Truncated(Configurable):
     """A fixed point, and back-propagation through `num_steps` more applications of F only.
@@ -138,8 +141,41 @@ class Truncated(Configurable):
         return solution._replace(value=value)
 
 
-def _attach(function, value, sources, adjoint, on_failure):
-    """`value`, a fixed point of `function` found elsewhere, with the gradient of one."""
+class _Equation:
+    """`(h, *sources) -> F(h)`, and its linearisation; `explicit`: F takes the sources, too."""
+
+    def __init__(self, function, explicit):
+        self.function, self.explicit = function, explicit
+
+    def __call__(self, h, *sources):
+        return self.function(h, *(sources if self.explicit else ()))
+
+    def linearise(self, h, *sources):
+        """`(F(h), vjp)` with `vjp(u) = u^T dF/dh`, for any number of u."""
+        if hasattr(self.function, "linearise"):
+            return self.function.linearise(h, *sources)
+        with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
+            tape.watch(h)
+            y = self(h, *sources)
+        return y, lambda u: tape.gradient(y, h, u, unconnected_gradients="zero")
+
+    def local(self, sources):
+        """The sources as tensors of the graph that is being built, where F can be given them."""
+        return [tf.identity(s) for s in sources] if self.explicit else sources
+
+    def adjoint(self):
+        """`(z, b, h, *sources) -> J^T z + b`, J at h."""
+        def step(z, b, h, *sources):
+            return self.linearise(h, *sources)[1](z) + b
+
+        made = _Equation(step, True)
+        if not self.explicit:
+            made.local = lambda sources: sources
+        return made
+
+
+def _attach(equation, value, sources, adjoint, on_failure):
+    """`value`, a fixed point found elsewhere, with the gradient of one."""
     value = tf.stop_gradient(value)
 
     @tf.custom_gradient
@@ -147,18 +183,18 @@ def _attach(function, value, sources, adjoint, on_failure):
         del sources_read
 
         def backward(b):
+            own = equation.local(sources)
             # The solution once more, as a function of all that F uses: for gradients of gradients.
-            h = _attach(function, value, sources, adjoint, on_failure)
-            vjp = linearise(function, h)[1]
+            h = _attach(equation, value, own, adjoint, on_failure)
+            vjp = equation.linearise(h, *own)[1]
             solution = adjoint(vjp, b, lambda v: _transposed(vjp, h, v))
             z = checked(solution, "The adjoint solve of a fixed point",
                         "ignore" if adjoint.approximate else on_failure)
-            z = _attach(lambda z: linearise(function, h)[1](z) + b, z, [b, h, *sources], adjoint,
-                        on_failure)
+            z = _attach(equation.adjoint(), z, [b, h, *own], adjoint, on_failure)
             with tf.GradientTape(watch_accessed_variables=False) as tape:
-                tape.watch(sources)
-                y = function(h)
-            gradients = tape.gradient(y, sources, z, unconnected_gradients="zero")
+                tape.watch(own)
+                y = equation(h, *own)
+            gradients = tape.gradient(y, own, z, unconnected_gradients="zero")
             return [tf.convert_to_tensor(d) for d in gradients]
 
         return tf.identity(value), backward
@@ -166,30 +202,15 @@ def _attach(function, value, sources, adjoint, on_failure):
     return attached(*(tf.convert_to_tensor(s) for s in sources)) if sources else value
 
 
-def _solve(solver, function, x, sources=None):
-    """`(solution, sources)`: no tape keeps the steps; the tensors and variables F uses besides x."""
+def _solve(solver, function, x):
+    """`(solution, sources)`, whose steps no tape keeps; sources: what F uses besides x."""
     def solve(x):
         return tf.nest.map_structure(tf.stop_gradient, solver(function, x))
 
-    if sources is not None and not tf.executing_eagerly():
-        return solve(x), sources
     traced = tf.function(solve, autograph=False).get_concrete_function(
         tf.TensorSpec(x.shape, x.dtype))
-    if sources is None:
-        found = [*traced.captured_inputs, *traced.variables]
-        sources = [s for s in found if s.dtype.is_floating]
-    return traced(x), sources
-
-
-def linearise(function, x):
-    """`(F(x), vjp)` with `vjp(u) = u^T dF/dx`, for any number of u."""
-    own = getattr(function, "linearise", None)
-    if own is not None:
-        return own(x)
-    with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
-        tape.watch(x)
-        y = function(x)
-    return y, lambda u: tape.gradient(y, x, u, unconnected_gradients="zero")
+    found = [*traced.captured_inputs, *traced.variables]
+    return traced(x), [s for s in found if s.dtype.is_floating]
 
 
 def checked(solution, what, on_failure):

@@ -66,7 +66,7 @@ class _Krylov(LinearSolver):
         return Solution(z, num_steps, residual, residual <= limit)
 
 
-@keras.saving.register_keras_serializable("tfresflow")
+@keras.saving.register_keras_serializable("tfresflow.solvers")
 @dataclasses.dataclass(frozen=True)
 class CG(_Krylov):
     """Conjugate gradients, for symmetric positive definite `I - M`. One product a step.
@@ -98,7 +98,7 @@ class CG(_Krylov):
         return z + each(alpha, p), (new_r, new_p)
 
 
-@keras.saving.register_keras_serializable("tfresflow")
+@keras.saving.register_keras_serializable("tfresflow.solvers")
 @dataclasses.dataclass(frozen=True)
 class BiCGSTAB(_Krylov):
     """Stabilised bi-conjugate gradients, for any `I - M`. Two products a step.
@@ -136,7 +136,7 @@ class BiCGSTAB(_Krylov):
         return z + each(alpha, p) + each(omega, s), (new_r, shadow, new_p)
 
 
-@keras.saving.register_keras_serializable("tfresflow")
+@keras.saving.register_keras_serializable("tfresflow.solvers")
 @dataclasses.dataclass(frozen=True)
 class Normal(LinearSolver):
     """`((I - M)^T (I - M) + ridge I) z = (I - M)^T b` by a solver of symmetric systems.

@@ -99,7 +99,7 @@ class _Series(LinearSolver):
         return lambda z: atol + rtol * norm(z)
 
 
-@keras.saving.register_keras_serializable("tfresflow")
+@keras.saving.register_keras_serializable("tfresflow.solvers")
 @dataclasses.dataclass(frozen=True)
 class Neumann(_Series):
     """The Neumann series `z = sum_{k <= K} M^k b`.
@@ -148,7 +148,7 @@ class Neumann(_Series):
         return self._solve(advance, b, b, cap, self._tolerance(b.dtype))
 
 
-@keras.saving.register_keras_serializable("tfresflow")
+@keras.saving.register_keras_serializable("tfresflow.solvers")
 @dataclasses.dataclass(frozen=True)
 class FixedPoint(_Series):
     """`z <- M z + b` from `z_0`: recurrent back-propagation as Almeida and Pineda had it (1987).
@@ -199,7 +199,7 @@ class FixedPoint(_Series):
         return self._solve(advance, z, (), cap, self._tolerance(b.dtype))
 
 
-@keras.saving.register_keras_serializable("tfresflow")
+@keras.saving.register_keras_serializable("tfresflow.solvers")
 @dataclasses.dataclass(frozen=True)
 class Roulette(LinearSolver):
     """A random number of Neumann's terms, weighted so that the mean is the whole series.

@@ -1,0 +1,284 @@
+"""Gradients of fixed points: against back-propagation through every step, in float64."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+import bijectors
+from bijectors import flows
+from tests.registry import branch, example
+from tfresflow import functional, solvers
+
+PRECISE = solvers.Anderson(rtol=1e-15, atol=1e-15, max_steps=400)
+EXACT = {"bicgstab": solvers.BiCGSTAB(), "neumann": solvers.Neumann(),
+         "normal": solvers.Normal(), "fixed_point": solvers.FixedPoint()}
+ways = pytest.mark.parametrize("wrap", [tf.function, lambda f: f], ids=["traced", "eager"])
+
+
+class Cell:
+    """`h -> tanh(h W + x U + b)`, using a variable, a Keras layer and a tensor made of another."""
+
+    def __init__(self, norm=0.8, size=4):
+        rng = np.random.RandomState(0)
+        w = rng.randn(size, size)
+        self.w = tf.Variable(norm * w / np.linalg.norm(w, 2))
+        self.dense = keras.layers.Dense(size, dtype="float64")
+        self.dense.build((None, 3))
+        self.scale = tf.Variable(rng.randn(size))
+        self.x = tf.constant(rng.randn(5, 3))
+        self.start = tf.zeros([5, size], tf.float64)
+        self.cotangent = tf.constant(rng.randn(5, size))
+        self.sources = [self.x, self.w, self.scale, *(v.value for v in self.dense.weights)]
+
+    def root(self, method):
+        shift = tf.sin(self.scale)  # a tensor, which F captures
+        return method(lambda h: tf.tanh(h @ self.w + self.dense(self.x) + shift), self.start)
+
+    def gradients(self, method, order=1):
+        """`(h, gradients, gradients of the sum of their sines)`."""
+        with tf.GradientTape() as outer:
+            outer.watch(self.x)
+            with tf.GradientTape() as tape:
+                tape.watch(self.x)
+                h = self.root(method).value
+                loss = tf.reduce_sum(self.cotangent * h ** 2)
+            first = tape.gradient(loss, self.sources)
+            total = sum(tf.reduce_sum(tf.sin(d)) for d in first)
+        return h, first, outer.gradient(total, self.sources) if order == 2 else []
+
+
+def largest_difference(got, want):
+    return max(float(tf.reduce_max(tf.abs(a - b))) for a, b in zip(got, want, strict=True))
+
+
+@pytest.fixture(scope="module")
+def cell():
+    return Cell()
+
+
+@pytest.fixture(scope="module")
+def unrolled(cell):
+    return tf.function(lambda: cell.gradients(solvers.Unrolled(200), 2))()
+
+
+@ways
+@pytest.mark.parametrize("adjoint", EXACT)
+def test_gradients_and_their_gradients(cell, unrolled, adjoint, wrap):
+    method = solvers.Implicit(PRECISE, EXACT[adjoint], on_failure="ignore")
+    h, first, second = wrap(lambda: cell.gradients(method, 2))()
+    np.testing.assert_allclose(h, unrolled[0], rtol=0, atol=1e-13)
+    assert largest_difference(first, unrolled[1]) < 1e-10
+    assert largest_difference(second, unrolled[2]) < 1e-9
+    assert min(float(tf.reduce_max(tf.abs(d))) for d in (*first, *second)) > 1e-3
+
+
+@ways
+def test_truncated_back_propagation_is_neumann(cell, wrap):
+    for k in (1, 2, 6):
+        truncated, neumann, rbp = (wrap(lambda: cell.gradients(method))()[1] for method in (
+            solvers.Truncated(k + 1, PRECISE, on_failure="ignore"),
+            solvers.Implicit(PRECISE, solvers.Neumann(num_terms=k), on_failure="ignore"),
+            solvers.Implicit(PRECISE, solvers.FixedPoint(num_steps=k + 1), on_failure="ignore")))
+        assert largest_difference(truncated, neumann) < 1e-12
+        assert largest_difference(rbp, neumann) < 1e-12
+
+
+def test_an_unstable_fixed_point_has_a_gradient(cell):
+    """`h = h^2 - x` is no contraction at its larger root; the equation is differentiated."""
+    x = tf.constant([[2.0], [6.0]], tf.float64)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        h = solvers.Implicit(solvers.Picard(), solvers.Normal())(
+            lambda h: tf.sqrt(h + x), tf.ones_like(x)).value
+    np.testing.assert_allclose(h[:, 0], [2.0, 3.0], atol=1e-11)
+    np.testing.assert_allclose(tape.gradient(h, x)[:, 0], 1 / (2 * h[:, 0] - 1), atol=1e-10)
+
+
+@ways
+def test_failures_are_reported(cell, wrap, capfd):
+    bad_value = solvers.Implicit(solvers.Picard(max_steps=3))
+    bad_adjoint = solvers.Implicit(PRECISE, solvers.Neumann(max_terms=3), on_failure="raise")
+    with pytest.raises(tf.errors.InvalidArgumentError, match="A fixed point did not converge"):
+        wrap(lambda: cell.gradients(bad_value))()
+    good = solvers.Implicit(solvers.Anderson(), solvers.Neumann(max_terms=3))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="adjoint solve of a fixed point did"):
+        wrap(lambda: cell.gradients(good))()
+    del bad_adjoint
+    warned = solvers.Implicit(solvers.Picard(max_steps=3), solvers.Neumann(max_terms=3), "warn")
+    wrap(lambda: cell.gradients(warned))()
+    said = capfd.readouterr().err
+    assert "A fixed point did not converge. Examples not converged, largest residual: 5" in said
+    assert "warning: The adjoint solve" in said
+    quiet = solvers.Implicit(solvers.Picard(max_steps=3), on_failure="ignore")
+    wrap(lambda: cell.gradients(quiet))()
+    assert "did not converge" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("shape", [[3], [4, 5, 2]], ids=["dense", "conv"])
+@pytest.mark.parametrize("adjoint", [solvers.BiCGSTAB(), solvers.Neumann(lipschitz=0.81),
+                                     solvers.Normal()], ids=lambda a: type(a).__name__)
+def test_the_gradient_of_an_inverse(shape, adjoint):
+    g = branch(shape, coeff=0.9)
+    block = bijectors.InvertibleResidual(g, shape, adjoint=adjoint)
+    z = 3 * example(shape)
+    sources = [z, *(v.value for v in g.trainable_variables)]
+
+    def gradients(inverse):
+        with tf.GradientTape() as tape:
+            tape.watch(z)
+            loss = tf.reduce_sum(tf.sin(inverse(z)))
+        return tape.gradient(loss, sources)
+
+    unrolled = solvers.Unrolled(250)
+    want = tf.function(lambda: gradients(
+        lambda z: unrolled(lambda x: z - g(x), z).value))()
+    for wrap in (tf.function, lambda f: f):
+        got = wrap(lambda: gradients(block.inverse))()
+        assert largest_difference(got, want) < 1e-10
+    # The second derivative, against differences of the first.
+    direction = example(shape, seed=9)
+    with tf.GradientTape() as outer:
+        outer.watch(z)
+        with tf.GradientTape() as inner:
+            inner.watch(z)
+            loss = tf.reduce_sum(tf.sin(block.inverse(z)))
+        slope = tf.reduce_sum(inner.gradient(loss, z) * direction)
+    got = tf.reduce_sum(outer.gradient(slope, z) * direction)
+
+    def first(step):
+        moved = z + step * direction
+        with tf.GradientTape() as tape:
+            tape.watch(moved)
+            loss = tf.reduce_sum(tf.sin(block.inverse(moved)))
+        return tf.reduce_sum(tape.gradient(loss, moved) * direction)
+
+    np.testing.assert_allclose(got, (first(1e-4) - first(-1e-4)) / 2e-4, rtol=1e-5)
+
+
+def test_an_adjoint_that_fails_is_an_error():
+    block = bijectors.InvertibleResidual(branch([3], coeff=0.98), [3],
+                                         adjoint=solvers.Neumann(max_terms=1))
+    z = 3 * example([3])
+    with tf.GradientTape() as tape:
+        tape.watch(z)
+        x = block.inverse(z)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="adjoint solve"):
+        tape.gradient(x, z)
+
+
+def test_memory_does_not_grow_with_the_steps():
+    """Peak of the allocator, of a sampling gradient of ten steps and of two hundred."""
+    g = branch([16, 16, 4], hidden=32)
+    z = example([16, 16, 4], 16)
+    sources = [z, *(v.value for v in g.trainable_variables)]
+
+    def peak(method):
+        @tf.function
+        def step():
+            with tf.GradientTape() as tape:
+                tape.watch(z)
+                x = method(lambda x: z - g(x), z).value
+                loss = tf.reduce_sum(x ** 2)
+            return tape.gradient(loss, sources)
+
+        step()
+        peaks = []
+        for _ in range(5):
+            tf.config.experimental.reset_memory_stats("CPU:0")
+            before = tf.config.experimental.get_memory_info("CPU:0")["current"]
+            step()
+            peaks.append(tf.config.experimental.get_memory_info("CPU:0")["peak"] - before)
+        return max(peaks)
+
+    def implicit(count):
+        return solvers.Implicit(solvers.Picard(rtol=0.0, atol=0.0, max_steps=count),
+                                solvers.Neumann(num_terms=count), on_failure="ignore")
+
+    few, many = peak(implicit(10)), peak(implicit(200))
+    # Which operations run at the same time is chance; one activation a step would be eight times.
+    assert many < 1.1 * few, (few, many)
+    assert peak(solvers.Unrolled(200)) > 20 * many
+
+
+def test_samples_are_reparameterised():
+    """`TransformedDistribution.sample` is differentiable in every weight of a flow."""
+    flow = flows.toy_flow(nblocks=2, dims=(8,), seed=0, dtype="float64")
+    dist = tfp.distributions.TransformedDistribution(
+        tfp.distributions.MultivariateNormalDiag(tf.zeros(2, tf.float64), tf.ones(2, tf.float64)),
+        tfp.bijectors.Invert(flow))
+    variables = [v.value for layer in flow.layers for v in layer.trainable_variables]
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(dist.sample(20, seed=[0, 1]) ** 2)
+    gradients = tape.gradient(loss, variables)
+    for v, d in zip(variables, gradients):
+        assert d is not None and np.all(np.isfinite(d)), v.name
+    i = next(i for i, v in enumerate(variables) if "kernel" in v.name)
+    v, old = variables[i], variables[i].numpy()
+    moved = []
+    for step in (1e-5, -1e-5):
+        shift = np.zeros_like(old)
+        shift.flat[0] = step
+        v.assign(old + shift)
+        moved.append(float(tf.reduce_mean(dist.sample(20, seed=[0, 1]) ** 2)))
+    v.assign(old)
+    np.testing.assert_allclose(gradients[i].numpy().flat[0], (moved[0] - moved[1]) / 2e-5,
+                               rtol=1e-4, atol=1e-9)
+
+
+@pytest.mark.parametrize("through", ["inverse", "forward"])
+def test_variational_inference(through):
+    """A surrogate posterior of a bent density: KL falls from that of the start to a fifth."""
+    tfd = tfp.distributions
+
+    def target(x):
+        return (tfd.Normal(0.0, 1.0).log_prob(x[..., 0])
+                + tfd.Normal(x[..., 0] ** 2 / 2, 0.5).log_prob(x[..., 1]))
+
+    flow = flows.toy_flow(nblocks=4, dims=(32, 32), seed=0)
+    surrogate = tfd.TransformedDistribution(
+        tfd.MultivariateNormalDiag(tf.zeros(2), tf.ones(2)),
+        tfp.bijectors.Invert(flow) if through == "inverse" else flow)
+
+    def keep_norms(traced):
+        flow.update_norms()
+        return traced.loss
+
+    losses = tfp.vi.fit_surrogate_posterior(
+        target, surrogate, keras.optimizers.Adam(5e-3), num_steps=200, sample_size=64,
+        trace_fn=keep_norms, seed=[0, 1])
+    kl = [float(tf.reduce_mean(own)) for own in (losses[:5], losses[-40:])]
+    assert kl[1] < 0.4 and kl[1] < 0.3 * kl[0], kl
+    for layer in functional.norm_layers(flow.layers):
+        assert layer.measure_norm() < 0.92
+
+
+def test_under_a_strategy():
+    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+    with strategy.scope():
+        w = tf.Variable([[0.5]], dtype=tf.float64)
+
+    @tf.function
+    def step():
+        def replica():
+            with tf.GradientTape() as tape:
+                h = solvers.Implicit()(lambda h: tf.cos(h @ w), tf.zeros([1, 1], tf.float64)).value
+            return h, tape.gradient(h, w)
+
+        return strategy.run(replica)
+
+    h, slope = (float(t[0, 0]) for t in step())
+    np.testing.assert_allclose(slope, -h * np.sin(0.5 * h) / (1 + 0.5 * np.sin(0.5 * h)),
+                               rtol=1e-9)
+
+
+@pytest.mark.parametrize("make, message", [
+    (lambda: solvers.Implicit(on_failure="hush"), "`on_failure` must be one of"),
+    (lambda: solvers.Truncated(2, on_failure="hush"), "`on_failure` must be one of"),
+    (lambda: solvers.Unrolled(0), "`num_steps` must be at least 1. Received: num_steps=0"),
+    (lambda: solvers.Truncated(0), "`num_steps` must be at least 1. Received: num_steps=0"),
+])
+def test_bad_arguments(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
