@@ -3,7 +3,7 @@
 from tfresflow.solvers.accelerated import Anderson, Broyden
 from tfresflow.solvers.fixed_point import FixedPointSolver, Picard
 from tfresflow.solvers.implicit import Implicit, Truncated, Unrolled
-from tfresflow.solvers.krylov import BiCGSTAB, CG, Normal
+from tfresflow.solvers.krylov import CG, BiCGSTAB, Normal
 from tfresflow.solvers.linear import FixedPoint, LinearSolver, Neumann, Roulette, num_terms
 from tfresflow.solvers.solution import Solution, require_converged
 

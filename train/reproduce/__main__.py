@@ -16,7 +16,10 @@ NAMES = {"fig1": "the biased estimator against the unbiased one, as the Lipschit
          "fig3": "fixed, equal and mixed norms",
          "fig4": "convergence by activation", "table2": "estimator and activation",
          "memory": "peak memory against terms and depth", "toy": "the eight densities of the plane",
-         "samples": "samples of the image models"}
+         "samples": "samples of the image models",
+         "hopfield": "an associative memory, by five ways to the gradient of a fixed point",
+         "hypergrad": "learning rates and momenta learned through training, memory and time",
+         "citation": "a graph network of documents, by the same five ways"}
 
 
 def main(argv=None):

@@ -8,7 +8,7 @@ from train.reproduce.runs import run
 
 __all__ = ["reproduce"]
 
-_MINUTES = {"digits": 3, "mnist5k": 7, "photos": 7}
+_MINUTES = {"digits": 2, "mnist5k": 6, "photos": 6}
 
 
 def reproduce(folder, quick):
