@@ -167,8 +167,8 @@ def _verdict(curves, costs):
     ends = ", ".join(f"{name} {mean_and_error(own.loss)[0]:.4f}"
                      for name, own in last.groupby("method", sort=False))
     start = curves[curves.meta_step == 0].loss.mean()
-    return (f"{word}: BPTT / Neumann {ratios} (x4 memory and x2.5 time asked for at K=10); training "
-            f"loss from {start:.4f} to {ends}")
+    return (f"{word}: BPTT / Neumann {ratios} (x4 memory and x2.5 time asked for at K=10); "
+            f"training loss from {start:.4f} to {ends}")
 
 
 def _draw(path, curves, costs):
