@@ -91,7 +91,7 @@ def reproduce(folder, quick):
                                                          labels[part["train"]])
         accuracy["baseline"].append(baseline.score(words[part["test"]], labels[part["test"]]))
         for name, root in methods(_UPDATES, _TRUNCATION, seed).items():
-            network = GraphNetwork(adjacency, words, labels.max() + 1, seed)
+            network = GraphNetwork(adjacency, words, int(labels.max()) + 1, seed)
             own = _train(network, root, labels, part, 3 if quick else _EPOCHS)
             rows += [{"method": name, "seed": seed, **row} for row in own]
             best = max(own, key=lambda row: row["val_accuracy"])
