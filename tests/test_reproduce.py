@@ -16,7 +16,10 @@ from train.reproduce.__main__ import NAMES, main
 @pytest.mark.slow
 @pytest.mark.parametrize("name, columns", [
     ("memory", {"method", "terms", "blocks", "peak_mb"}),
-    ("toy", {"density", "entropy", "nll", "realnvp_nll", "weights", "realnvp_weights"})])
+    ("toy", {"density", "entropy", "nll", "realnvp_nll", "weights", "realnvp_weights"}),
+    ("hopfield", {"method", "step", "loss", "residual", "gradient"}),
+    ("hypergrad", {"method", "meta_step", "loss", "seconds", "peak_mb", "memory_ratio"}),
+    ("citation", {"method", "epoch", "loss", "val_accuracy", "test_accuracy", "residual"})])
 def test_quick_reproductions(name, columns, tmp_path):
     folder = tmp_path / name
     [code], [out], [error] = finish([start(name, "--quick", f"--folder={folder}",

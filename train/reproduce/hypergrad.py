@@ -20,7 +20,7 @@ from train.reproduce.figure import figure, mean_and_error, save_table
 __all__ = ["Training", "reproduce"]
 
 _WIDTHS, _BATCH = (784, 50, 50, 50, 10), 200
-_TRAINING_STEPS, _TRUNCATION, _META_STEPS, _SEEDS = 100, 50, 30, (0, 1)
+_TRAINING_STEPS, _TRUNCATION, _META_STEPS, _SEEDS = 500, 50, 20, (0, 1)
 _COST_STEPS, _COST_TRUNCATIONS, _REPEATS = 1000, (10, 50, 100), 3
 
 
