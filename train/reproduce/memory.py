@@ -64,7 +64,7 @@ def _peak(terms, depth, gradient, memory):
 
 
 def _draw(path, table):
-    with figure(path, 1, 2, figsize=(8, 3.2), sharey=True) as (by_terms, by_depth):
+    with figure(path, 1, 2, figsize=(9, 3), sharey=True) as (by_terms, by_depth):
         for method in _METHODS:
             own = table[table.method == method]
             for ax, along, fixed in ((by_terms, "terms", own[own.blocks == 4]),
@@ -72,8 +72,9 @@ def _draw(path, table):
                 fixed = fixed.sort_values(along)
                 ax.plot(fixed[along], fixed.peak_mb, marker="o", label=method)
         by_terms.set(xlabel="terms of the series", ylabel="peak memory of a step, MB",
+                     xticks=sorted(set(table[table.blocks == 4].terms)),
                      yscale="log", title="4 blocks", yticks=(20, 50, 100, 200, 500, 1000))
         by_terms.yaxis.set_major_formatter("{x:g}")
         by_terms.yaxis.set_minor_formatter("")
         by_depth.set(xlabel="residual blocks", title="10 terms")
-        by_depth.legend(fontsize=7)
+        by_depth.legend(bbox_to_anchor=(1.02, 1), loc="upper left")
