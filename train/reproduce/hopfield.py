@@ -20,7 +20,7 @@ from train.reproduce.figure import figure, save_table
 __all__ = ["Hopfield", "reproduce"]
 
 _STEPS, _UPDATES, _TRUNCATION = 600, 50, 10
-_TRIAL_STEPS, _TRUNCATIONS, _MINUTES = 150, (10, 20, 30), 15
+_TRUNCATIONS, _MINUTES = (10, 20, 30), 15
 
 
 class Hopfield:
@@ -53,8 +53,8 @@ class Hopfield:
         outputs = rest.value[:, self.sizes[1]:]
         return tf.reduce_mean(tf.abs(outputs - self.images)), tf.reduce_max(rest.residual)
 
-    def train(self, root, steps, lr=1e-3):
-        """Adam on all images; losses before each step and after the last."""
+    def train(self, root, steps, until=lambda losses: False, lr=1e-3):
+        """Adam on all images: `[steps, 3]`, before each the loss, residual and gradient's norm."""
         optimizer = keras.optimizers.Adam(lr)
         optimizer.build([self.free])
 
@@ -69,7 +69,7 @@ class Hopfield:
         losses = []
         for _ in range(steps):
             losses.append([float(t) for t in step()])
-            if not np.isfinite(losses[-1][0]):
+            if not np.isfinite(losses[-1][0]) or until(losses):
                 break
         return np.array(losses)
 
@@ -115,13 +115,21 @@ def _trials(images, quick, deadline):
             for name, root in methods(_UPDATES, truncation, seed).items():
                 if name == "BPTT":
                     continue
-                losses = Hopfield(images, seed).train(root, 2 if quick else _TRIAL_STEPS)
+                losses = Hopfield(images, seed).train(root, 2 if quick else _STEPS, _decided)
+                last = losses[-10:, 0].mean()
                 rows.append({"trial": seed, "method": name, "truncation": truncation,
-                             "first": losses[0, 0], "last": losses[-1, 0],
-                             "success": bool(losses[-1, 0] < 0.5 * losses[0, 0])})
+                             "steps": len(losses), "first": losses[0, 0], "last": last,
+                             "success": bool(last < 0.5 * losses[0, 0])})
+                print(rows[-1], flush=True)
         longest = max(longest, time.monotonic() - began)
         seed += 1
     return pd.DataFrame(rows)
+
+
+def _decided(losses):
+    """Whether the last ten losses are below half of the first, or, after fifty, twice as large."""
+    last = np.mean([loss for loss, *_ in losses[-10:]])
+    return len(losses) >= 50 and not 0.5 * losses[0][0] <= last <= 2 * losses[0][0]
 
 
 def _verdict(ends, trials):
