@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from bijectors import InvertibleResidual
 from tfresflow import layers, solvers
+from tfresflow.functional import functional
 
 _SHAPE, _BATCH, _RTOL, _ROUNDS = (16, 16, 8), 64, 1e-6, 7
 
@@ -28,8 +29,7 @@ def main():
         counts[kind] = int(tf.reduce_max(solution.num_steps))
         print(f"{kind.__name__:<10} {counts[kind]:4d} evaluations of g, "
               f"{counts[kind] / counts[picard]:.2f} of Picard's")
-    unrolled = solvers.Unrolled(counts[picard])
-    ways = {"unrolled": lambda z: unrolled(lambda x: z - g(x), z).value}
+    ways = {"unrolled": lambda z: unrolled(g, z, counts[picard])}
     for name, solver, adjoint in (
             ("implicit", solvers.Anderson, solvers.BiCGSTAB),
             ("Picard, Neumann", solvers.Picard, solvers.Neumann)):
@@ -51,6 +51,12 @@ def main():
         off = max(np.max(np.abs(d - w)) / np.max(np.abs(w)) for d, w in zip(step(), want))
         print(f"{name:<16} {1e3 * own[0]:7.0f} {own[0] / base[0]:6.2f} {own[1] / 1e6:7.1f} "
               f"{own[1] / base[1]:6.3f} {off:11.1e}")
+
+
+def unrolled(g, z, steps):
+    """The inverse by `steps` of Picard, its kernels normalised once, as in the block."""
+    function, weights = functional(g)
+    return solvers.Unrolled(steps)(lambda x: z - function(weights, x), z).value
 
 
 def near_norm_one(coeff=0.98):

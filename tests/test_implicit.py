@@ -11,7 +11,7 @@ from bijectors import flows
 from tests.registry import branch, example
 from tfresflow import functional, solvers
 
-PRECISE = solvers.Anderson(rtol=1e-15, atol=1e-15, max_steps=400)
+PRECISE = solvers.Anderson(rtol=1e-15, atol=1e-15, max_steps=60)
 EXACT = {"bicgstab": solvers.BiCGSTAB(), "neumann": solvers.Neumann(),
          "normal": solvers.Normal(), "fixed_point": solvers.FixedPoint()}
 ways = pytest.mark.parametrize("wrap", [tf.function, lambda f: f], ids=["traced", "eager"])
@@ -74,10 +74,9 @@ def test_gradients_and_their_gradients(cell, unrolled, adjoint, wrap):
     assert min(float(tf.reduce_max(tf.abs(d))) for d in (*first, *second)) > 1e-3
 
 
-@ways
-def test_truncated_back_propagation_is_neumann(cell, wrap):
-    for k in (1, 2, 6):
-        truncated, neumann, rbp = (wrap(lambda: cell.gradients(method))()[1] for method in (
+def test_truncated_back_propagation_is_neumann(cell):
+    for k in (1, 5):
+        truncated, neumann, rbp = (tf.function(lambda: cell.gradients(method))()[1] for method in (
             solvers.Truncated(k + 1, PRECISE, on_failure="ignore"),
             solvers.Implicit(PRECISE, solvers.Neumann(num_terms=k), on_failure="ignore"),
             solvers.Implicit(PRECISE, solvers.FixedPoint(num_steps=k + 1), on_failure="ignore")))
@@ -99,13 +98,11 @@ def test_an_unstable_fixed_point_has_a_gradient(cell):
 @ways
 def test_failures_are_reported(cell, wrap, capfd):
     bad_value = solvers.Implicit(solvers.Picard(max_steps=3))
-    bad_adjoint = solvers.Implicit(PRECISE, solvers.Neumann(max_terms=3), on_failure="raise")
     with pytest.raises(tf.errors.InvalidArgumentError, match="A fixed point did not converge"):
         wrap(lambda: cell.gradients(bad_value))()
     good = solvers.Implicit(solvers.Anderson(), solvers.Neumann(max_terms=3))
     with pytest.raises(tf.errors.InvalidArgumentError, match="adjoint solve of a fixed point did"):
         wrap(lambda: cell.gradients(good))()
-    del bad_adjoint
     warned = solvers.Implicit(solvers.Picard(max_steps=3), solvers.Neumann(max_terms=3), "warn")
     wrap(lambda: cell.gradients(warned))()
     said = capfd.readouterr().err
@@ -166,6 +163,67 @@ def test_an_adjoint_that_fails_is_an_error():
         x = block.inverse(z)
     with pytest.raises(tf.errors.InvalidArgumentError, match="adjoint solve"):
         tape.gradient(x, z)
+
+
+@pytest.mark.parametrize("loop", ["map_fn", "while_loop", "cond"])
+def test_in_loops_what_is_used_must_be_given(cell, loop):
+    """Where a closure's gradient would be lost, an error says what to do; given, it is right."""
+    root = solvers.Implicit(on_failure="raise")
+
+    def solve(args):
+        def step(h, *given):
+            w, x = given or (cell.w.value(), cell.x)
+            return tf.tanh(h @ w + tf.reduce_sum(x))
+
+        def once(_):
+            return root(step, cell.start, args).value
+
+        if loop == "map_fn":
+            return tf.map_fn(once, tf.zeros([2], tf.float64))[1]
+        if loop == "cond":
+            return tf.cond(tf.reduce_sum(cell.x) < 1e9, lambda: once(0), lambda: cell.start)
+        return tf.while_loop(lambda k, h: k < 2, lambda k, h: (k + 1, once(0)),
+                             (0, cell.start), maximum_iterations=2)[1]
+
+    if loop != "map_fn":  # which does not clean up after an error
+        with pytest.raises(ValueError, match="`args` must be all that `function` uses"):
+            tf.function(lambda: solve(()))()
+
+    @tf.function
+    def gradients(inside):
+        with tf.GradientTape() as tape:
+            tape.watch(cell.x)
+            args = (tf.identity(cell.w), tf.identity(cell.x))
+            h = solve(args) if inside else root(
+                lambda h: tf.tanh(h @ args[0] + tf.reduce_sum(args[1])), cell.start).value
+        return tape.gradient(h, [cell.w, cell.x])
+
+    assert largest_difference(gradients(True), gradients(False)) < 1e-10
+
+
+def test_sparse_cotangents_and_complex_sources(cell):
+    c = tf.constant([1.0 + 0.5j], tf.complex128)
+    with tf.GradientTape() as tape:
+        tape.watch([cell.x, c])
+        h = solvers.Implicit()(lambda h: tf.tanh(h @ cell.w) * tf.math.imag(c) + 1, cell.start)
+        loss = tf.reduce_sum(tf.gather(h.value, [1, 1, 3]))
+    slope = tape.gradient(loss, [cell.w, c])
+    assert np.all(np.isfinite(slope[0])) and abs(slope[1][0].numpy().imag) > 0.1
+
+
+@pytest.mark.parametrize("adjoint", [solvers.BiCGSTAB(), solvers.Neumann(), solvers.FixedPoint(),
+                                     solvers.Normal()], ids=lambda a: type(a).__name__)
+def test_adjoints_in_single_precision(adjoint):
+    """Orthogonal layers, on which recurrences drift: converged, and right."""
+    for size in (32, 128):
+        for seed in range(3):
+            rng = np.random.RandomState(seed)
+            q = tf.constant(0.95 * np.linalg.qr(rng.randn(size, size))[0], tf.float32)
+            b = tf.constant(rng.randn(64, size), tf.float32)
+            got = adjoint(lambda z: z @ q, b, lambda z: z @ tf.transpose(q))
+            want = np.linalg.solve(np.eye(size) - q.numpy().astype(float).T, b.numpy().T).T
+            assert np.all(got.converged), np.max(got.residual)
+            np.testing.assert_allclose(got.value, want, atol=1e-3, rtol=1e-3)
 
 
 def test_memory_does_not_grow_with_the_steps():
@@ -236,7 +294,7 @@ def test_variational_inference(through):
         return (tfd.Normal(0.0, 1.0).log_prob(x[..., 0])
                 + tfd.Normal(x[..., 0] ** 2 / 2, 0.5).log_prob(x[..., 1]))
 
-    flow = flows.toy_flow(nblocks=4, dims=(32, 32), seed=0)
+    flow = flows.toy_flow(nblocks=4, dims=(16, 16), seed=0)
     surrogate = tfd.TransformedDistribution(
         tfd.MultivariateNormalDiag(tf.zeros(2), tf.ones(2)),
         tfp.bijectors.Invert(flow) if through == "inverse" else flow)
@@ -246,7 +304,7 @@ def test_variational_inference(through):
         return traced.loss
 
     losses = tfp.vi.fit_surrogate_posterior(
-        target, surrogate, keras.optimizers.Adam(5e-3), num_steps=200, sample_size=64,
+        target, surrogate, keras.optimizers.Adam(1e-2), num_steps=120, sample_size=64,
         trace_fn=keep_norms, seed=[0, 1])
     kl = [float(tf.reduce_mean(own)) for own in (losses[:5], losses[-40:])]
     assert kl[1] < 0.4 and kl[1] < 0.3 * kl[0], kl
@@ -276,8 +334,10 @@ def test_under_a_strategy():
 @pytest.mark.parametrize("make, message", [
     (lambda: solvers.Implicit(on_failure="hush"), "`on_failure` must be one of"),
     (lambda: solvers.Truncated(2, on_failure="hush"), "`on_failure` must be one of"),
-    (lambda: solvers.Unrolled(0), "`num_steps` must be at least 1. Received: num_steps=0"),
-    (lambda: solvers.Truncated(0), "`num_steps` must be at least 1. Received: num_steps=0"),
+    (lambda: solvers.Unrolled(0), "`num_steps` must be at least 1, a whole number. Received: num_steps=0"),
+    (lambda: solvers.Implicit(solvers.Neumann()), "`solver` must be a fixed-point solver"),
+    (lambda: solvers.Implicit(adjoint=solvers.Picard()), "`adjoint` must be a linear solver"),
+    (lambda: solvers.Truncated(0), "`num_steps` must be at least 1, a whole number. Received: num_steps=0"),
 ])
 def test_bad_arguments(make, message):
     with pytest.raises(ValueError, match=message):

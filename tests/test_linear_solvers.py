@@ -128,6 +128,32 @@ def test_not_converged_is_said():
     assert not np.any(diverging.converged)
 
 
+def test_one_example_that_is_not_finite():
+    """It is not converged and holds nobody up; the others are as they were."""
+    matvec, b, adjoint, _ = system()
+    bad = b.numpy()
+    bad[1, 2], bad[3, 0] = np.nan, np.inf
+    for name, solver in SOLVERS.items():
+        got, want = (solver(matvec, tf.constant(x), adjoint) for x in (bad, b.numpy()))
+        np.testing.assert_array_equal(got.converged, [True, False, True, False, True], name)
+        np.testing.assert_array_equal(got.value.numpy()[[0, 2, 4]],
+                                      want.value.numpy()[[0, 2, 4]])
+        assert np.max(got.num_steps) < 500, name
+
+
+def test_infinity_is_no_answer():
+    b = tf.ones([2, 3])
+    for solver in (solvers.Neumann(), solvers.FixedPoint()):
+        got = solver(lambda z: 3 * z, b)
+        assert not np.any(got.converged) and np.max(got.num_steps) < 200
+
+
+def test_normal_equations_that_are_too_ill_conditioned_do_not_converge():
+    scale = tf.constant([1.0, 1e-7])
+    got = solvers.Normal()(lambda z: z - scale * z, tf.ones([1, 2]), lambda z: z - scale * z)
+    assert not got.converged[0] and got.residual[0] > 0.5
+
+
 def test_ridge():
     matvec, b, adjoint, _ = system(0.9)
     a = np.eye(6) - matvec(np.eye(6)).T
@@ -161,6 +187,9 @@ def test_saving():
     (lambda: solvers.CG(rtol=-1.0), "`rtol` must not be negative"),
     (lambda: solvers.BiCGSTAB(num_steps=-2), "`num_steps` must not be negative"),
     (lambda: solvers.Normal(ridge=-1.0), "`ridge` must not be negative"),
+    (lambda: solvers.Normal(solvers.Picard()), "`solver` must be a linear solver"),
+    (lambda: solvers.Neumann(rtol=float("nan")), "`rtol` must not be negative"),
+    (lambda: solvers.Roulette(3), "`terms` must be a `logdet.Geometric`"),
     (lambda: solvers.Normal()(lambda z: z, tf.ones([1, 1])), "`adjoint`, the product with M"),
     (lambda: solvers.num_terms(0.5, 0.0), "`tolerance` must be positive"),
 ])

@@ -3,8 +3,8 @@
     Anderson    extrapolates from the last `window` steps
     Broyden     a quasi-Newton method: an inverse Jacobian of low rank, corrected at each step
 
-Both fall back to a plain step from the best point where a step has made the residual larger,
-so they converge where `Picard` does.
+Where a step has made the residual larger, both forget what they have learned and take a plain
+step from the best point since they last did: so they converge where `Picard` does, in any norm.
 
 References: Walker and Ni, Anderson acceleration for fixed-point iterations (2011); Broyden, A
 class of methods for solving nonlinear simultaneous equations (1965); Bai et al., Deep
@@ -45,7 +45,7 @@ class Anderson(FixedPointSolver):
     def __post_init__(self):
         self._validate()
         _check_window(self.window)
-        if self.ridge <= 0:
+        if not self.ridge > 0:
             raise ValueError(f"`ridge` must be positive. Received: ridge={self.ridge}")
 
     def _start(self, x):
@@ -55,15 +55,16 @@ class Anderson(FixedPointSolver):
 
     def _advance(self, x, fx, residual, memory):
         images, residuals, count, best_fx, best = memory
-        worse = residual > best
-        # After a bad extrapolation: forget the window, take a plain step from the best point.
+        worse = ~(residual <= best) | ~tf.math.is_finite(residual)
         count = tf.where(worse, 0, tf.minimum(count + 1, self.window))
         best_fx = where(worse, best_fx, fx)
-        best = tf.minimum(best, residual)
+        fx, r = where(worse, tf.zeros_like(x), fx), where(worse, tf.zeros_like(x), fx - x)
         images = tf.concat([fx[:, None], images[:, :-1]], axis=1)
-        residuals = tf.concat([(fx - x)[:, None], residuals[:, :-1]], axis=1)
+        residuals = tf.concat([r[:, None], residuals[:, :-1]], axis=1)
         mixed = _combine(_weights(residuals, count, self.ridge), images)
         ahead = where(count >= 2, mixed, best_fx)
+        # The plain step counts, whatever its residual: in another norm than 2 that may rise.
+        best = tf.where(worse, _infinite(x), residual)
         return ahead, (images, residuals, count, best_fx, best)
 
 
@@ -98,9 +99,11 @@ class Broyden(FixedPointSolver):
 
     def _advance(self, x, fx, residual, memory):
         us, vs, count, last_x, last_r, best_fx, best = memory
-        r, worse = fx - x, residual > 2 * best
+        worse = ~(residual <= 2 * best) | ~tf.math.is_finite(residual)
         best_fx = where(residual < best, fx, best_fx)
-        best = tf.minimum(best, residual)
+        best = tf.where(worse, _infinite(x), tf.minimum(best, residual))
+        r = where(worse, tf.zeros_like(x), fx - x)
+        x = where(worse, last_x, x)
         dx, dr = x - last_x, r - last_r
         v = _low_rank(vs, us, dx)  # H^T dx
         slope = dot(v, dr)
@@ -137,13 +140,14 @@ def _weights(residuals, count, ridge):
     flat = tf.reshape(residuals, [-1, window, size])
     valid = tf.cast(tf.range(window) < count[:, None], flat.dtype)
     flat *= valid[:, :, None]
+    largest = tf.reduce_max(tf.abs(flat), axis=[1, 2], keepdims=True)
+    flat = tf.math.divide_no_nan(flat, largest)  # no square overflows or vanishes
     gram = tf.matmul(flat, flat, transpose_b=True)
     scale = tf.reduce_max(tf.linalg.diag_part(gram), axis=1)[:, None, None]
-    scale = tf.maximum(scale, tf.constant(1e-30, flat.dtype))
-    gram = gram / scale + tf.linalg.diag(ridge + (1 - valid))
-    a = tf.linalg.solve(gram, valid[:, :, None])[:, :, 0]
-    total = tf.reduce_sum(a, axis=1, keepdims=True)
-    return a / tf.where(total == 0, tf.ones_like(total), total)
+    gram = tf.math.divide_no_nan(gram, scale) + tf.linalg.diag(ridge + (1 - valid))
+    single = gram.dtype if gram.dtype.size >= 4 else tf.float32  # no halves can be solved
+    a = tf.linalg.solve(tf.cast(gram, single), tf.cast(valid[:, :, None], single))[:, :, 0]
+    return tf.cast(tf.math.divide_no_nan(a, tf.reduce_sum(a, axis=1, keepdims=True)), flat.dtype)
 
 
 def _combine(a, ring):
@@ -157,5 +161,5 @@ def _infinite(x):
 
 
 def _check_window(window):
-    if window < 2:
-        raise ValueError(f"`window` must be at least 2. Received: window={window}")
+    if not isinstance(window, int) or window < 2:
+        raise ValueError(f"`window` must be at least 2, a whole number. Received: window={window}")

@@ -21,8 +21,8 @@ def each(scale, x):
 
 
 def where(condition, x, y):
-    """`x_i` where `condition_i [N]` holds, else `y_i`."""
-    return tf.where(tf.reshape(condition, [-1] + [1] * (y.shape.rank - 1)), x, y)
+    """`x_i [N, ...]` where `condition_i [N]` holds, else `y_i`."""
+    return tf.where(tf.reshape(condition, [-1] + [1] * (x.shape.rank - 1)), x, y)
 
 
 def empty_ring(x, size):

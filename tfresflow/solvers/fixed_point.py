@@ -2,8 +2,8 @@
 
 The residual is the true one, `||F(x) - x||` at the x that is returned, so the error is at
 most `residual / (1 - Lip(F))`. A finished example is frozen: its answer does not depend on
-how long its batchmates take. Without a tolerance of the user's the float type sets it, and an
-example whose residual has come near rounding errors and falls no more is done, too.
+how long its batchmates take, and one that is not finite ends, not converged, after a few
+evaluations.
 """
 
 import dataclasses
@@ -13,12 +13,11 @@ import tensorflow as tf
 
 from tfresflow.configurable import Configurable
 from tfresflow.solvers.batch import norm, where
-from tfresflow.solvers.solution import Solution, check_limits, default_tolerance
+from tfresflow.solvers.solution import Solution, Tolerance, check_count, check_tolerances
 
 __all__ = ["FixedPointSolver", "Picard"]
 
-_FLOOR = {tf.float64: 1e-9}  # of ||x||, else 1e-4: residuals that rounding may explain
-_PATIENCE = 25  # evaluations without a smaller residual
+_HOPELESS = 10  # evaluations in a row that are not finite
 
 
 class FixedPointSolver(Configurable):
@@ -31,7 +30,8 @@ class FixedPointSolver(Configurable):
     """
 
     def _validate(self):
-        check_limits(self)
+        check_tolerances(self)
+        check_count(self, "max_steps", 1)
 
     def __call__(self, function, x):
         """Solves `x = function(x)`.
@@ -41,35 +41,43 @@ class FixedPointSolver(Configurable):
           x: `[N, ...]`, where to start.
 
         Returns:
-          A `Solution`, of the smallest residual seen; an example is converged when
-          `||F(x) - x|| <= atol + rtol * ||x||` (2-norm over the example).
+          A `Solution`, of the smallest residual seen. An example is converged when
+          `||F(x) - x|| <= atol + rtol * ||x||` (2-norm over the example), or, where `rtol` is None,
+          when 25 evaluations have not made the residual smaller and it is at most 1e-4 of `||x||`
+          (1e-9 in float64), as rounding errors inside of F may be.
+
+        Raises:
+          ValueError: if F changes the shape.
         """
-        rtol, atol = default_tolerance(self, x.dtype)
-        floor = 0.0 if self.rtol is not None else _FLOOR.get(x.dtype, 1e-4)
+        tolerance = Tolerance(self, x.dtype)
 
-        def going_on(k, x, best, since, memory):
-            del x, since, memory
-            return (k < self.max_steps) & ~tf.reduce_all(best.converged)
+        def going_on(k, x, best, done, since, memory):
+            del x, best, since, memory
+            return (k < self.max_steps) & ~tf.reduce_all(done)
 
-        def step(k, x, best, since, memory):
+        def step(k, x, best, done, since, memory):
             fx = function(x)
+            if not fx.shape.is_compatible_with(x.shape):
+                raise ValueError("`x`, where a solver starts, must have the shape of "
+                                 f"`function(x)`. Received: {x.shape} -> {fx.shape}")
             now, size = norm(fx - x), norm(x)
-            small = now <= atol + rtol * size
-            better = ~best.converged & ((now < best.residual) | small)
+            reached = tolerance.reached(now, size)
+            better = ~done & ((now < best.residual) | reached)
             since = tf.where(better, 0, since + 1)
             residual = tf.where(better, now, best.residual)
-            stalled = (since >= _PATIENCE) & (residual <= floor * size)
-            best = Solution(where(better, x, best.value),
-                            tf.where(best.converged, best.num_steps, k + 1), residual,
-                            best.converged | small | stalled)
+            num_steps = tf.where(done, best.num_steps, k + 1)
+            stalled = tolerance.stalled(since, residual, norm(best.value))
+            best = Solution(where(better, x, best.value), num_steps, residual,
+                            best.converged | ~done & (reached | stalled))
+            done |= best.converged | (since >= _HOPELESS) & ~tf.math.is_finite(now)
             ahead, memory = self._advance(x, fx, now, memory)
-            return k + 1, where(best.converged, x, ahead), best, since, memory
+            return k + 1, where(done, x, ahead), best, done, since, memory
 
         n = tf.shape(x)[0]
-        none = tf.zeros([n], tf.int32)
-        best = Solution(x, none, tf.fill([n], tf.constant(float("inf"), x.dtype)),
-                        tf.zeros([n], tf.bool))
-        return tf.while_loop(going_on, step, (tf.constant(0), x, best, none, self._start(x)),
+        none, no = tf.zeros([n], tf.int32), tf.zeros([n], tf.bool)
+        best = Solution(x, none, tf.fill([n], tf.constant(float("inf"), x.dtype)), no)
+        return tf.while_loop(going_on, step,
+                             (tf.constant(0), x, best, no, none, self._start(x)),
                              maximum_iterations=self.max_steps)[2]
 
 

@@ -27,11 +27,13 @@ from tfresflow.solvers.batch import norm
 from tfresflow.solvers.fixed_point import FixedPointSolver
 from tfresflow.solvers.krylov import BiCGSTAB
 from tfresflow.solvers.linear import LinearSolver
-from tfresflow.solvers.solution import Solution, default_tolerance, require_converged
+from tfresflow.solvers.solution import Solution, Tolerance, check_count, require_converged
 
 __all__ = ["Implicit", "Truncated", "Unrolled"]
 
 _POLICIES = ("raise", "warn", "ignore")
+# Graphs whose gradient is built in another graph, where what a closure holds is not recorded.
+_BODIES = ("WhileBodyFuncGraph", "WhileCondFuncGraph", "CondBranchFuncGraph")
 
 
 @keras.saving.register_keras_serializable("tfresflow.solvers")
@@ -41,7 +43,8 @@ class Implicit(Configurable):
 
     Exact where both solves converge, and of a memory that no number of steps changes. F must be
     a function of each example by itself, and differentiable where it is solved; right wherever
-    `I - J` is invertible, contraction or not.
+    `I - J` is invertible, contraction or not. `tf.vectorized_map` drops the gradients of its
+    kind; use `tf.map_fn`.
 
     Args:
       solver: of the fixed point.
@@ -63,29 +66,37 @@ class Implicit(Configurable):
     on_failure: str = "raise"
 
     def __post_init__(self):
-        if self.on_failure not in _POLICIES:
-            raise ValueError(f"`on_failure` must be one of {_POLICIES}. "
-                             f"Received: on_failure={self.on_failure!r}")
+        _check_solver(self.solver)
+        _check_policy(self.on_failure)
+        if not isinstance(self.adjoint, LinearSolver):
+            raise ValueError("`adjoint` must be a linear solver of tfresflow.solvers. "
+                             f"Received: adjoint={self.adjoint}")
 
-    def __call__(self, function, x, args=None):
+    def __call__(self, function, x, args=()):
         """Solves `h = function(h)`; the `value` of the `Solution` has a gradient.
 
         Args:
           function: `[N, ...] -> [N, ...]`.
           x: `[N, ...]`, where to start. It has no gradient: the answer does not depend on it.
-          args: tensors, if they are all that `function` depends on: it is then called as
-            `function(h, *args)` and not traced to find what it uses, which without `tf.function`
-            takes a while at each call. If it has an attribute `linearise(h, *args)`, which returns
-            `(F(h), vjp)`, that is used in place of a tape.
+          args: tensors; `function` is called as `function(h, *args)`. What it uses besides them
+            is found, too, but not in the body of a `tf.while_loop`, `tf.map_fn` or `tf.cond`.
+            If it has an attribute `linearise(h, *args)`, which returns `(F(h), vjp)`, that is used
+            in place of a tape.
+
+        Raises:
+          ValueError: in such a body, if `function` uses more than `args`.
         """
         solution = self.solve(function, x, args)
         return solution._replace(value=checked(solution, "A fixed point", self.on_failure))
 
-    def solve(self, function, x, args=None):
+    def solve(self, function, x, args=()):
         """As a call, but a value that is not converged is for the caller to see and to report."""
-        equation = _Equation(function, args is not None)
-        solution, found = _solve(self.solver, lambda h: equation(h, *(args or ())), x)
-        value = _attach(equation, solution.value, found if args is None else list(args),
+        args = [tf.convert_to_tensor(a) for a in args]
+        solution, found = _solve(self.solver, function, x, args)
+        if found and type(tf.compat.v1.get_default_graph()).__name__ in _BODIES:
+            raise ValueError("`args` must be all that `function` uses, in the body of a loop or of "
+                             f"a conditional. Received: a function that uses {found} besides")
+        value = _attach(_Equation(function, len(args)), solution.value, [*args, *found],
                         self.adjoint, self.on_failure)
         return solution._replace(value=value)
 
@@ -102,11 +113,14 @@ class Unrolled(Configurable):
     num_steps: int
 
     def __post_init__(self):
-        _check_steps(self.num_steps, 1)
+        check_count(self, "num_steps", 1)
 
-    def __call__(self, function, x):
+    def __call__(self, function, x, args=()):
         """`F(F(... F(x)))`, a differentiable `Solution`; one more evaluation for the residual."""
-        return _measured(function, _repeat(function, x, self.num_steps), self.num_steps)
+        value = _repeat(function, x, args, self.num_steps)
+        residual = tf.stop_gradient(norm(function(value, *args) - value))
+        return Solution(value, tf.fill(tf.shape(residual), self.num_steps), residual,
+                        Tolerance(Anderson(), value.dtype).reached(residual, norm(value)))
 
 
 @keras.saving.register_keras_serializable("tfresflow.solvers")
@@ -128,50 +142,41 @@ class Truncated(Configurable):
     on_failure: str = "raise"
 
     def __post_init__(self):
-        _check_steps(self.num_steps, 1)
-        if self.on_failure not in _POLICIES:
-            raise ValueError(f"`on_failure` must be one of {_POLICIES}. "
-                             f"Received: on_failure={self.on_failure!r}")
+        check_count(self, "num_steps", 1)
+        _check_solver(self.solver)
+        _check_policy(self.on_failure)
 
-    def __call__(self, function, x):
-        """Solves `h = function(h)` from `x [N, ...]`; a `Solution`."""
-        solution, _ = _solve(self.solver, function, x)
+    def __call__(self, function, x, args=()):
+        """Solves `h = function(h, *args)` from `x [N, ...]`; a `Solution`."""
+        solution, _ = _solve(self.solver, function, x, args)
         start = checked(solution, "A fixed point", self.on_failure)
-        value = _repeat(function, start, self.num_steps)
-        return solution._replace(value=value)
+        return solution._replace(value=_repeat(function, start, args, self.num_steps))
 
 
 class _Equation:
-    """`(h, *sources) -> F(h)`, and its linearisation; `explicit`: F takes the sources, too."""
+    """`(h, *sources) -> F(h)` and its linearisation; F is given the first `count` sources."""
 
-    def __init__(self, function, explicit):
-        self.function, self.explicit = function, explicit
+    def __init__(self, function, count):
+        self.function, self.count = function, count
 
     def __call__(self, h, *sources):
-        return self.function(h, *(sources if self.explicit else ()))
+        return self.function(h, *sources[:self.count])
 
     def linearise(self, h, *sources):
         """`(F(h), vjp)` with `vjp(u) = u^T dF/dh`, for any number of u."""
         if hasattr(self.function, "linearise"):
-            return self.function.linearise(h, *sources)
+            return self.function.linearise(h, *sources[:self.count])
         with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
             tape.watch(h)
             y = self(h, *sources)
         return y, lambda u: tape.gradient(y, h, u, unconnected_gradients="zero")
-
-    def local(self, sources):
-        """The sources as tensors of the graph that is being built, where F can be given them."""
-        return [tf.identity(s) for s in sources] if self.explicit else sources
 
     def adjoint(self):
         """`(z, b, h, *sources) -> J^T z + b`, J at h."""
         def step(z, b, h, *sources):
             return self.linearise(h, *sources)[1](z) + b
 
-        made = _Equation(step, True)
-        if not self.explicit:
-            made.local = lambda sources: sources
-        return made
+        return _Equation(step, 2 + self.count)
 
 
 def _attach(equation, value, sources, adjoint, on_failure):
@@ -183,7 +188,9 @@ def _attach(equation, value, sources, adjoint, on_failure):
         del sources_read
 
         def backward(b):
-            own = equation.local(sources)
+            b = tf.convert_to_tensor(b)
+            # Those that F is given, as tensors of the graph that is being built now.
+            own = [tf.identity(s) for s in sources[:equation.count]] + sources[equation.count:]
             # The solution once more, as a function of all that F uses: for gradients of gradients.
             h = _attach(equation, value, own, adjoint, on_failure)
             vjp = equation.linearise(h, *own)[1]
@@ -202,15 +209,16 @@ def _attach(equation, value, sources, adjoint, on_failure):
     return attached(*(tf.convert_to_tensor(s) for s in sources)) if sources else value
 
 
-def _solve(solver, function, x):
-    """`(solution, sources)`, whose steps no tape keeps; sources: what F uses besides x."""
+def _solve(solver, function, x, args):
+    """`(solution, found)`, whose steps no tape keeps; found: what F uses besides x and args."""
     def solve(x):
-        return tf.nest.map_structure(tf.stop_gradient, solver(function, x))
+        return tf.nest.map_structure(tf.stop_gradient, solver(lambda h: function(h, *args), x))
 
     traced = tf.function(solve, autograph=False).get_concrete_function(
         tf.TensorSpec(x.shape, x.dtype))
-    found = [*traced.captured_inputs, *traced.variables]
-    return traced(x), [s for s in found if s.dtype.is_floating]
+    found = [s for s in (*traced.captured_inputs, *traced.variables)
+             if (s.dtype.is_floating or s.dtype.is_complex) and not any(s is a for a in args)]
+    return traced(x), found
 
 
 def checked(solution, what, on_failure):
@@ -239,19 +247,18 @@ def _transposed(vjp, x, v):
     return tape.gradient(product, u, v, unconnected_gradients="zero")
 
 
-def _repeat(function, x, num_steps):
-    return tf.while_loop(lambda k, x: k < num_steps, lambda k, x: (k + 1, function(x)),
+def _repeat(function, x, args, num_steps):
+    return tf.while_loop(lambda k, x: k < num_steps, lambda k, x: (k + 1, function(x, *args)),
                          (tf.constant(0), x), maximum_iterations=num_steps)[1]
 
 
-def _measured(function, value, num_steps):
-    """A `Solution` of what a fixed number of steps has come to."""
-    residual = tf.stop_gradient(norm(function(value) - value))
-    rtol, atol = default_tolerance(Anderson(), value.dtype)
-    return Solution(value, tf.fill(tf.shape(residual), num_steps), residual,
-                    residual <= atol + rtol * norm(value))
+def _check_solver(solver):
+    if not isinstance(solver, FixedPointSolver):
+        raise ValueError("`solver` must be a fixed-point solver of tfresflow.solvers. "
+                         f"Received: solver={solver}")
 
 
-def _check_steps(num_steps, least):
-    if num_steps < least:
-        raise ValueError(f"`num_steps` must be at least {least}. Received: num_steps={num_steps}")
+def _check_policy(on_failure):
+    if on_failure not in _POLICIES:
+        raise ValueError(f"`on_failure` must be one of {_POLICIES}. "
+                         f"Received: on_failure={on_failure!r}")

@@ -1,7 +1,6 @@
 """Krylov methods for `(I - M) z = b`, each example with coefficients of its own.
 
-They stop by the residual of their recurrence; the one that is reported is the true one, of one
-more product, so that a recurrence that has drifted away does not pass for an answer.
+The residual that is reported, and that decides, is the true one.
 """
 
 import dataclasses
@@ -11,59 +10,84 @@ import tensorflow as tf
 
 from tfresflow.solvers.batch import dot, each, norm, where
 from tfresflow.solvers.linear import LinearSolver
-from tfresflow.solvers.solution import Solution, check_limits, default_tolerance
+from tfresflow.solvers.solution import Solution, Tolerance, check_count, check_tolerances
 
 __all__ = ["BiCGSTAB", "CG", "Normal"]
 
-_DRIFT = 10.0  # the true residual may be so many times the tolerance
-
 
 class _Krylov(LinearSolver):
-    """The frame: subclasses say `_start(b)` and `_step(apply, z, state)`, state[0] the residual."""
+    """The frame: subclasses say `_start(b)` and `_step(apply, z, state)`, state[0] the residual.
+
+    The residual of the recurrence drifts away from the true one, in float32 soon: when it is
+    small, the true one is computed, and what it is short of is solved for anew.
+    """
 
     @property
     def approximate(self):
         return self.num_steps is not None
 
     def _check(self):
-        check_limits(self)
-        if self.num_steps is not None and self.num_steps < 0:
-            raise ValueError("`num_steps` must not be negative. "
-                             f"Received: num_steps={self.num_steps}")
+        check_tolerances(self)
+        check_count(self, "max_steps", 1)
+        check_count(self, "num_steps", 0)
 
     def __call__(self, matvec, b, adjoint=None):
         """Solves `(I - M) z = b`."""
-        rtol, atol = default_tolerance(self, b.dtype)
-        cap = self.max_steps if self.num_steps is None else self.num_steps
+        tolerance = Tolerance(self, b.dtype)
 
         def apply(x):
             return x - matvec(x)
 
-        def small(r, z):
-            # For the first z, 0, the tolerance is that of b.
-            return norm(r) <= atol + rtol * tf.maximum(norm(z), norm(b))
+        def going_on(k, z, r, num_steps, done):
+            del z, r, num_steps
+            return (k < self.max_steps) & ~tf.reduce_all(done)
 
+        def refine(k, z, r, num_steps, done):
+            def reached(residual, d):
+                return tolerance.reached(residual, norm(z + d))
+
+            k, d, num_steps = self._search(apply, where(done, tf.zeros_like(r), r), k,
+                                           self.max_steps, num_steps, done, reached)
+            ahead = z + d
+            left = b - apply(ahead)
+            now, before = norm(left), norm(r)
+            better = ~done & (now < before)
+            z, r = where(better, ahead, z), where(better, left, r)
+            # What a fresh start did not halve is as good as it gets.
+            done |= tolerance.reached(norm(r), norm(z)) | ~(now < 0.5 * before)
+            return k, z, r, num_steps, done
+
+        none = tf.zeros(tf.shape(b)[:1], tf.int32)
+        if self.approximate:
+            _, z, num_steps = self._search(apply, b, 0, self.num_steps, none, none > 0,
+                                           lambda residual, d: none > 0)
+            r = b - apply(z)
+        else:
+            _, z, r, num_steps, _ = tf.while_loop(
+                going_on, refine, (tf.constant(0), tf.zeros_like(b), b, none, norm(b) == 0))
+        residual, size = norm(r), norm(z)
+        return Solution(z, num_steps, residual, tolerance.reached(residual, size)
+                        | tolerance.near_rounding(residual, size))
+
+    def _search(self, apply, b, first, last, num_steps, done, reached):
+        """Steps `first, ..., last - 1` from zero, until `reached`: `(k, z, num_steps)`."""
         def going_on(k, z, done, num_steps, *state):
             del z, num_steps, state
-            return (k < cap) & ~tf.reduce_all(done)
+            return (k < last) & ~tf.reduce_all(done)
 
         def step(k, z, done, num_steps, *state):
             num_steps = tf.where(done, num_steps, k + 1)
             ahead, new = self._step(apply, z, state)
+            residual = norm(new[0])
+            done |= ~tf.math.is_finite(residual)  # keep what was there before
             z = where(done, z, ahead)
             state = [where(done, old, now) for old, now in zip(state, new)]
-            # 0: nothing is left to search for, with or without a tolerance
-            done |= (norm(state[0]) == 0) if self.approximate else small(state[0], z)
+            done |= (residual == 0) | reached(residual, z)
             return k + 1, z, done, num_steps, *state
 
-        z = tf.zeros_like(b)
-        n = tf.shape(b)[0]
-        _, z, _, num_steps, *_ = tf.while_loop(
-            going_on, step, (tf.constant(0), z, norm(b) == 0, tf.zeros([n], tf.int32),
-                             *self._start(b)), maximum_iterations=cap)
-        residual = norm(b - apply(z))
-        limit = _DRIFT * (atol + rtol * tf.maximum(norm(z), norm(b)))
-        return Solution(z, num_steps, residual, residual <= limit)
+        start = tf.convert_to_tensor(first), tf.zeros_like(b), done | (norm(b) == 0), num_steps
+        k, z, _, num_steps, *_ = tf.while_loop(going_on, step, (*start, *self._start(b)))
+        return k, z, num_steps
 
 
 @keras.saving.register_keras_serializable("tfresflow.solvers")
@@ -153,7 +177,10 @@ class Normal(LinearSolver):
     ridge: float = 0.0
 
     def __post_init__(self):
-        if self.ridge < 0:
+        if not isinstance(self.solver, LinearSolver):
+            raise ValueError("`solver` must be a linear solver of tfresflow.solvers. "
+                             f"Received: solver={self.solver}")
+        if not self.ridge >= 0:
             raise ValueError(f"`ridge` must not be negative. Received: ridge={self.ridge}")
 
     @property
@@ -172,7 +199,10 @@ class Normal(LinearSolver):
 
         solution = self.solver(lambda z: z - apply(z), b - adjoint(b))
         residual = norm(b - solution.value + matvec(solution.value))
-        return solution._replace(residual=residual)
+        converged = solution.converged
+        if not self.ridge:  # a condition number that is squared may hide a residual
+            converged &= Tolerance(CG(), b.dtype).near_rounding(residual, norm(solution.value))
+        return solution._replace(residual=residual, converged=converged)
 
 
 def _ratio(a, b):

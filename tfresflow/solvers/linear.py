@@ -26,7 +26,7 @@ import tensorflow as tf
 from tfresflow import seeds
 from tfresflow.configurable import Configurable
 from tfresflow.solvers.batch import norm, where
-from tfresflow.solvers.solution import Solution, check_limits, default_tolerance
+from tfresflow.solvers.solution import Solution, Tolerance, check_count, check_tolerances
 
 __all__ = ["FixedPoint", "LinearSolver", "Neumann", "Roulette", "num_terms"]
 
@@ -68,35 +68,36 @@ class _Series(LinearSolver):
     either stops with z or goes on.
     """
 
-    def _solve(self, advance, z, term, cap, tolerance):
-        """`advance(z, term) -> (residual of z, next z, next term)`, `tolerance(z) -> [N]`.
+    def _solve(self, advance, z, term, cap):
+        """`advance(z, term) -> (residual of z, next z, next term)`.
 
         At most `cap` steps beyond the first z are taken.
         """
-        n = tf.shape(z)[0]
+        n, tolerance = tf.shape(z)[0], Tolerance(self, z.dtype)
 
-        def going_on(k, z, term, num_steps, residual, done):
-            del z, term, num_steps, residual
+        def going_on(k, z, term, num_steps, residual, least, since, done):
+            del z, term, num_steps, residual, least, since
             return (k <= cap) & ~tf.reduce_all(done)
 
-        def step(k, z, term, num_steps, residual, done):
+        def step(k, z, term, num_steps, residual, least, since, done):
             r, ahead, term = advance(z, term)
-            now = norm(r)
+            now, size = norm(r), norm(z)
             num_steps = tf.where(done, num_steps, k + 1)
             residual = tf.where(done, residual, now)
+            since, least = tf.where(now < least, 0, since + 1), tf.minimum(least, now)
+            done |= ~tf.math.is_finite(now)
             if not self.approximate:
-                done |= now <= tolerance(z)
-            return k + 1, where(done | (k >= cap), z, ahead), term, num_steps, residual, done
+                done |= tolerance.reached(now, size) | tolerance.stalled(since, now, size)
+            z = where(done | (k >= cap), z, ahead)
+            return k + 1, z, term, num_steps, residual, least, since, done
 
-        _, z, _, num_steps, residual, _ = tf.while_loop(
-            going_on, step, (tf.constant(0), z, term, tf.zeros([n], tf.int32),
-                             tf.zeros([n], z.dtype), tf.zeros([n], tf.bool)),
-            maximum_iterations=cap + 1)
-        return Solution(z, num_steps, residual, residual <= tolerance(z))
-
-    def _tolerance(self, dtype):
-        rtol, atol = default_tolerance(self, dtype)
-        return lambda z: atol + rtol * norm(z)
+        none, zero = tf.zeros([n], tf.int32), tf.zeros([n], z.dtype)
+        _, z, _, num_steps, residual, _, since, _ = tf.while_loop(
+            going_on, step, (tf.constant(0), z, term, none, zero, zero + float("inf"), none,
+                             tf.zeros([n], tf.bool)), maximum_iterations=cap + 1)
+        size = norm(z)
+        return Solution(z, num_steps, residual, tolerance.reached(residual, size)
+                        | tolerance.stalled(since, residual, size))
 
 
 @keras.saving.register_keras_serializable("tfresflow.solvers")
@@ -105,13 +106,14 @@ class Neumann(_Series):
     """The Neumann series `z = sum_{k <= K} M^k b`.
 
     The residual of a partial sum is the next term, so an example stops, by tolerance, exactly
-    when it may. With a Lipschitz bound the cap is the K that surely suffices (`num_terms`).
+    when it may. With a Lipschitz bound the cap is the K that surely suffices for `rtol`
+    (`num_terms`).
 
     Args:
       num_terms: K, for a series of just this length; None for tolerance.
       lipschitz: `||M|| <= L`, if it is known.
       rtol, atol: stop at `||b - (I - M) z|| <= atol + rtol * ||z||`; None: 4e-7 in float32,
-        1e-12 in float64.
+        1e-12 in float64, or as near as rounding lets it come.
       max_terms: most terms beyond b, if neither is given.
     """
 
@@ -119,13 +121,12 @@ class Neumann(_Series):
     lipschitz: float | None = None
     rtol: float | None = None
     atol: float | None = None
-    max_terms: int = 1000
+    max_terms: int = 5000
 
     def __post_init__(self):
-        check_limits(self, "max_terms")
-        if self.num_terms is not None and self.num_terms < 0:
-            raise ValueError("`num_terms` must not be negative. "
-                             f"Received: num_terms={self.num_terms}")
+        check_tolerances(self)
+        check_count(self, "max_terms", 1)
+        check_count(self, "num_terms", 0)
         if self.lipschitz is not None:
             num_terms(self.lipschitz, 1.0)
 
@@ -137,15 +138,15 @@ class Neumann(_Series):
         """Solves `(I - M) z = b`; `K + 1` products with M, the last one for the residual."""
         cap = self.num_terms
         if cap is None:
-            cap = self.max_terms
-            if self.lipschitz is not None:
-                cap = num_terms(self.lipschitz, max(default_tolerance(self, b.dtype)))
+            cap, rtol = self.max_terms, Tolerance(self, b.dtype).rtol
+            if self.lipschitz is not None and rtol > 0:
+                cap = num_terms(self.lipschitz, rtol)
 
         def advance(z, term):
             term = matvec(term)
             return term, z + term, term
 
-        return self._solve(advance, b, b, cap, self._tolerance(b.dtype))
+        return self._solve(advance, b, b, cap)
 
 
 @keras.saving.register_keras_serializable("tfresflow.solvers")
@@ -169,16 +170,15 @@ class FixedPoint(_Series):
     seed: int | None = None
     rtol: float | None = None
     atol: float | None = None
-    max_steps: int = 1000
+    max_steps: int = 5000
 
     def __post_init__(self):
-        check_limits(self)
+        check_tolerances(self)
+        check_count(self, "max_steps", 1)
+        check_count(self, "num_steps", 0)
         if self.start not in ("zeros", "uniform"):
             raise ValueError('`start` must be "zeros" or "uniform". '
                              f"Received: start={self.start!r}")
-        if self.num_steps is not None and self.num_steps < 0:
-            raise ValueError("`num_steps` must not be negative. "
-                             f"Received: num_steps={self.num_steps}")
 
     @property
     def approximate(self):
@@ -196,7 +196,7 @@ class FixedPoint(_Series):
             return ahead - z, ahead, ()
 
         cap = self.max_steps if self.num_steps is None else self.num_steps
-        return self._solve(advance, z, (), cap, self._tolerance(b.dtype))
+        return self._solve(advance, z, (), cap)
 
 
 @keras.saving.register_keras_serializable("tfresflow.solvers")
@@ -215,6 +215,11 @@ class Roulette(LinearSolver):
     seed: int | None = None
 
     approximate = True
+
+    def __post_init__(self):
+        if not hasattr(self.terms, "draw"):
+            raise ValueError("`terms` must be a `logdet.Geometric` or `logdet.Poisson`. "
+                             f"Received: terms={self.terms}")
 
     def __call__(self, matvec, b, adjoint=None):
         weights = self.terms.draw(seeds.as_seed(self.seed), b.dtype)  # [K + 1]

@@ -1,10 +1,18 @@
-"""What every solver returns, and the tolerances that every solver takes."""
+"""What every solver returns, and when it may stop."""
 
+import math
 import typing
 
 import tensorflow as tf
 
-__all__ = ["Solution", "check_limits", "default_tolerance", "require_converged"]
+from tfresflow.solvers.batch import where
+
+__all__ = ["Solution", "Tolerance", "check_count", "check_tolerances", "require_converged"]
+
+_DEFAULT = {tf.float64: 1e-12, tf.float32: 4e-7}  # else four times the type's epsilon
+_EPSILON = {tf.float16: 2.0 ** -10, tf.bfloat16: 2.0 ** -7}
+_FLOOR = {tf.float64: 1e-9, tf.float32: 1e-4}  # of the size: residuals that rounding may explain
+_PATIENCE = 25  # evaluations without a smaller residual
 
 
 class Solution(typing.NamedTuple):
@@ -28,8 +36,37 @@ class Solution(typing.NamedTuple):
         return self.residual / (1 - lipschitz)
 
 
+class Tolerance:
+    """When an example is done, by a solver's `rtol` and `atol` and the float type.
+
+    Without a tolerance of the user's, one whose residual has come near rounding errors and falls
+    no more is done, too. A residual that is not finite never is.
+    """
+
+    def __init__(self, solver, dtype):
+        default = _DEFAULT.get(dtype, 4 * _EPSILON.get(dtype, 0.0))
+        self.rtol, self.atol = (default if t is None else t for t in (solver.rtol, solver.atol))
+        self._floor = 0.0
+        if solver.rtol is None:
+            self._floor = _FLOOR.get(dtype, 32 * _EPSILON.get(dtype, 0.0))
+
+    def reached(self, residual, size):
+        """`residual <= atol + rtol * size`, both finite; `[N]`."""
+        return (residual <= self.atol + self.rtol * size) & _finite(residual, size)
+
+    def near_rounding(self, residual, size):
+        """Whether rounding may explain the residual, where that counts; `[N]`."""
+        return (residual <= self._floor * size) & _finite(residual, size)
+
+    def stalled(self, since, residual, size):
+        """`near_rounding`, and `since [N]` evaluations have not helped."""
+        return (since >= _PATIENCE) & self.near_rounding(residual, size)
+
+
 def require_converged(solution, what):
     """`solution.value`, or `tf.errors.InvalidArgumentError` with the likely causes.
+
+    Under XLA, which has no errors, examples that are not converged are not a number.
 
     Args:
       solution: a `Solution`.
@@ -37,29 +74,35 @@ def require_converged(solution, what):
     """
     message = (f"{what} did not converge. Likely causes: a layer's norm has reached 1 (weights "
                "loaded or swapped without an update of the power iteration: call "
-               "`refresh_norms`); too few steps (`max_steps`); a tolerance below what the float "
-               "type can resolve (`rtol`, `atol`); weights or input that are not finite. "
-               "Examples not converged, largest residual, steps:")
+               "`refresh_norms`); too few steps (the solver's `max_steps`, `max_terms`); a "
+               "tolerance below what the float type can resolve (`rtol`, `atol`); weights or "
+               "input that are not finite. Examples not converged, largest residual, steps:")
     failed = tf.reduce_sum(tf.cast(~solution.converged, tf.int32))
     worst = tf.reduce_max(solution.residual)
     check = tf.debugging.Assert(tf.equal(failed, 0),
                                 [message, failed, worst, tf.reduce_max(solution.num_steps)])
     with tf.control_dependencies([check] if check is not None else []):
-        return tf.identity(solution.value)
+        value = solution.value
+        return where(solution.converged, value, tf.constant(math.nan, value.dtype))
 
 
-def check_limits(solver, steps="max_steps"):
-    """Raises `ValueError` unless `rtol`, `atol` and the number of steps make sense."""
+def check_tolerances(solver):
+    """Raises `ValueError` unless `rtol` and `atol` make sense."""
     for name in ("rtol", "atol"):
         value = getattr(solver, name)
-        if value is not None and value < 0:
+        if value is not None and not value >= 0:
             raise ValueError(f"`{name}` must not be negative. Received: {name}={value}")
-    if getattr(solver, steps) < 1:
-        raise ValueError(f"`{steps}` must be at least 1. Received: {steps}="
-                         f"{getattr(solver, steps)}")
 
 
-def default_tolerance(solver, dtype):
-    """`(rtol, atol)`, those that are None by the float type: 1e-12 in float64, else 4e-7."""
-    default = {tf.float64: 1e-12}.get(dtype, 4e-7)
-    return tuple(default if t is None else t for t in (solver.rtol, solver.atol))
+def check_count(solver, name, least):
+    """Raises `ValueError` unless the argument is a whole number (or None, if it may be)."""
+    value = getattr(solver, name)
+    if value is None:
+        return
+    if not isinstance(value, int) or value < least:
+        rule = "must not be negative" if least == 0 else f"must be at least {least}"
+        raise ValueError(f"`{name}` {rule}, a whole number. Received: {name}={value}")
+
+
+def _finite(*tensors):
+    return tf.reduce_all([tf.math.is_finite(t) for t in tensors], axis=0)
