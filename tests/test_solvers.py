@@ -148,7 +148,8 @@ def test_not_converged_is_said(name):
 @pytest.mark.parametrize("make, message", [
     (lambda: solvers.Picard(rtol=-1.0), r"`rtol` must not be negative. Received: rtol=-1.0"),
     (lambda: solvers.Picard(max_steps=0), r"`max_steps` must be at least 1"),
-    (lambda: solvers.Anderson(window=1), r"`window` must be at least 2, a whole number. Received: window=1"),
+    (lambda: solvers.Anderson(window=1),
+     "`window` must be at least 2, a whole number. Received: window=1"),
     (lambda: solvers.Anderson(ridge=0.0), r"`ridge` must be positive"),
 ])
 def test_bad_arguments(make, message):

@@ -33,7 +33,7 @@ def reproduce(folder, quick):
         for ax, (config, own) in zip(axes, table.groupby("data", sort=False)):
             ax.errorbar(own.bits_per_dim, range(len(own)), xerr=own.stderr, fmt="o")
             ax.set(yticks=range(len(own)), yticklabels=own.setting, ylim=(len(own) - 0.5, -0.5),
-                   xlabel="test bits/dim", title=f"{config}, mean and standard error")
+                   xlabel="test bits/dim, mean and standard error", title=config)
     return "; ".join(_verdict(config, results) for config in _TERMS)
 
 
