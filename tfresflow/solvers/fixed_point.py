@@ -43,8 +43,8 @@ class FixedPointSolver(Configurable):
         Returns:
           A `Solution`, of the smallest residual seen. An example is converged when
           `||F(x) - x|| <= atol + rtol * ||x||` (2-norm over the example), or, where `rtol` is None,
-          when 25 evaluations have not made the residual smaller and it is at most 1e-4 of `||x||`
-          (1e-9 in float64), as rounding errors inside of F may be.
+          when 25 evaluations have not made the residual smaller and it is at most 1e-5 of `||x||`
+          (1e-10 in float64), as rounding errors inside of F may be.
 
         Raises:
           ValueError: if F changes the shape.

@@ -11,7 +11,7 @@ __all__ = ["Solution", "Tolerance", "check_count", "check_tolerances", "require_
 
 _DEFAULT = {tf.float64: 1e-12, tf.float32: 4e-7}  # else four times the type's epsilon
 _EPSILON = {tf.float16: 2.0 ** -10, tf.bfloat16: 2.0 ** -7}
-_FLOOR = {tf.float64: 1e-9, tf.float32: 1e-4}  # of the size: residuals that rounding may explain
+_FLOOR = {tf.float64: 1e-10, tf.float32: 1e-5}  # of the size: residuals that rounding may explain
 _PATIENCE = 25  # evaluations without a smaller residual
 
 
