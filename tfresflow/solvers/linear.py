@@ -62,11 +62,7 @@ class LinearSolver(Configurable):
 
 
 class _Series(LinearSolver):
-    """Solvers whose product at a point is that point's residual, too.
-
-    `_residual` of the state `(z, t)` is at hand once the product with M is made: the frame then
-    either stops with z or goes on.
-    """
+    """Solvers of one product with M a step, which says the residual of the point it is made at."""
 
     def _solve(self, advance, z, term, cap):
         """`advance(z, term) -> (residual of z, next z, next term)`.

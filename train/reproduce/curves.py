@@ -3,7 +3,7 @@
 import pandas as pd
 
 from train.reproduce.figure import figure, mean_and_error, save_table
-from train.reproduce.runs import run
+from train.reproduce.runs import run_all
 
 __all__ = ["compare", "ranking"]
 
@@ -23,17 +23,20 @@ def compare(path, quick, config, settings, seeds, common=()):
       `{label: (mean, standard error)}` of test bits/dim.
     """
     seeds, rows, results = seeds[:2] if quick else seeds, [], {}
+    done = iter(run_all(quick, [
+        (path.parent / f"{label.replace(' ', '_')}-{seed}", config, *common, *flags,
+         f"--seed={seed}", "--n_sample_images=4") for label, flags in settings.items()
+        for seed in seeds]))
     with figure(path.with_suffix(".png"), figsize=(4.6, 3.2)) as ax:
-        for i, (label, flags) in enumerate(settings.items()):
-            runs = [run(path.parent / f"{label.replace(' ', '_')}-{seed}", quick, config, *common,
-                        *flags, f"--seed={seed}", "--n_sample_images=4") for seed in seeds]
+        for i, label in enumerate(settings):
+            runs = [next(done) for _ in seeds]
             rows += [{"setting": label, "seed": seed, "step": step, "val_bpd": bpd}
-                     for seed, done in zip(seeds, runs)
-                     for step, bpd in zip(done.log.step, done.log.val_bpd)]
-            rows += [{"setting": label, "seed": seed, "step": done.metrics["step"],
-                      "test_bpd": done.metrics["bits_per_dim"]} for seed, done in zip(seeds, runs)]
-            results[label] = mean_and_error([done.metrics["bits_per_dim"] for done in runs])
-            curves = pd.concat([done.log for done in runs]).groupby("step").val_bpd
+                     for seed, own in zip(seeds, runs)
+                     for step, bpd in zip(own.log.step, own.log.val_bpd)]
+            rows += [{"setting": label, "seed": seed, "step": own.metrics["step"],
+                      "test_bpd": own.metrics["bits_per_dim"]} for seed, own in zip(seeds, runs)]
+            results[label] = mean_and_error([own.metrics["bits_per_dim"] for own in runs])
+            curves = pd.concat([own.log for own in runs]).groupby("step").val_bpd
             mean, spread = curves.mean(), curves.sem().fillna(0)
             ax.plot(mean.index, mean, color=f"C{i}", label=label)
             ax.fill_between(mean.index, mean - spread, mean + spread, color=f"C{i}", alpha=0.2,

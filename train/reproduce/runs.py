@@ -1,6 +1,8 @@
 """Runs of the command line, each in a process of its own, and what they left behind."""
 
+import concurrent.futures
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -10,7 +12,7 @@ import pandas as pd
 
 from train.errors import UserError
 
-__all__ = ["Run", "run"]
+__all__ = ["Run", "run", "run_all"]
 
 _QUICK = ("--niters=4", "--val_every=2", "--max_minutes=0", "--eval_probes=1",
           "--n_exact_terms_eval=2", "--n_test=200", "--n_sample_images=4")
@@ -58,3 +60,12 @@ def run(workdir, quick, config, *flags):
     log = pd.read_csv(workdir / "log.csv", on_bad_lines="skip")
     log = log.apply(pd.to_numeric, errors="coerce").dropna(subset=["step"])
     return Run(workdir, json.loads((workdir / "metrics.json").read_text()), log)
+
+
+def run_all(quick, jobs):
+    """`[run(workdir, quick, config, *flags), ...]` of jobs `(workdir, config, *flags)`.
+
+    One for each two processors at a time, at least two: starting and tracing use one only.
+    """
+    with concurrent.futures.ThreadPoolExecutor(max(2, (os.cpu_count() or 2) // 2)) as pool:
+        return list(pool.map(lambda job: run(job[0], quick, *job[1:]), jobs))

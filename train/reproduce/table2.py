@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from train.reproduce.figure import figure, mean_and_error, save_table
-from train.reproduce.runs import run
+from train.reproduce.runs import run_all
 
 __all__ = ["reproduce"]
 
@@ -22,8 +22,9 @@ def reproduce(folder, quick):
                     "unbiased, ELU": ("--act=elu",), "unbiased, LipSwish": ("--act=swish",)}
         for label, flags in settings.items():
             name = label.replace(", ", "-")
-            bpd = [run(folder / f"{config}-{name}-{seed}", quick, config, *_SMALL, _STEPS[config],
-                       *flags, f"--seed={seed}").metrics["bits_per_dim"] for seed in seeds]
+            done = run_all(quick, [(folder / f"{config}-{name}-{seed}", config, *_SMALL,
+                                    _STEPS[config], *flags, f"--seed={seed}") for seed in seeds])
+            bpd = [own.metrics["bits_per_dim"] for own in done]
             mean, error = results[config, label] = mean_and_error(bpd)
             rows.append({"data": config, "setting": label, "bits_per_dim": mean, "stderr": error,
                          "seeds": len(seeds)})
