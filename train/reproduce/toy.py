@@ -111,11 +111,12 @@ def _density(model, limit=4.0, side=160):
 
 
 def _draw(path, drawn):
-    with figure(path, len(drawn), 2, figsize=(4.2, 2.1 * len(drawn)), squeeze=False) as axes:
-        for row, (name, *densities) in zip(axes, drawn):
+    rows = -(-len(drawn) // 2)
+    with figure(path, rows, 4, figsize=(7.6, 2.1 * rows), squeeze=False) as axes:
+        for pair, (name, *densities) in zip(axes.reshape(-1, 2), drawn):
             largest = np.quantile(densities[0], 0.999)
-            for ax, density, label in zip(row, densities, ("residual flow", "RealNVP")):
+            for ax, density, label in zip(pair, densities, (name, "by RealNVP")):
                 ax.imshow(density, origin="lower", extent=(-4, 4, -4, 4), vmin=0, vmax=largest,
                           cmap="viridis")
-                ax.set(title=f"{name}: {label}", xticks=[], yticks=[])
+                ax.set(title=label, xticks=[], yticks=[])
                 ax.grid(False)
