@@ -21,7 +21,7 @@ __all__ = ["Training", "reproduce"]
 
 _WIDTHS, _BATCH = (784, 50, 50, 50, 10), 200
 _TRAINING_STEPS, _TRUNCATION, _META_STEPS, _SEEDS = 500, 50, 20, (0, 1)
-_COST_STEPS, _COST_TRUNCATIONS, _REPEATS = 1000, (10, 50, 100), 3
+_COST_STEPS, _COST_TRUNCATIONS, _ROUNDS = 1000, (10, 50, 100), 7
 
 
 class Training:
@@ -131,28 +131,28 @@ def _curves(x, labels, quick):
 
 
 def _costs(x, labels, quick):
-    """Time and peak memory of one meta-gradient, above what is there before."""
-    rows = []
-    steps = 20 if quick else _COST_STEPS
-    cases = [("BPTT", 0)] + [("Neumann-RBP", k) for k in
-                             (_COST_TRUNCATIONS[:1] if quick else _COST_TRUNCATIONS)]
+    """Time and peak memory of one meta-gradient, above what is there before; medians, in turns."""
+    steps, rounds = (20, 1) if quick else (_COST_STEPS, _ROUNDS)
+    truncations = _COST_TRUNCATIONS[:1] if quick else _COST_TRUNCATIONS
+    cases = {("BPTT", 0): None, **{("Neumann-RBP", k): None for k in truncations}}
     for method, truncation in cases:
-        meta_gradient = Training(x, labels).gradient(method, steps, truncation)
-        meta_gradient()
-        times, peaks = [], []
-        for _ in range(1 if quick else _REPEATS):
+        cases[method, truncation] = Training(x, labels).gradient(method, steps, truncation)
+        cases[method, truncation]()
+    measured = []
+    for _ in range(rounds):
+        for (method, truncation), meta_gradient in cases.items():
             tf.config.experimental.reset_memory_stats("CPU:0")
             before = tf.config.experimental.get_memory_info("CPU:0")["current"]
             began = time.perf_counter()
             float(meta_gradient()[0])
-            times.append(time.perf_counter() - began)
-            peaks.append(tf.config.experimental.get_memory_info("CPU:0")["peak"] - before)
-        rows.append({"method": method, "truncation": truncation, "seconds": np.median(times),
-                     "peak_mb": np.median(peaks) / 1e6})
-        print(rows[-1], flush=True)
-    table = pd.DataFrame(rows)
+            seconds = time.perf_counter() - began
+            peak = tf.config.experimental.get_memory_info("CPU:0")["peak"] - before
+            measured.append({"method": method, "truncation": truncation, "seconds": seconds,
+                             "peak_mb": peak / 1e6})
+    table = pd.DataFrame(measured).groupby(["method", "truncation"]).median().reset_index()
     table["time_ratio"] = table.seconds.iloc[0] / table.seconds
     table["memory_ratio"] = table.peak_mb.iloc[0] / table.peak_mb
+    print(table, flush=True)
     return table
 
 
