@@ -8,7 +8,7 @@ from train.reproduce.runs import run
 
 __all__ = ["reproduce"]
 
-_MINUTES = {"digits": 2, "mnist5k": 6, "photos": 6}
+_MINUTES = {"digits": 2, "mnist5k": 5, "photos": 5}
 
 
 def reproduce(folder, quick):
