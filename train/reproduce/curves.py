@@ -36,11 +36,12 @@ def compare(path, quick, config, settings, seeds, common=()):
             rows += [{"setting": label, "seed": seed, "step": own.metrics["step"],
                       "test_bpd": own.metrics["bits_per_dim"]} for seed, own in zip(seeds, runs)]
             results[label] = mean_and_error([own.metrics["bits_per_dim"] for own in runs])
-            curves = pd.concat([own.log for own in runs]).groupby("step").val_bpd
-            mean, spread = curves.mean(), curves.sem().fillna(0)
-            ax.plot(mean.index, mean, color=f"C{i}", label=label)
-            ax.fill_between(mean.index, mean - spread, mean + spread, color=f"C{i}", alpha=0.2,
-                            lw=0)
+            # By number: after an interruption validations may come a step later.
+            curves = pd.concat([own.log.reset_index(drop=True) for own in runs]).groupby(level=0)
+            steps, mean = curves.step.mean(), curves.val_bpd.mean()
+            spread = curves.val_bpd.sem().fillna(0)
+            ax.plot(steps, mean, color=f"C{i}", label=label)
+            ax.fill_between(steps, mean - spread, mean + spread, color=f"C{i}", alpha=0.2, lw=0)
         ax.set(xlabel="step", ylabel="validation bits/dim",
                title=f"{config}, {len(seeds)} seeds, mean and standard error")
         low, high = ax.get_ylim()
