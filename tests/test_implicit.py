@@ -312,23 +312,24 @@ def test_variational_inference(through):
         assert layer.measure_norm() < 0.92
 
 
-def test_under_a_strategy():
-    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
-    with strategy.scope():
+def test_under_a_strategy(mirrored):
+    with mirrored.scope():
         w = tf.Variable([[0.5]], dtype=tf.float64)
 
     @tf.function
     def step():
         def replica():
+            shift = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, w.dtype)
             with tf.GradientTape() as tape:
-                h = solvers.Implicit()(lambda h: tf.cos(h @ w), tf.zeros([1, 1], tf.float64)).value
+                h = solvers.Implicit()(lambda h: tf.cos(h @ w + shift),
+                                       tf.zeros([1, 1], tf.float64)).value
             return h, tape.gradient(h, w)
 
-        return strategy.run(replica)
+        return mirrored.run(replica)
 
-    h, slope = (float(t[0, 0]) for t in step())
-    np.testing.assert_allclose(slope, -h * np.sin(0.5 * h) / (1 + 0.5 * np.sin(0.5 * h)),
-                               rtol=1e-9)
+    for i, (h, slope) in enumerate(zip(*map(mirrored.experimental_local_results, step()))):
+        h, sine = float(h[0, 0]), np.sin(0.5 * h[0, 0] + i)
+        np.testing.assert_allclose(slope[0, 0], -h * sine / (1 + 0.5 * sine), rtol=1e-9)
 
 
 @pytest.mark.parametrize("make, message", [
