@@ -15,6 +15,7 @@ from tfresflow.solvers.solution import Solution, Tolerance, check_count, check_t
 __all__ = ["BiCGSTAB", "CG", "Normal"]
 
 
+@dataclasses.dataclass(frozen=True)
 class _Krylov(LinearSolver):
     """The frame: subclasses say `_start(b)` and `_step(apply, z, state)`, state[0] the residual.
 
@@ -22,11 +23,16 @@ class _Krylov(LinearSolver):
     small, the true one is computed, and what it is short of is solved for anew.
     """
 
+    num_steps: int | None = None
+    rtol: float | None = None
+    atol: float | None = None
+    max_steps: int = 1000
+
     @property
     def approximate(self):
         return self.num_steps is not None
 
-    def _check(self):
+    def __post_init__(self):
         check_tolerances(self)
         check_count(self, "max_steps", 1)
         check_count(self, "num_steps", 0)
@@ -101,14 +107,6 @@ class CG(_Krylov):
       max_steps: most steps by tolerance.
     """
 
-    num_steps: int | None = None
-    rtol: float | None = None
-    atol: float | None = None
-    max_steps: int = 1000
-
-    def __post_init__(self):
-        self._check()
-
     def _start(self, b):
         return b, b
 
@@ -130,14 +128,6 @@ class BiCGSTAB(_Krylov):
     Args:
       num_steps, rtol, atol, max_steps: as for `CG`.
     """
-
-    num_steps: int | None = None
-    rtol: float | None = None
-    atol: float | None = None
-    max_steps: int = 1000
-
-    def __post_init__(self):
-        self._check()
 
     def _start(self, b):
         return b, b, b  # residual, shadow residual, direction
