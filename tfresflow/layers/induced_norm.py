@@ -14,8 +14,7 @@ from tfresflow.layers.orders import LearnedOrder, Order, check_order
 
 __all__ = ["InducedNorm"]
 
-_STARTS = 8  # kept of the many that are tried, where the norm has several local maxima
-_TRIAL = 40  # steps of all that are tried
+_STARTS, _TRIAL = 8, 40  # vectors that are kept of many tried for so many steps: local maxima
 _EUCLIDEAN = 2.0, 2.0
 
 
