@@ -14,6 +14,14 @@ _CPU = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(_CPU, [tf.config.LogicalDeviceConfiguration()] * 2)
 
 
+_LONGEST = "test_main", "test_faults", "test_distributed", "test_published", "test_registry"
+
+
+def pytest_collection_modifyitems(items):
+    """Files that take minutes come first: a file is one process's, and the others must not wait."""
+    items.sort(key=lambda item: item.path.stem not in _LONGEST)
+
+
 @pytest.fixture(autouse=True)
 def seeded():
     """Fixed seeds for every test."""
