@@ -3,7 +3,7 @@
 import keras
 
 from bijectors.base import Flow
-from tfresflow import logdet, solvers
+from tfresflow import lanes, logdet, solvers
 from tfresflow.functional import functional, shared
 from tfresflow.layers.orders import check_chain, lipschitz
 
@@ -91,7 +91,7 @@ class InvertibleResidual(Flow):
         The value has a gradient; one that belongs to examples which are not converged is wrong.
         """
         g, weights = functional(self.branch)
-        return solvers.Solution(*shared(_solve, self._root, g)(z, weights))
+        return solvers.Solution(*shared(_solve, self._root, g, lanes.are_there())(z, weights))
 
     def with_log_det(self, log_det):
         return InvertibleResidual(self.branch, self.event_shape, log_det, self.solver,
@@ -104,8 +104,11 @@ class InvertibleResidual(Flow):
         return x + self.branch(x)
 
 
-def _solve(root, g, z, weights):
-    return tuple(root.solve(_Step(g), z, [z, *weights]))
+def _solve(root, g, parallel, z, weights):
+    def solve(z):
+        return list(root.solve(_Step(g), z, [z, *weights])), []
+
+    return tuple((lanes.side_by_side(solve, [z]) if parallel else solve(z))[0])
 
 
 class _Step:

@@ -64,13 +64,13 @@ class DistributedModel(keras.Model):
             return
         self.optimizer._all_reduce_sum_gradients = list  # they are summed already
         run = self.distribute_strategy.run
-        update = self._traced(lambda gradients: run(self._update, (gradients,)))
+        update = self._traced(lambda packed: run(self._update, (packed,)))
 
-        def after(gradients, finite):
+        def after(packed, finite):
             # Two functions, not a `tf.cond` in one: that took a third longer to trace and twice the
             # memory, and the optimizer's merge calls may not be inside of a cond.
             if self.distribute_strategy.experimental_local_results(finite)[0]:
-                update(gradients)
+                update(packed)
             else:
                 run(self._skip)
 
@@ -130,33 +130,37 @@ class DistributedModel(keras.Model):
     # Of one replica -------------------------------------------------------------------------
 
     def _gradients(self, data, even):
-        """The gradient of the mean loss over the whole batch, and whether all of it is finite."""
+        """The packed gradient of the mean loss over the whole batch; whether it is finite."""
         x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
         step = tf.convert_to_tensor(self.optimizer.iterations.value)
-        losses, gradients = self._sums(x, self.seed_of(step, x, even))
-        total, count = tf.reduce_sum(losses), tf.cast(tf.shape(losses)[0], losses.dtype)
         context = tf.distribute.get_replica_context()
-        if context.num_replicas_in_sync > 1:
-            *gradients, total, count = context.all_reduce("SUM", [*gradients, total, count])
-        gradients = [g / tf.cast(count, g.dtype) for g in gradients]
-        sums = [tf.cast(tf.reduce_sum(g), total.dtype) for g in gradients]
-        finite = tf.math.is_finite(tf.add_n([total, *sums]))
+        alone = context.num_replicas_in_sync == 1
+        share = tf.shape(x)[0] if alone else 1
+        losses, gradients = self._sums(x, self.seed_of(step, x, even), share)
+        total, packed = tf.reduce_sum(losses), _pack(gradients)
+        if not alone:
+            count = tf.cast(tf.shape(losses)[0], losses.dtype)
+            *packed, total, count = context.all_reduce("SUM", [*packed, total, count])
+            packed = [g / tf.cast(count, g.dtype) for g in packed]
+        # Squares, as a norm past the float's range makes clipping NaN.
+        squares = [tf.cast(tf.nn.l2_loss(g), total.dtype) for g in packed]
+        finite = tf.math.is_finite(tf.add_n([total, *squares]))
         skipped = tf.where(finite, 0, tf.convert_to_tensor(self.skipped.value) + 1)
         self.skipped.assign(skipped)
         tolerated = ~finite & (skipped <= self.skip_nonfinite)
         self.update_metrics(x, tf.where(tolerated, tf.zeros_like(losses), losses),
                             tf.fill(tf.shape(losses), 1.0 - tf.cast(tolerated, losses.dtype)))
-        return gradients, finite
+        return packed, finite
 
-    def _sums(self, x, part):
-        """Losses `[N]` and the gradients of their sum, a micro-batch at a time."""
+    def _sums(self, x, part, count):
+        """Losses `[N]` and the gradients of their sum over `count`, a micro-batch at a time."""
         variables = [v.value for v in self.trainable_variables]
 
         def one(x, part):
             with tf.GradientTape() as tape:
                 losses = self.example_losses(x, part)
-                total = tf.reduce_sum(losses)
-            return losses, tape.gradient(total, variables, unconnected_gradients="zero")
+                mean = tf.reduce_sum(losses) / tf.cast(count, losses.dtype)
+            return losses, tape.gradient(mean, variables, unconnected_gradients="zero")
 
         if self.micro_batches == 1:
             return one(x, part)
@@ -175,7 +179,8 @@ class DistributedModel(keras.Model):
         _, array, sums = tf.while_loop(lambda i, *_: i < k, body, state, parallel_iterations=1)
         return array.concat(), sums
 
-    def _update(self, gradients):
+    def _update(self, packed):
+        gradients = _unpack(packed, [v.value for v in self.trainable_variables])
         self.optimizer.apply_gradients(zip(gradients, self.trainable_variables))
         self.after_update()
         return True
@@ -197,6 +202,25 @@ class DistributedModel(keras.Model):
         """
         return seeds.Part(seeds.fold_in(self.seed, tf.cast(step, tf.int32)),
                           _first_example(x, even))
+
+
+def _pack(tensors):
+    """One vector for each dtype: a thousand tensors take milliseconds to call a function with."""
+    return [tf.concat([tf.reshape(t, [-1]) for t in tensors if t.dtype == dtype], axis=0)
+            for dtype in _dtypes(tensors)]
+
+
+def _unpack(vectors, like):
+    """What `_pack` was given, of the shapes and dtypes of `like`."""
+    parts = {}
+    for dtype, vector in zip(_dtypes(like), vectors):
+        sizes = [v.shape.num_elements() for v in like if v.dtype == dtype]
+        parts[dtype] = iter(tf.split(vector, sizes))
+    return [tf.reshape(next(parts[v.dtype]), v.shape) for v in like]
+
+
+def _dtypes(tensors):
+    return sorted({t.dtype for t in tensors}, key=lambda dtype: dtype.name)
 
 
 class _Kind:

@@ -40,6 +40,22 @@ class Function:
             y = self(weights, x)
         return y, lambda u: tape.gradient(y, x, u, unconnected_gradients="zero")
 
+    def linearise_forward(self, weights, x):
+        """`(y, jvp)` with `jvp(t) = dy/dx t`, itself differentiable.
+
+        Here as the derivative of the vector-Jacobian product, which is linear.
+        """
+        y, vjp = self.linearise(weights, x)
+
+        def jvp(t):
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                u = tf.zeros_like(y)
+                tape.watch(u)
+                product = vjp(u)
+            return tape.gradient(product, u, t, unconnected_gradients="zero")
+
+        return y, jvp
+
     def parts(self, weights):
         """`[(function, weights), ...]`, the first one first, whose composition is `self`."""
         return [(self, weights)]
@@ -153,6 +169,8 @@ class Scale(Function):
     def linearise(self, weights, x):
         return weights[0] * x, lambda u: weights[0] * u
 
+    linearise_forward = linearise
+
     def scaled(self, weights, before, after):
         return [before * weights[0] * after]
 
@@ -224,6 +242,19 @@ class _Composition(Function):
             return u
 
         return x, vjp
+
+    def linearise_forward(self, weights, x):
+        products = []
+        for function, own in self._each(weights):
+            x, product = function.linearise_forward(own, x)
+            products.append(product)
+
+        def jvp(t):
+            for product in products:
+                t = product(t)
+            return t
+
+        return x, jvp
 
     def largest(self, weights, shape):
         sizes = []

@@ -6,6 +6,7 @@ import os
 
 import tensorflow as tf
 
+from tfresflow import lanes
 from train.errors import UserError, WorkerLost
 
 __all__ = ["Cluster", "form", "watching"]
@@ -71,6 +72,7 @@ def form(settings):
         gpus = len(tf.config.list_logical_devices("GPU"))
         return Cluster(tf.distribute.MirroredStrategy(
             None if gpus else [f"CPU:{i}" for i in range(settings.logical_cpus)]))
+    lanes.prepare()
     return Cluster(tf.distribute.get_strategy())
 
 

@@ -30,6 +30,8 @@ class _Elementwise(Function):
         y, slope = self.value_and_slope(x, *weights)
         return y, lambda u: u * slope
 
+    linearise_forward = linearise  # a diagonal Jacobian is its own transpose
+
 
 class _Activation(FunctionalLayer, keras.layers.Layer):
     """An elementwise map; subclasses say `function`.

@@ -123,6 +123,12 @@ class _Concatenated(Function):
 
         return tf.concat([right, left], -1) / self.constant, vjp
 
+    def linearise_forward(self, weights, x):
+        right, right_jvp = self.inner.linearise_forward(weights, x)
+        left, left_jvp = self.inner.linearise_forward(weights, -x)
+        return (tf.concat([right, left], -1) / self.constant,
+                lambda t: tf.concat([right_jvp(t), -left_jvp(t)], -1) / self.constant)
+
     def output_shape(self, weights, shape):
         return (*shape[:-1], 2 * shape[-1])
 

@@ -107,6 +107,12 @@ class _Concatenation(Function):
 
         return tf.concat([one * x, two * h], -1), vjp
 
+    def linearise_forward(self, weights, x):
+        one, two, *own = weights
+        h, inner_jvp = self.inner.linearise_forward(own, x)
+        return (tf.concat([one * x, two * h], -1),
+                lambda t: tf.concat([one * t, two * inner_jvp(t)], -1))
+
     def output_shape(self, weights, shape):
         *space, added = self.inner.output_shape(weights[2:], shape)
         return (*space, shape[-1] + added)

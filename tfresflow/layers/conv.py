@@ -68,12 +68,11 @@ class InducedNormConv2D(InducedNorm, keras.layers.Conv2D):
 class _Convolution(Linear):
     """`[N, H, W, channels] -> [N, H, W, filters]`.
 
-    Where a convolution is one matrix product but for moving pixels about, it is done as that: a
-    1x1 kernel, and odd kernels from or to a few channels, which libraries are slow at. With P
-    the operator that gathers the `h w` neighbours of each pixel,
-
-        few channels   W x = (P x) K,   K: [h w channels, filters]
-        few filters    W x = P^T (x K'),   K': [channels, h w filters], the kernel turned around
+    A 1x1 kernel is a matrix product. So is, but for moving pixels about, an odd kernel to one, two
+    or three filters, which libraries are slow at: with K the kernel as a matrix
+    `[channels, h w filters]` and S the operator that adds what goes to each pixel,
+    `W x = S (x K)`. The adjoint of an odd kernel is a convolution, too, by the kernel turned
+    around, so that no other way of convolving is needed than the fastest.
 
     Args:
       size: the images that the norm holds for; larger ones are refused.
@@ -89,29 +88,31 @@ class _Convolution(Linear):
 
     def product(self, kernel, x, bias=None):
         """`W x`, or `W x + b`."""
-        height, width, channels, filters = kernel.shape
+        height, width = kernel.shape[:2]
         if height == width == 1:
             return _matmul(x, kernel[0, 0], bias)
-        if _is_narrow(kernel, channels, filters):
-            return _matmul(_gather(x, kernel), tf.reshape(kernel, [-1, filters]), bias)
-        if _is_narrow(kernel, filters, channels):
-            y = _scatter(_matmul(x, _turned(kernel)), kernel)
+        if _is_odd(kernel):
+            y = _convolve(x, kernel, _turned(kernel))
         else:
             y = tf.nn.conv2d(x, kernel, 1, "SAME")
         return y if bias is None else tf.nn.bias_add(y, bias)
 
     def adjoint(self, kernel, u):
         """`W^T u`."""
-        height, width, channels, filters = kernel.shape
+        height, width, channels, _ = kernel.shape
         if height == width == 1:
             return _matmul(u, kernel[0, 0], transpose=True)
-        if _is_narrow(kernel, channels, filters):
-            return _scatter(_matmul(u, tf.reshape(kernel, [-1, filters]), transpose=True), kernel)
-        if _is_narrow(kernel, filters, channels):
-            return _matmul(_gather(u, kernel), _turned(kernel), transpose=True)
+        if _is_odd(kernel):
+            return _convolve(u, _turned(kernel), kernel)
         shape = tf.concat([tf.shape(u)[:3], [channels]], axis=0)
         return tf.ensure_shape(tf.nn.conv2d_transpose(u, kernel, shape, 1, "SAME"),
                                [*u.shape[:3], channels])
+
+    def adjoint_map(self, kernel):
+        if kernel.shape[:2] == (1, 1) or not _is_odd(kernel):
+            return super().adjoint_map(kernel)
+        turned = _turned(kernel)
+        return lambda u: _convolve(u, turned, kernel)
 
     def event_shapes(self, kernel):
         """`([H, W, channels], [H, W, filters])`."""
@@ -142,15 +143,48 @@ class _Convolution(Linear):
                              f"Received: height and width {tuple(size)}")
 
 
-def _is_narrow(kernel, few, many):
-    height, width = kernel.shape[:2]
-    return few <= min(4, many) and height % 2 == width % 2 == 1
+def _is_odd(kernel):
+    return kernel.shape[0] % 2 == kernel.shape[1] % 2 == 1
+
+
+def _is_narrow(channels, filters):
+    return filters < 4 and filters < channels
 
 
 def _turned(kernel):
-    """`K'`: `[channels, h w filters]`."""
-    turned = tf.transpose(kernel[::-1, ::-1], [2, 0, 1, 3])
-    return tf.reshape(turned, [kernel.shape[2], -1])
+    """The kernel of the adjoint, `[h, w, filters, channels]`, of an odd one."""
+    return tf.transpose(kernel[::-1, ::-1], [0, 1, 3, 2])
+
+
+@tf.custom_gradient
+def _convolve(x, kernel, turned):
+    """`W x` for an odd kernel; `turned` is that of the adjoint, and has no gradient of its own."""
+    def backward(dy):
+        dx = _convolve(dy, turned, kernel)
+        return dx, _kernel_gradient(x, dy, kernel.shape), None
+
+    channels, filters = kernel.shape[2:]
+    if not _is_narrow(channels, filters):
+        return tf.nn.conv2d(x, kernel, 1, "SAME"), backward
+    matrix = tf.reshape(tf.transpose(kernel, [2, 0, 1, 3]), [channels, -1])
+    return _add_neighbours(_matmul(x, matrix), kernel.shape), backward
+
+
+def _kernel_gradient(x, dy, shape):
+    """The gradient of `<dy, W x>` with respect to a kernel of this shape."""
+    height, width, channels, filters = shape
+    if _is_narrow(channels, filters):
+        return _turned(_kernel_gradient(dy, x, [height, width, filters, channels]))
+    return tf.raw_ops.Conv2DBackpropFilter(input=x, filter_sizes=shape, out_backprop=dy,
+                                           strides=[1] * 4, padding="SAME")
+
+
+def _add_neighbours(q, shape):
+    """`S q`: `[N, H, W, h w filters] -> [N, H, W, filters]`, nothing beyond the border."""
+    height, width, _, filters = shape
+    size = height * width * filters
+    one_hot = tf.reshape(tf.eye(size, dtype=q.dtype), [height, width, filters, size])
+    return tf.nn.conv2d(q, tf.transpose(one_hot, [0, 1, 3, 2]), 1, "SAME")
 
 
 def _matmul(x, matrix, bias=None, transpose=False):
@@ -160,22 +194,3 @@ def _matmul(x, matrix, bias=None, transpose=False):
         flat = tf.nn.bias_add(flat, bias)
     shape = tf.concat([tf.shape(x)[:3], [flat.shape[-1]]], axis=0)
     return tf.ensure_shape(tf.reshape(flat, shape), [*x.shape[:3], flat.shape[-1]])
-
-
-def _gather(x, kernel):
-    """`P x`: `[N, H, W, C] -> [N, H, W, h w C]`, zero beyond the border."""
-    return tf.nn.conv2d(x, _one_hot(kernel, x.shape[-1], x.dtype), 1, "SAME")
-
-
-def _scatter(q, kernel):
-    """`P^T q`: `[N, H, W, h w C] -> [N, H, W, C]`."""
-    channels = q.shape[-1] // (kernel.shape[0] * kernel.shape[1])
-    shape = tf.concat([tf.shape(q)[:3], [channels]], axis=0)
-    x = tf.nn.conv2d_transpose(q, _one_hot(kernel, channels, q.dtype), shape, 1, "SAME")
-    return tf.ensure_shape(x, [*q.shape[:3], channels])
-
-
-def _one_hot(kernel, channels, dtype):
-    height, width = kernel.shape[:2]
-    size = height * width * channels
-    return tf.reshape(tf.eye(size, dtype=dtype), [height, width, channels, size])

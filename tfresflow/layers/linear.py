@@ -30,7 +30,12 @@ class Linear(Function):
     def linearise(self, weights, x):
         if self.activation is not keras.activations.linear:
             return super().linearise(weights, x)
-        return self(weights, x), lambda u: self.adjoint(weights[0], u)
+        return self(weights, x), self.adjoint_map(weights[0])
+
+    def linearise_forward(self, weights, x):
+        if self.activation is not keras.activations.linear:
+            return super().linearise_forward(weights, x)
+        return self(weights, x), lambda t: self.product(weights[0], t)
 
     def output_shape(self, weights, shape):
         return (*shape[:-1], weights[0].shape[-1])
@@ -48,6 +53,10 @@ class Linear(Function):
     def adjoint(self, kernel, u):
         """`W^T u`."""
         raise NotImplementedError(f"{type(self).__name__}.adjoint")
+
+    def adjoint_map(self, kernel):
+        """`u -> W^T u`, what all u have in common computed once."""
+        return lambda u: self.adjoint(kernel, u)
 
     def event_shapes(self, kernel):
         """Shapes of one x and one y that the norm is of: `([..., inputs], [..., outputs])`."""

@@ -67,7 +67,9 @@ class _MaxMin(Function):
             mixed = [keep * one + (1 - keep) * two, keep * two + (1 - keep) * one]
             return tf.reshape(tf.stack(mixed, -1), tf.shape(u))
 
-        return swap(x), swap  # a permutation of two is its own transpose
+        return swap(x), swap
+
+    linearise_forward = linearise  # a permutation of two is its own transpose
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +82,11 @@ class _FullSort(Function):
         back = tf.argsort(places, axis=-1)
         y = tf.gather(x, places, batch_dims=x.shape.rank - 1)
         return y, lambda u: tf.gather(u, back, batch_dims=x.shape.rank - 1)
+
+    def linearise_forward(self, weights, x):
+        places = tf.argsort(x, axis=-1)
+        return (tf.gather(x, places, batch_dims=x.shape.rank - 1),
+                lambda t: tf.gather(t, places, batch_dims=x.shape.rank - 1))
 
 
 def _pairs(x):

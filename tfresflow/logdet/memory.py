@@ -17,8 +17,10 @@ import typing
 import keras
 import tensorflow as tf
 
+from tfresflow import lanes
 from tfresflow.configurable import Configurable
 from tfresflow.functional import shared
+from tfresflow.logdet.jacobian import Matrix, is_small, linearise, rows
 from tfresflow.logdet.series import sum_series
 
 __all__ = ["Auto", "Recompute", "Released", "Tape"]
@@ -50,8 +52,8 @@ class Released(Configurable):
                 log_det_tape.watch([x, *weights])
                 with tf.GradientTape(persistent=True) as g_tape:
                     g_tape.watch([x, *weights])
-                    y, vjp = g.linearise(weights, x)
-                log_det = gradient.differentiable(vjp, v, c)
+                    y, jacobian = linearise(g, weights, x)
+                log_det = gradient.differentiable(jacobian, v, c)
             dx_ready, *dweights_ready = _gradient(log_det_tape, log_det, [x, *weights])
 
             def backward(dy, dlog_det):
@@ -73,7 +75,8 @@ class Recompute(Configurable):
     Works through the batch a few examples at a time, so that the activations of g stay in the
     cache of the processor: on CPUs this is faster, and the memory that a block needs while it
     runs no longer grows with the batch. Small dense branches, whose operations are too short to
-    be spread over the cores, run as two halves of the batch at the same time.
+    be spread over the cores, run as two halves of the batch at the same time; so do all where
+    `lanes.prepare()` was called.
 
     Args:
       chunk_bytes: of the largest activation of g at a time; None: 8 MiB on a CPU, 1 GiB where
@@ -106,8 +109,8 @@ class Recompute(Configurable):
         gpu = bool(tf.config.list_logical_devices("GPU"))
         chunk_bytes = self.chunk_bytes or (2 ** 30 if gpu else 2 ** 23)
         each = _largest_bytes(g, weights, x)
-        small = each <= 4096 and not gpu
-        return _Chunks(max(1, chunk_bytes // each), 2 if small else 1)
+        parallel = not gpu and (each <= 4096 or lanes.are_there())
+        return _Chunks(max(1, chunk_bytes // each), max(2, 2 ** 16 // each) if parallel else None)
 
 
 @keras.saving.register_keras_serializable("tfresflow")
@@ -138,29 +141,40 @@ def _largest_bytes(g, weights, x):
 
 
 class _Chunks(typing.NamedTuple):
-    """At most `size` examples at a time, `lanes` of these chunks at the same time."""
+    """At most `size` examples at a time; `parallel` of them or more as two halves side by side."""
 
     size: int
-    lanes: int
+    parallel: int | None
 
-    def count(self, n, maximum=max, minimum=min):
-        """Chunks of n examples; lanes only for batches that are worth it."""
-        return maximum(maximum(1, -(-n // self.size)), minimum(self.lanes, n // 64))
+    def run(self, function, batched):
+        """Runs `function` on one chunk."""
+        if self.parallel is None:
+            return function(*batched)
+        return lanes.side_by_side(function, batched, self.parallel)
 
 
 def _tape(g, gradient, x, v, c, weights):
-    y, vjp = g.linearise(weights, x)
-    return y, gradient.differentiable(vjp, v, c)
+    y, jacobian = linearise(g, weights, x)
+    return y, gradient.differentiable(jacobian, v, c)
 
 
 def _forward(g, chunks, x, v, c, weights):
     """`[g(x), log_det, *w]`."""
+    event = x.shape[1:]
+    if is_small(x):  # the matrix in chunks, its series for all: operations, not arithmetic
+        def chunk(x):
+            y, matrix = rows(g, weights, x)
+            return [y, *matrix], []
+
+        (y, *matrix), _ = _in_chunks(chunk, chunks, [x], [event] * (1 + event[0]))
+        log_det, w = sum_series(Matrix(matrix), v, c)
+        return [y, log_det, *w]
+
     def chunk(x, *v):
-        y, vjp = g.linearise(weights, x)
-        log_det, w = sum_series(vjp, v, c)
+        y, jacobian = linearise(g, weights, x)
+        log_det, w = sum_series(jacobian, v, c)
         return [y, log_det, *w], []
 
-    event = x.shape[1:]
     return _in_chunks(chunk, chunks, [x, *v], [event, [], *[event] * len(v)])[0]
 
 
@@ -175,8 +189,8 @@ def _backward(g, gradient, chunks, x, v, c, dy, dlog_det, w, weights):
             x = tf.identity(x)
         with tf.GradientTape() as tape:
             tape.watch([x, *weights])
-            y, vjp = g.linearise(weights, x)
-            surrogate = gradient.surrogate(vjp, v, c, w)
+            y, jacobian = linearise(g, weights, x)
+            surrogate = gradient.surrogate(jacobian, v, c, w)
             target = tf.reduce_sum(y * dy) + tf.reduce_sum(surrogate * dlog_det)
         dx, *dweights = _gradient(tape, target, [x, *weights])
         return [dx], dweights
@@ -199,24 +213,25 @@ def _in_chunks(function, chunks, batched, events, like=()):
       Both lists, for the whole batch.
     """
     static, dtype = batched[0].shape[0], batched[0].dtype
-    if static is not None and chunks.count(static) == 1:
-        return function(*batched)
-    n = tf.shape(batched[0])[0]
-    count = chunks.count(n, tf.maximum, tf.minimum)
+    n = tf.shape(batched[0])[0] if static is None else static
+    count = -(-n // chunks.size)
+    if static is not None and count <= 1:
+        return chunks.run(function, batched)
+    each = static // count if static is not None and static % count == 0 else None
+    count = tf.maximum(1, count)
     step = -(-n // count)  # chunks of one size but for the last
 
     def chunk(i, arrays, sums):
-        parts = [tf.ensure_shape(t[i * step:(i + 1) * step], [None, *t.shape[1:]])
+        parts = [tf.ensure_shape(t[i * step:(i + 1) * step], [each, *t.shape[1:]])
                  for t in batched]
-        outputs, terms = function(*parts)
+        outputs, terms = chunks.run(function, parts)
         return (i + 1, [a.write(i, output) for a, output in zip(arrays, outputs)],
                 [s + term for s, term in zip(sums, terms)])
 
-    arrays = [tf.TensorArray(dtype, count, element_shape=[None, *event], infer_shape=False)
+    arrays = [tf.TensorArray(dtype, count, element_shape=[each, *event], infer_shape=False)
               for event in events]
     state = (tf.constant(0), arrays, [tf.zeros_like(t) for t in like])
-    _, arrays, sums = tf.while_loop(lambda i, *_: i < count, chunk, state,
-                                    parallel_iterations=chunks.lanes)
+    _, arrays, sums = tf.while_loop(lambda i, *_: i < count, chunk, state, parallel_iterations=1)
     return [tf.ensure_shape(a.concat(), [static, *event])
             for a, event in zip(arrays, events)], sums
 

@@ -1,0 +1,62 @@
+"""Two halves of a batch side by side: what keeps the two cores of a small machine busy.
+
+TensorFlow spreads each operation over all cores. Those of a residual branch are too short for
+that: threads wait for each other, and operations that run at the same time fight over the cores.
+Half a batch on each core, with one thread for an operation, takes a quarter less time.
+"""
+
+import os
+
+import tensorflow as tf
+
+__all__ = ["are_there", "prepare", "side_by_side"]
+
+
+def prepare():
+    """One thread for each operation, where there are two cores and no GPU.
+
+    To be called before TensorFlow has computed anything; does nothing afterwards, nor where the
+    program or the environment has said how many threads there shall be. Machines of more cores
+    keep TensorFlow's defaults, too: they were not measured.
+    """
+    threading = tf.config.threading
+    chosen = (threading.get_intra_op_parallelism_threads()
+              or threading.get_inter_op_parallelism_threads()
+              or {"TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"} & set(os.environ))
+    if chosen or len(os.sched_getaffinity(0)) != 2 or tf.config.list_physical_devices("GPU"):
+        return
+    try:
+        threading.set_intra_op_parallelism_threads(1)
+        threading.set_inter_op_parallelism_threads(2)
+    except RuntimeError:  # TensorFlow has begun
+        pass
+
+
+def are_there():
+    """Whether two operations run at a time, each on a thread of its own."""
+    threading = tf.config.threading
+    return (threading.get_intra_op_parallelism_threads() == 1
+            and threading.get_inter_op_parallelism_threads() == 2)
+
+
+def side_by_side(function, batched, least=2):
+    """Runs a function of a batch on two halves, which have nothing to wait for in each other.
+
+    Static shapes stay static: the gradients of unknown ones cost operations.
+
+    Args:
+      function: of tensors `[n, ...]`, returns a list of such tensors and a list of sums over n.
+      batched: what the function is given, `[N, ...]`.
+      least: examples for which it is worth it; fewer are not divided.
+
+    Returns:
+      Both lists, for the whole batch.
+    """
+    static = batched[0].shape[0]
+    if static is not None and static < least:
+        return function(*batched)
+    half = (tf.shape(batched[0])[0] if static is None else static) // 2
+    (first, sums), (second, more) = (function(*[t[part] for t in batched])
+                                     for part in (slice(half), slice(half, None)))
+    return ([tf.concat(pair, axis=0) for pair in zip(first, second)],
+            [a + b for a, b in zip(sums, more)])
