@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from bijectors import flows
-from tfresflow import FlowModel, layers, logdet, optimizers, seeds
+from tfresflow import FlowModel, distributed, layers, logdet, optimizers, seeds
 
 
 @pytest.fixture
@@ -199,3 +199,26 @@ def test_a_train_step_of_ones_own_is_kerass():
     made = Own(flows.tabular_flow([3], nblocks=1, dims=(4,)))
     made.compile("adam")
     assert made.fit(data(32), verbose=0).history["loss"] == [3.0]
+
+
+def test_gradients_are_packed_by_dtype():
+    tensors = [tf.ones([2, 3]), tf.zeros([], tf.float64), 2 * tf.ones([0, 2]), 3 * tf.ones([])]
+    packed = distributed._pack(tensors)
+    assert [tuple(p.shape) for p in packed] == [(7,), (1,)]
+    for got, want in zip(distributed._unpack(packed, tensors), tensors):
+        assert got.dtype == want.dtype
+        np.testing.assert_array_equal(got, want)
+
+
+def test_a_gradient_whose_norm_overflows_changes_nothing():
+    """Clipping would make it NaN: squares of 1e20 are past float32."""
+    made = model(use_ema=False, skip_nonfinite=1)
+    losses = made.example_losses
+    made.example_losses = lambda x, seed: 1e20 * losses(x, seed)
+    x = data(8)
+    made.initialize(x)
+    initial = [w.numpy() for w in made.trainable_variables]
+    made.train_on_batch(x)
+    assert int(made.skipped.numpy()) == 1
+    for variable, value in zip(made.trainable_variables, initial):
+        np.testing.assert_array_equal(variable.numpy(), value)

@@ -93,6 +93,47 @@ def test_products_in_the_plane():
         assert layer.counting.counts == {"g": 1, "vjp": 2 + 1}
 
 
+class _Tilted(layers.Identity):
+    """Of a function that says no derivative: a tape finds it."""
+
+    function = property(lambda self: _Tape())
+
+
+@dataclasses.dataclass(frozen=True)
+class _Tape(Function):
+    def __call__(self, weights, x):
+        return tf.sin(x[..., ::-1]) * x
+
+
+@pytest.mark.parametrize("make, shape", [
+    (layers.LipSwish, [4]), (layers.ELU, [4]), (layers.MaxMin, [4]), (layers.FullSort, [4]),
+    (layers.CLipSwish, [3]), (_Tilted, [4]),
+    (lambda **k: layers.InducedNormDense(5, activation="tanh", **k), [4]),
+    (lambda **k: layers.InducedNormDense(5, **k), [2, 4]),
+    (lambda **k: layers.InducedNormConv2D(3, 3, **k), [4, 5, 1]),
+    (lambda **k: layers.InducedNormConv2D(1, (3, 1), **k), [4, 5, 3]),
+    (lambda **k: layers.InducedNormConv2D(2, 2, **k), [4, 5, 3]),
+    (lambda **k: layers.LipschitzConcatenation(keras.Sequential(
+        [layers.InducedNormDense(3, **k), layers.LipSwish(**k)]), **k), [4])])
+def test_forward_products_are_adjoint_to_backward_ones(make, shape):
+    """`<u, J t> = <J^T u, t>`, and both have the same derivative with respect to x."""
+    layer = make(dtype="float64")
+    layer.build((None, *shape))
+    x, t = example(shape), example(shape, seed=1)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(x)
+        function, weights = functional(layer)
+        y, jvp = function.linearise_forward(weights, x)
+        u = tf.cos(tf.stop_gradient(y))
+        forms = [tf.reduce_sum(u * jvp(t)),
+                 tf.reduce_sum(t * function.linearise(weights, x)[1](u))]
+    np.testing.assert_allclose(y, function(weights, x), rtol=1e-13)
+    assert abs(float(forms[0])) > 1e-3
+    np.testing.assert_allclose(*forms, rtol=1e-12)
+    got, want = (tape.gradient(form, x, unconnected_gradients="zero") for form in forms)
+    np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-13)
+
+
 @pytest.mark.parametrize("kinds", ["ADA", "DAD", "AAD", "DA", "A", "DAAD", "ADTA", "ES"])
 def test_scalar_factors_are_moved_into_linear_maps(kinds):
     """Activation, Dense, dense with Tanh, ELU, Softplus: the composition is that of the layers."""

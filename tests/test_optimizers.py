@@ -66,3 +66,4 @@ def test_a_step_is_an_operation_a_variable():
     step = tf.function(lambda: optimizer.apply([tf.ones([3])] * 20), autograph=False)
     kinds = [node.op for node in step.get_concrete_function().graph.as_graph_def().node]
     assert kinds.count("ResourceApplyAdam") == 20 and kinds.count("Sqrt") == 0
+    assert kinds.count("Pow") == 2  # of beta, once for all

@@ -134,14 +134,12 @@ class DistributedModel(keras.Model):
         x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
         step = tf.convert_to_tensor(self.optimizer.iterations.value)
         context = tf.distribute.get_replica_context()
-        alone = context.num_replicas_in_sync == 1
-        share = tf.shape(x)[0] if alone else 1
-        losses, gradients = self._sums(x, self.seed_of(step, x, even), share)
-        total, packed = tf.reduce_sum(losses), _pack(gradients)
-        if not alone:
-            count = tf.cast(tf.shape(losses)[0], losses.dtype)
+        losses, gradients = self._sums(x, self.seed_of(step, x, even))
+        total, count = tf.reduce_sum(losses), tf.cast(tf.shape(losses)[0], losses.dtype)
+        packed = _pack(gradients)
+        if context.num_replicas_in_sync > 1:
             *packed, total, count = context.all_reduce("SUM", [*packed, total, count])
-            packed = [g / tf.cast(count, g.dtype) for g in packed]
+        packed = [g / tf.cast(count, g.dtype) for g in packed]
         # Squares, as a norm past the float's range makes clipping NaN.
         squares = [tf.cast(tf.nn.l2_loss(g), total.dtype) for g in packed]
         finite = tf.math.is_finite(tf.add_n([total, *squares]))
@@ -152,15 +150,15 @@ class DistributedModel(keras.Model):
                             tf.fill(tf.shape(losses), 1.0 - tf.cast(tolerated, losses.dtype)))
         return packed, finite
 
-    def _sums(self, x, part, count):
-        """Losses `[N]` and the gradients of their sum over `count`, a micro-batch at a time."""
+    def _sums(self, x, part):
+        """Losses `[N]` and the gradients of their sum, a micro-batch at a time."""
         variables = [v.value for v in self.trainable_variables]
 
         def one(x, part):
             with tf.GradientTape() as tape:
                 losses = self.example_losses(x, part)
-                mean = tf.reduce_sum(losses) / tf.cast(count, losses.dtype)
-            return losses, tape.gradient(mean, variables, unconnected_gradients="zero")
+                total = tf.reduce_sum(losses)
+            return losses, tape.gradient(total, variables, unconnected_gradients="zero")
 
         if self.micro_batches == 1:
             return one(x, part)

@@ -267,7 +267,7 @@ class FlowModel(DistributedModel):
         variables = self.trainable_variables
         gradients = tape.gradient(nll, [v.value for v in variables])
         bad = {v.path for v, g in zip(variables, gradients)
-               if g is not None and not np.isfinite(g).all()}
+               if g is not None and not np.isfinite(tf.nn.l2_loss(g))}
         blocks = self.flow.named_layers() if hasattr(self.flow, "named_layers") else {}
         # Backward: the last block is the first.
         return next((f"the gradient of block {name}" for name, layers in reversed(blocks.items())

@@ -147,36 +147,28 @@ def _is_odd(kernel):
     return kernel.shape[0] % 2 == kernel.shape[1] % 2 == 1
 
 
-def _is_narrow(channels, filters):
-    return filters < 4 and filters < channels
-
-
 def _turned(kernel):
     """The kernel of the adjoint, `[h, w, filters, channels]`, of an odd one."""
     return tf.transpose(kernel[::-1, ::-1], [0, 1, 3, 2])
 
 
-@tf.custom_gradient
 def _convolve(x, kernel, turned):
-    """`W x` for an odd kernel; `turned` is that of the adjoint, and has no gradient of its own."""
-    def backward(dy):
-        dx = _convolve(dy, turned, kernel)
-        return dx, _kernel_gradient(x, dy, kernel.shape), None
-
+    """`W x` for an odd kernel; `turned` is that of the adjoint."""
     channels, filters = kernel.shape[2:]
-    if not _is_narrow(channels, filters):
-        return tf.nn.conv2d(x, kernel, 1, "SAME"), backward
+    if filters >= min(4, channels):
+        return _direct(x, kernel, turned)
     matrix = tf.reshape(tf.transpose(kernel, [2, 0, 1, 3]), [channels, -1])
-    return _add_neighbours(_matmul(x, matrix), kernel.shape), backward
+    return _add_neighbours(_matmul(x, matrix), kernel.shape)
 
 
-def _kernel_gradient(x, dy, shape):
-    """The gradient of `<dy, W x>` with respect to a kernel of this shape."""
-    height, width, channels, filters = shape
-    if _is_narrow(channels, filters):
-        return _turned(_kernel_gradient(dy, x, [height, width, filters, channels]))
-    return tf.raw_ops.Conv2DBackpropFilter(input=x, filter_sizes=shape, out_backprop=dy,
-                                           strides=[1] * 4, padding="SAME")
+@tf.custom_gradient
+def _direct(x, kernel, turned):
+    def backward(dy):
+        dkernel = tf.raw_ops.Conv2DBackpropFilter(input=x, filter_sizes=kernel.shape,
+                                                  out_backprop=dy, strides=[1] * 4, padding="SAME")
+        return _convolve(dy, turned, kernel), dkernel, None  # `turned` is no other variable
+
+    return tf.nn.conv2d(x, kernel, 1, "SAME"), backward
 
 
 def _add_neighbours(q, shape):

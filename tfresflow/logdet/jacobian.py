@@ -1,17 +1,17 @@
 """The Jacobian of g at x, as the estimators need it.
 
-`powers()` is the map `u -> u^T J` of the series, `form(w, v)` is `w^T J v` of its gradient. Both
-come from vector-Jacobian products, but for the plane (`is_small`). There, forward mode beside
-the evaluation of g gives the matrix in D products, after which a term of the series is D^2
-multiplications, and `form` takes one product.
+`vjp(u)` is `u^T J`, `form(w, v)` is `w^T J v`. Both come from vector-Jacobian products, but for the
+plane (`is_small`). There, forward mode beside the evaluation of g gives the matrix in D products,
+after which a term of the series is next to nothing, and `form` takes one product.
 """
 
 import dataclasses
+import functools
 import typing
 
 import tensorflow as tf
 
-__all__ = ["Matrix", "dot", "is_small", "linearise", "rows"]
+__all__ = ["Matrix", "dot", "is_small", "linearise"]
 
 
 def linearise(g, weights, x):
@@ -28,36 +28,25 @@ def is_small(x):
     return x.shape.rank == 2 and x.shape[-1] <= 2
 
 
-def rows(g, weights, x):
-    """`(g(x), [row, ...])` for small x, each row `[N, D]`."""
-    y, jacobian = linearise(g, weights, x)
-    return y, jacobian.rows()
-
-
 def dot(a, b):
     """Inner product of each example: `[N, ...], [N, ...] -> [N]`."""
     return tf.reduce_sum(a * b, axis=list(range(1, a.shape.rank)))
 
 
 @dataclasses.dataclass
-class Matrix:
-    """Small, from its rows."""
-
-    of_rows: list
-
-    def powers(self):
-        return lambda u: tf.add_n([u[:, i:i + 1] * row for i, row in enumerate(self.of_rows)])
-
-
-@dataclasses.dataclass
 class _Reverse:
     vjp: typing.Callable
-
-    def powers(self):
-        return self.vjp
+    matrix = None
 
     def form(self, w, v):
         return dot(self.vjp(w), v)
+
+
+@dataclasses.dataclass
+class Matrix:
+    """Known by its rows, `[N, D]` each."""
+
+    matrix: list
 
 
 @dataclasses.dataclass
@@ -65,14 +54,12 @@ class _Forward:
     jvp: typing.Callable
     x: tf.Tensor
 
-    def rows(self):
+    @functools.cached_property
+    def matrix(self):
         n, size = tf.shape(self.x)[0], self.x.shape[-1]
         unit = tf.eye(size, dtype=self.x.dtype)
         columns = [self.jvp(tf.tile(unit[j:j + 1], [n, 1])) for j in range(size)]
         return tf.unstack(tf.stack(columns, axis=2), axis=1)
-
-    def powers(self):
-        return Matrix(self.rows()).powers()
 
     def form(self, w, v):
         return dot(w, self.jvp(v))

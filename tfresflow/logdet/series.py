@@ -66,15 +66,43 @@ def sum_series(jacobian, v, c):
     Returns:
       `(log_det, w)`: the mean over the probes `[N]`, and a list of one `[N, ...]` a probe.
     """
-    n, vjp = tf.shape(c)[0] - 1, jacobian.powers()
+    k = tf.cast(tf.range(tf.shape(c)[0]), c.dtype)
+    signed = tf.where(k % 2 == 0, c, -c)
+    by_k = tf.math.divide_no_nan(-signed, k)  # of the terms of the value, which begins with k = 1
+    if jacobian.matrix is None:
+        return _by_products(jacobian.vjp, v, signed, by_k)
+    sums = _horner(jacobian.matrix, tf.stack(v), tf.stack([by_k, signed], axis=1))
+    trace = tf.reduce_sum(sums[0] * v, axis=[0, 2])
+    return trace / len(v), tf.unstack(sums[1])
 
+
+def _by_products(vjp, v, signed, by_k):
     def term(k, us, log_det, ws):
         us = [vjp(u) for u in us]
-        signed = tf.cast(1 - 2 * (k % 2), c.dtype) * c[k]
-        trace = tf.add_n([dot(u, v_p) for u, v_p in zip(us, v)])
-        log_det -= signed / tf.cast(k, c.dtype) * trace
-        return k + 1, us, log_det, [w + signed * u for w, u in zip(ws, us)]
+        log_det += by_k[k] * tf.add_n([dot(u, v_p) for u, v_p in zip(us, v)])
+        return k + 1, us, log_det, [w + signed[k] * u for w, u in zip(ws, us)]
 
+    n = tf.shape(signed)[0] - 1
     state = (tf.constant(1), list(v), tf.zeros_like(dot(v[0], v[0])), list(v))
     _, _, log_det, ws = tf.while_loop(lambda k, *_: k <= n, term, state)
     return log_det / len(v), ws
+
+
+def _horner(matrix, v, coefficients):
+    """`sum_k a_k v^T J^k` for two series at once: fewer operations than terms have.
+
+    Args:
+      matrix: the rows of J, `[N, D]` each.
+      v: `[P, N, D]`.
+      coefficients: `[n + 1, 2]`.
+
+    Returns:
+      `[2, P, N, D]`.
+    """
+    def step(k, sums):
+        sums = tf.add_n([sums[..., i:i + 1] * row for i, row in enumerate(matrix)])
+        return k - 1, sums + tf.reshape(coefficients[k], [2, 1, 1, 1]) * v
+
+    n = tf.shape(coefficients)[0] - 1
+    start = tf.reshape(coefficients[n], [2, 1, 1, 1]) * v
+    return tf.while_loop(lambda k, _: k >= 0, step, (n - 1, start))[1]

@@ -1,0 +1,77 @@
+"""Two halves side by side: the same numbers, and threads are set only where nobody chose."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from bijectors import InvertibleResidual
+from tests.command import ROOT
+from tests.registry import branch, example
+from tests.test_logdet import flat, value_and_gradients
+from tfresflow import lanes, logdet
+
+THREADS = "TF_NUM_INTRAOP_THREADS"
+
+
+def results():
+    """Estimates, their gradients and an inverse, of a convolution and a dense branch."""
+    arrays = []
+    for shape in ([4, 4, 2], [3]):
+        net, x = branch(shape), example(shape, 7)
+        net.build((None, *shape))
+        for i, weight in enumerate(net.trainable_variables):
+            weight.assign(0.3 * np.random.RandomState(i).randn(*weight.shape))
+        estimator = logdet.LogDet(logdet.Truncated(4), memory=logdet.Recompute())
+        arrays.append(flat(*value_and_gradients(estimator, net, x, 3)))
+        arrays.append(np.ravel(InvertibleResidual(net, shape).inverse_alone(x)))
+    return np.concatenate(arrays)
+
+
+def in_fresh_process(code, env=()):
+    env = {**{k: v for k, v in os.environ.items() if k != THREADS}, **dict(env)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout.split()
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) != 2, reason="two cores are what it is for")
+def test_halves_are_the_whole():
+    """An odd batch, values and gradients, in float64."""
+    code = """if True:
+        from tfresflow import lanes
+        lanes.prepare()
+        from tests.test_lanes import results
+        values = results()
+        assert lanes.are_there()
+        print(*map(repr, values.tolist()))"""
+    got, want = np.array(in_fresh_process(code), float), results()
+    assert not lanes.are_there() and np.abs(want).max() > 0.1
+    np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-11)
+
+
+def test_threads_that_were_chosen_stay():
+    code = """if True:
+        import tensorflow as tf
+        from tfresflow import lanes
+        %s
+        lanes.prepare()
+        print(tf.config.threading.get_intra_op_parallelism_threads(), lanes.are_there())"""
+    assert in_fresh_process(code % "", {THREADS: "2"}) == ["0", "False"]
+    chosen = "tf.config.threading.set_intra_op_parallelism_threads(3)"
+    assert in_fresh_process(code % chosen) == ["3", "False"]
+    assert in_fresh_process(code % "tf.constant(1.0) + 1.0") == ["0", "False"]
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, None])
+def test_side_by_side(size):
+    x = tf.constant(np.arange(7.0 if size is None else float(size))[:, np.newaxis])
+    run = tf.function(lambda x: lanes.side_by_side(lambda x: ([x ** 2], [tf.reduce_sum(x)]), [x]),
+                      input_signature=[tf.TensorSpec([size, 1], tf.float64)])
+    [squares], [total] = run(x)
+    np.testing.assert_array_equal(squares, x ** 2)
+    assert float(total) == float(tf.reduce_sum(x))
