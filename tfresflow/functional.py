@@ -236,12 +236,7 @@ class _Composition(Function):
             x, product = function.linearise(own, x)
             products.append(product)
 
-        def vjp(u):
-            for product in reversed(products):
-                u = product(u)
-            return u
-
-        return x, vjp
+        return x, lambda u: _through(reversed(products), u)
 
     def linearise_forward(self, weights, x):
         products = []
@@ -249,12 +244,7 @@ class _Composition(Function):
             x, product = function.linearise_forward(own, x)
             products.append(product)
 
-        def jvp(t):
-            for product in products:
-                t = product(t)
-            return t
-
-        return x, jvp
+        return x, lambda t: _through(products, t)
 
     def largest(self, weights, shape):
         sizes = []
@@ -273,6 +263,12 @@ class _Composition(Function):
         for function, size in zip(self.functions, self.sizes):
             yield function, weights[start:start + size]
             start += size
+
+
+def _through(products, x):
+    for product in products:
+        x = product(x)
+    return x
 
 
 def _scaled_weights(composition, weights):
