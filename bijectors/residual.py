@@ -75,7 +75,10 @@ class InvertibleResidual(Flow):
         return lipschitz(self.branch)
 
     def forward_and_log_det(self, x, seed=None):
-        g_x, log_det = self.log_det(self.branch, x, seed)
+        def evaluate(x):
+            return self.log_det(self.branch, x, seed), []
+
+        (g_x, log_det), _ = lanes.at_least(1, evaluate, [x])
         return x + g_x, log_det
 
     def inverse_and_log_det(self, z, seed=None):
@@ -108,7 +111,9 @@ def _solve(root, g, parallel, z, weights):
     def solve(z):
         return list(root.solve(_Step(g), z, [z, *weights])), []
 
-    return tuple((lanes.side_by_side(solve, [z]) if parallel else solve(z))[0])
+    solution, _ = (lanes.side_by_side(solve, [z]) if parallel else
+                   lanes.at_least(1, solve, [z]))
+    return tuple(solution)
 
 
 class _Step:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from bijectors import InvertibleResidual
 from bijectors.flows import image_flow, toy_flow
 from tests.registry import example
 from tests.test_logdet import built_branch, flat, peak_memory, value_and_gradients
@@ -188,13 +189,37 @@ def test_chunks_change_nothing(chunk_bytes, gradient, batch):
     np.testing.assert_allclose(results[1], results[0], rtol=1e-11, atol=1e-11)
 
 
-def test_an_empty_batch():
-    net = built_branch([3])
-    for size in (None, 0):
-        call = tf.function(lambda x: logdet.LogDet()(net, x, 0),
-                           input_signature=[tf.TensorSpec([size, 3], tf.float64)])
-        y, log_det = call(tf.zeros([0, 3], tf.float64))
-        assert y.shape == (0, 3) and log_det.shape == (0,)
+@pytest.mark.parametrize("memory, static", [
+    (logdet.Tape(), False), (logdet.Released(), False), (logdet.Recompute(), False),
+    (logdet.Recompute(), True)], ids=["tape", "released", "recompute", "recompute-static"])
+@pytest.mark.parametrize("kernel", [None, 2, 3])
+def test_a_batch_of_none_and_of_one(kernel, memory, static):
+    """A worker's share of the last batch, in float32: what it adds to the sums, and its shape."""
+    event, layer, size = (([3], layers.InducedNormDense, []) if kernel is None else
+                          ([4, 4, 2], layers.InducedNormConv2D, [kernel]))
+    net = keras.Sequential([layer(16, *size), layers.LipSwish(), layer(event[-1], *size)])
+    block = InvertibleResidual(net, event, logdet.LogDet(logdet.Truncated(3), memory=memory))
+
+    def run(block, n, static=True):
+        def everything(x):
+            z, log_det = block.forward_and_log_det(x, seed=0)
+            both = value_and_gradients(lambda net, x, seed: block.forward_and_log_det(x, seed),
+                                       net, x, 0, y_weight=1.0)
+            return z, block.inverse_alone(z), log_det, *both
+
+        spec = tf.TensorSpec([n if static else None, *event])
+        return tf.function(everything, input_signature=[spec])(0.5 * tf.ones([n, *event]))
+
+    z, x, log_det, _, (dx, *dweights) = run(block, 0, static)
+    assert z.shape == x.shape == dx.shape == (0, *event) and log_det.shape == (0,)
+    for d, weight in zip(dweights, net.trainable_variables, strict=True):
+        np.testing.assert_array_equal(d, np.zeros(weight.shape))
+    z, x, *rest = run(block, 1, static)
+    assert z.shape == (1, *event) and np.abs(z - 0.5).max() > 0.01
+    np.testing.assert_allclose(x, np.full([1, *event], 0.5), atol=1e-4)
+    plain = block.with_log_det(logdet.LogDet(logdet.Truncated(3), memory=logdet.Tape()))
+    for a, b in zip(tf.nest.flatten(rest), tf.nest.flatten(run(plain, 1)[2:]), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
 def test_peak_memory_against_the_batch():

@@ -9,7 +9,7 @@ import os
 
 import tensorflow as tf
 
-__all__ = ["are_there", "prepare", "side_by_side"]
+__all__ = ["are_there", "at_least", "prepare", "side_by_side"]
 
 
 def prepare():
@@ -53,9 +53,37 @@ def side_by_side(function, batched, least=2):
       Both lists, for the whole batch.
     """
     static = batched[0].shape[0]
-    if static is not None and static < least:
+    if static is None:
+        return at_least(2, lambda *batched: _halves(function, batched), batched)
+    return function(*batched) if static < least else _halves(function, batched)
+
+
+def at_least(least, function, batched):
+    """Runs a function of a batch on `least` examples or more: zeros are added where they lack.
+
+    What a worker has of the last batch may be empty, and TensorFlow's convolutions of an empty
+    float32 batch have wrong shapes on CPUs, those for the gradient none at all.
+
+    Args:
+      least: examples.
+      function, batched: see `side_by_side`; examples of zeros must add nothing to the sums.
+
+    Returns:
+      Both lists, without the examples that were added.
+    """
+    if batched[0].shape[0] is not None and batched[0].shape[0] >= least:
         return function(*batched)
-    half = (tf.shape(batched[0])[0] if static is None else static) // 2
+    n = tf.shape(batched[0])[0]
+    added = tf.maximum(least - n, 0)
+    outputs, sums = function(*[
+        tf.ensure_shape(tf.pad(t, [[0, added]] + [[0, 0]] * (t.shape.rank - 1)),
+                        [None, *t.shape[1:]]) for t in batched])
+    return [t[:n] for t in outputs], sums
+
+
+def _halves(function, batched):
+    n = batched[0].shape[0]
+    half = (tf.shape(batched[0])[0] if n is None else n) // 2
     (first, sums), (second, more) = (function(*[t[part] for t in batched])
                                      for part in (slice(half), slice(half, None)))
     return ([tf.concat(pair, axis=0) for pair in zip(first, second)],
