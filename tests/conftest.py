@@ -12,6 +12,7 @@ from tests.command import ROOT  # noqa: E402
 
 _CPU = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(_CPU, [tf.config.LogicalDeviceConfiguration()] * 2)
+tf.config.threading.set_intra_op_parallelism_threads(1)  # pytest's processes share the cores
 
 
 _LONGEST = "test_main", "test_faults", "test_distributed", "test_published", "test_registry"

@@ -23,6 +23,7 @@ import keras
 import tensorflow as tf
 
 from tfresflow import seeds
+from tfresflow.captures import pack_captures
 
 __all__ = ["DistributedModel"]
 
@@ -64,13 +65,23 @@ class DistributedModel(keras.Model):
             return
         self.optimizer._all_reduce_sum_gradients = list  # they are summed already
         run = self.distribute_strategy.run
-        update = self._traced(lambda packed: run(self._update, (packed,)))
 
-        def after(packed, finite):
+        def apply(*results):
+            clip = self.optimizer.global_clipnorm
+            # `_update` clips. Set here, as replicas are traced in turns.
+            self.optimizer.global_clipnorm = None
+            try:
+                return run(self._update, (*results, clip))
+            finally:
+                self.optimizer.global_clipnorm = clip
+
+        update = self._traced(apply)
+
+        def after(finite, *results):
             # Two functions, not a `tf.cond` in one: that took a third longer to trace and twice the
             # memory, and the optimizer's merge calls may not be inside of a cond.
             if self.distribute_strategy.experimental_local_results(finite)[0]:
-                update(packed)
+                update(*results)
             else:
                 run(self._skip)
 
@@ -86,8 +97,9 @@ class DistributedModel(keras.Model):
     def _traced(self, function, signature=None):
         if self.run_eagerly:
             return function
-        return tf.function(function, signature, autograph=False, jit_compile=self.jit_compile,
-                           reduce_retracing=signature is None)
+        traced = tf.function(function, signature, autograph=False, jit_compile=self.jit_compile,
+                             reduce_retracing=signature is None)
+        return traced if self.jit_compile else pack_captures(traced)
 
     def _function(self, on_replica, after=lambda *results: None):
         """`on_replica(data, even)`, then `after` of its results, as Keras calls it: on an iterator.
@@ -130,7 +142,7 @@ class DistributedModel(keras.Model):
     # Of one replica -------------------------------------------------------------------------
 
     def _gradients(self, data, even):
-        """The packed gradient of the mean loss over the whole batch; whether it is finite."""
+        """Whether the gradient is finite, and what `_update` takes."""
         x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
         step = tf.convert_to_tensor(self.optimizer.iterations.value)
         context = tf.distribute.get_replica_context()
@@ -139,16 +151,15 @@ class DistributedModel(keras.Model):
         packed = _pack(gradients)
         if context.num_replicas_in_sync > 1:
             *packed, total, count = context.all_reduce("SUM", [*packed, total, count])
-        packed = [g / tf.cast(count, g.dtype) for g in packed]
         # Squares, as a norm past the float's range makes clipping NaN.
-        squares = [tf.cast(tf.nn.l2_loss(g), total.dtype) for g in packed]
-        finite = tf.math.is_finite(tf.add_n([total, *squares]))
+        squares = tf.add_n([2 * tf.cast(tf.nn.l2_loss(g), total.dtype) for g in packed])
+        finite = tf.math.is_finite(total) & tf.math.is_finite(squares)
         skipped = tf.where(finite, 0, tf.convert_to_tensor(self.skipped.value) + 1)
         self.skipped.assign(skipped)
         tolerated = ~finite & (skipped <= self.skip_nonfinite)
         self.update_metrics(x, tf.where(tolerated, tf.zeros_like(losses), losses),
                             tf.fill(tf.shape(losses), 1.0 - tf.cast(tolerated, losses.dtype)))
-        return packed, finite
+        return finite, packed, count, squares
 
     def _sums(self, x, part):
         """Losses `[N]` and the gradients of their sum, a micro-batch at a time."""
@@ -177,7 +188,19 @@ class DistributedModel(keras.Model):
         _, array, sums = tf.while_loop(lambda i, *_: i < k, body, state, parallel_iterations=1)
         return array.concat(), sums
 
-    def _update(self, packed):
+    def _update(self, packed, count, squares, clip):
+        """The optimizer's update.
+
+        Args:
+          packed: the gradient of the sum of the losses over the whole batch, see `_pack`.
+          count: examples in it.
+          squares: the squared norm of the gradient.
+          clip: the largest norm of the mean gradient; None: any.
+        """
+        scale = 1 / count
+        if clip:
+            scale *= clip / tf.maximum(tf.sqrt(squares) / count, clip)
+        packed = [g * tf.cast(scale, g.dtype) for g in packed]
         gradients = _unpack(packed, [v.value for v in self.trainable_variables])
         self.optimizer.apply_gradients(zip(gradients, self.trainable_variables))
         self.after_update()

@@ -159,28 +159,31 @@ class _LipSwish(_Elementwise):
 
     def parts(self, weights):
         beta, = weights
-        return [(Scale(), [beta]), (_Elementwise(_swish), []), (Scale(), [1 / (1.1 * beta)])]
+        return [(Scale(), [beta / 2]), (_Elementwise(_swish_of_twice), []),
+                (Scale(), [1 / (1.1 * beta)])]
 
 
 def _lipswish(x, beta):
-    value, slope = _swish(beta * x)
-    return value / (1.1 * beta), slope / 1.1
+    value, slope = _swish_of_twice(beta / 2 * x)
+    return value / (1.1 * beta), slope / 2.2
 
 
 @tf.custom_gradient
-def _swish(x):
-    """`x s` and its slope `a = s + x s (1 - s)`, `s = sigmoid(x)`; the slope's is `a + s - 2 a s`.
+def _swish_of_twice(h):
+    """`swish(2 h) = h + h t` and its slope `1 + t + h (1 - t^2)`, `t = tanh(h)`.
 
-    By one formula: a tape would keep and run two dozen operations.
+    The slope's slope is `2 (1 - t^2) (1 - h t)`. By formulas, as a tape would keep and run two
+    dozen operations; by tanh, as TensorFlow's sigmoid takes twice its time.
     """
-    s = tf.sigmoid(x)
-    slope = s + tf.raw_ops.SigmoidGrad(y=s, dy=x)
+    t = tf.tanh(h)
+    twice_sigmoid = 1 + t
+    slope = twice_sigmoid + tf.raw_ops.TanhGrad(y=t, dy=h)
 
     def gradient(dvalue, dslope):
-        product = slope * s
-        return dvalue * slope + dslope * (slope + s - product - product)
+        curvature = tf.raw_ops.TanhGrad(y=t, dy=2 - 2 * (h * t))
+        return dvalue * slope + dslope * curvature
 
-    return (x * s, slope), gradient
+    return (h * twice_sigmoid, slope), gradient
 
 
 def _elu(x):
