@@ -19,6 +19,7 @@ def test_a_packed_call_does_what_the_function_does():
         for v in variables:
             v.assign_add(tf.cast(x, v.dtype))
         return {"sum": tf.add_n([tf.cast(v, tf.float32) for v in variables]), "none": None,
+                "ragged": tf.RaggedTensor.from_row_lengths(tf.fill([3], x), [1, 2]),
                 "table": (tf.reduce_sum(table) + x, [x])}
 
     call = captures.pack_captures(tf.function(step, autograph=False))
@@ -32,6 +33,7 @@ def test_a_packed_call_does_what_the_function_does():
         x = i + 1 + 2.0 + 4.0
         total += 6 * x
         assert result["none"] is None and float(result["sum"]) == total
+        assert result["ragged"].to_list() == [[x], [x, x]]
         assert [float(t) for t in tf.nest.flatten(result["table"])] == [30 + x, x]
     np.testing.assert_array_equal([float(v) for v in variables], np.arange(6) + 24.0)
     with pytest.raises(tf.errors.OutOfRangeError):

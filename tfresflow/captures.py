@@ -49,11 +49,15 @@ def _packed(concrete):
         return tf.raw_ops.StatefulPartitionedCall(
             args=[*args, *used], Tout=[t.dtype for t in concrete.outputs], f=concrete)
 
+    structure = concrete.structured_outputs
+    leaves = tf.nest.flatten(structure, expand_composites=True)
+
     def call(*args):
-        leaves = tf.nest.flatten(args, expand_composites=True)
-        results = iter(run(handles, [tf.convert_to_tensor(leaf) for leaf in leaves
-                                     if tf.is_tensor(leaf) or isinstance(leaf, np.ndarray)]))
-        return tf.nest.map_structure(lambda leaf: next(results) if tf.is_tensor(leaf) else leaf,
-                                     concrete.structured_outputs)
+        given = [tf.convert_to_tensor(x) for x in tf.nest.flatten(args, expand_composites=True)
+                 if tf.is_tensor(x) or isinstance(x, np.ndarray)]
+        results = iter(run(handles, given))
+        return tf.nest.pack_sequence_as(
+            structure, [next(results) if tf.is_tensor(leaf) else leaf for leaf in leaves],
+            expand_composites=True)
 
     return call
