@@ -222,6 +222,15 @@ def test_a_batch_of_none_and_of_one(kernel, memory, static):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
+def test_an_empty_batch():
+    net = built_branch([3])
+    for size in (None, 0):
+        call = tf.function(lambda x: logdet.LogDet()(net, x, 0),
+                           input_signature=[tf.TensorSpec([size, 3], tf.float64)])
+        y, log_det = call(tf.zeros([0, 3], tf.float64))
+        assert y.shape == (0, 3) and log_det.shape == (0,)
+
+
 def test_peak_memory_against_the_batch():
     """A block in chunks keeps the activations of a chunk, however large the batch."""
     net = built_branch([4], hidden=512)

@@ -195,10 +195,10 @@ class DistributedModel(keras.Model):
           packed: the gradient of the sum of the losses over the whole batch, see `_pack`.
           count: examples in it.
           squares: the squared norm of the gradient.
-          clip: the largest norm of the mean gradient; None: any.
+          clip: the largest norm of the mean gradient; None or not positive: any.
         """
         scale = 1 / count
-        if clip:
+        if clip and clip > 0:  # as Keras reads it
             scale *= clip / tf.maximum(tf.sqrt(squares) / count, clip)
         packed = [g * tf.cast(scale, g.dtype) for g in packed]
         gradients = _unpack(packed, [v.value for v in self.trainable_variables])
