@@ -133,7 +133,7 @@ def test_slopes_and_curvatures(act):
     layer.build((None, 40))
     x, u = tf.reshape(tf.linspace(tf.constant(-4.0, tf.float64), 4.1, 40), [1, 40]), 0.7
     parameters = [tf.constant(1.3, tf.float64)] if act is layers.LipSwish else []
-    plain = {layers.LipSwish: lambda x, beta: x * tf.sigmoid(beta * x) / 1.1}.get(
+    plain = {layers.LipSwish: lambda x, raw: x * tf.sigmoid(tf.nn.softplus(raw) * x) / 1.1}.get(
         act, lambda x: layer.function([], x))
     results = []
     for linearise in (layer.function.linearise, None):

@@ -168,7 +168,7 @@ def test_factors_cost_the_activations_nothing():
                             layers.InducedNormDense(3)])
     net.build((None, 3))
     function, _ = functional(net)
-    assert [isinstance(f, Scale) for f in function.functions] == [True, *[False] * 4]
+    assert [isinstance(f, Scale) for f, _ in function.members] == [True, *[False] * 4]
 
 
 @pytest.mark.parametrize("chunk_bytes", [1, 2 * 8 * 64, 3 * 8 * 64])

@@ -9,12 +9,13 @@ functions, what is built on one (`shared`) is traced once for all blocks of a sh
 import dataclasses
 import functools
 import math
+import operator
 
 import keras
 import tensorflow as tf
 
 __all__ = ["Function", "FunctionalLayer", "Scale", "functional", "is_shareable", "leaf_layers",
-           "norm_layers", "shared", "update_norms"]
+           "norm_layers", "product_of", "shared", "update_norms"]
 
 
 class Function:
@@ -56,12 +57,24 @@ class Function:
 
         return y, jvp
 
-    def parts(self, weights):
-        """`[(function, weights), ...]`, the first one first, whose composition is `self`."""
-        return [(self, weights)]
+    # Whether a factor of x, or of y, can be left to the weights: `scaled`.
+    scales_input = scales_output = False
 
     def scaled(self, weights, before, after):
-        """Weights with which self is what `after self(before x)` was; None if there are none."""
+        """Weights with which self is what `after self(before x)` was; None stands for 1."""
+        raise NotImplementedError(f"{type(self).__name__}.scaled")
+
+    def pieces(self, size):
+        """`((function, size), ...)`, the first one first, whose composition is `self`.
+
+        Args:
+          size: number of its weights.
+        """
+        return ((self, size),)
+
+    def piece_weights(self, weights):
+        """The weights of each of `pieces`, computed from those of `self`."""
+        return [weights]
 
     def largest(self, weights, shape):
         """Entries of the largest tensor on the way from one x of `shape` to its y."""
@@ -81,6 +94,10 @@ class FunctionalLayer:
 
     def call(self, inputs):
         return self.function(self.effective_weights(), inputs)
+
+    def unprepared(self):
+        """`(function, weights)` of a function whose `pieces` are taken apart in a branch."""
+        return self.function, self.effective_weights()
 
 
 def functional(g):
@@ -104,11 +121,12 @@ def functional(g):
     if not g.built:
         raise ValueError(f"`g` must be built before it is used. Received: g={g}")
     if isinstance(g, keras.Sequential):
-        parts = [functional(layer) for layer in g.layers]
-        composed = _Composition.of(parts)
+        parts = [layer.unprepared() if _is_functional(layer) else functional(layer)
+                 for layer in g.layers]
+        composed = _Composition(tuple((f, len(own)) for f, own in parts))
         weights = [w for _, own in parts for w in own]
-        return composed.without_scales(), shared(_scaled_weights, composed)(weights)
-    if type(g).call is FunctionalLayer.call:
+        return composed.prepared(), shared(_prepare, composed)(weights)
+    if _is_functional(g):
         return g.function, g.effective_weights()
     state = [tf.convert_to_tensor(v.value) for v in g.non_trainable_variables]
     weights = [tf.convert_to_tensor(v.value) for v in g.trainable_variables]
@@ -170,9 +188,10 @@ class Scale(Function):
         return weights[0] * x, lambda u: weights[0] * u
 
     linearise_forward = linearise
+    scales_input = scales_output = True
 
     def scaled(self, weights, before, after):
-        return [before * weights[0] * after]
+        return [product_of([*weights, before, after])]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -188,42 +207,52 @@ class _Opaque(Function):
 
 @dataclasses.dataclass(frozen=True)
 class _Composition(Function):
-    """Functions one after the other, the first one first; `sizes`: weights of each."""
+    """Functions one after the other: `members` are `(function, number of its weights)`."""
 
-    functions: tuple
-    sizes: tuple
+    members: tuple
 
-    @classmethod
-    def of(cls, parts):
-        """From `[(function, weights), ...]`."""
-        return cls(tuple(f for f, _ in parts), tuple(len(own) for _, own in parts))
+    def prepared(self):
+        """The same map, of the weights that `prepare` returns."""
+        pieces = self._pieces()
+        return _Composition(tuple(pieces[i] for i, _, _ in self._plan()))
 
-    def without_scales(self):
-        """The function that `scaled_parts` are of; what numbers the weights are does not matter."""
-        return self.of(self.scaled_parts([1.0] * sum(self.sizes)))
-
-    def scaled_parts(self, weights):
-        """The same map, scalar factors moved into the linear maps beside them.
+    def prepare(self, weights):
+        """All that does not depend on x: norms, and scalar factors moved into linear maps.
 
         A factor of a kernel costs next to nothing, one of the activations does.
         """
-        done = []
-        for function, own in [p for f, own in self._each(weights) for p in f.parts(own)]:
-            if done and isinstance(done[-1][0], Scale):
-                scaled = function.scaled(own, done[-1][1][0], 1.0)
-                if scaled is not None:
-                    done.pop()
-                    own = scaled
-            elif done and isinstance(function, Scale):
-                scaled = done[-1][0].scaled(done[-1][1], 1.0, own[0])
-                if scaled is not None:
-                    function, own = done.pop()[0], scaled
-            done.append((function, own))
-        return done
+        pieces = self._pieces()
+        owned = [w for f, own in self._each(weights) for w in f.piece_weights(own)]
+        prepared = []
+        for i, before, after in self._plan():
+            own = owned[i]
+            if before or after:
+                own = pieces[i][0].scaled(own, *(product_of(owned[j][0] for j in places)
+                                                 for places in (before, after)))
+            prepared += own
+        return prepared
+
+    def _pieces(self):
+        return [piece for function, size in self.members for piece in function.pieces(size)]
+
+    def _plan(self):
+        """`[(i, before, after), ...]`: piece i takes in the scales before and after it."""
+        pieces = self._pieces()
+        plan = []
+        for i, (function, _) in enumerate(pieces):
+            last = pieces[plan[-1][0]][0] if plan else self
+            if isinstance(function, Scale) and last.scales_output:
+                plan[-1][2].append(i)
+            elif isinstance(last, Scale) and function.scales_input:
+                scale, _, more = plan.pop()
+                plan.append((i, [scale, *more], []))
+            else:
+                plan.append((i, [], []))
+        return plan
 
     @property
     def shareable(self):
-        return all(f.shareable for f in self.functions)
+        return all(f.shareable for f, _ in self.members)
 
     def __call__(self, weights, x):
         for function, own in self._each(weights):
@@ -260,7 +289,7 @@ class _Composition(Function):
 
     def _each(self, weights):
         start = 0
-        for function, size in zip(self.functions, self.sizes):
+        for function, size in self.members:
             yield function, weights[start:start + size]
             start += size
 
@@ -271,8 +300,18 @@ def _through(products, x):
     return x
 
 
-def _scaled_weights(composition, weights):
-    return [w for _, own in composition.scaled_parts(weights) for w in own]
+def product_of(factors):
+    """Of those that are not None; None if none is."""
+    factors = [f for f in factors if f is not None]
+    return functools.reduce(operator.mul, factors) if factors else None
+
+
+def _prepare(composition, weights):
+    return composition.prepare(weights)
+
+
+def _is_functional(layer):
+    return type(layer).call is FunctionalLayer.call
 
 
 def is_shareable(static):

@@ -80,7 +80,7 @@ class LipSwish(_Activation):
         return _LipSwish(_lipswish)
 
     def effective_weights(self):
-        return [tf.nn.softplus(tf.convert_to_tensor(self.raw_beta))]
+        return [tf.convert_to_tensor(self.raw_beta)]
 
     def get_config(self):
         return {**super().get_config(), "beta": self.beta}
@@ -157,13 +157,16 @@ class Identity(_Activation):
 class _LipSwish(_Elementwise):
     """`swish(beta x) / (1.1 beta)`: both factors can be left to the linear maps around it."""
 
-    def parts(self, weights):
-        beta, = weights
-        return [(Scale(), [beta / 2]), (_Elementwise(_swish_of_twice), []),
-                (Scale(), [1 / (1.1 * beta)])]
+    def pieces(self, size):
+        return (Scale(), 1), (_Elementwise(_swish_of_twice), 0), (Scale(), 1)
+
+    def piece_weights(self, weights):
+        beta = tf.nn.softplus(weights[0])
+        return [[beta / 2], [], [1 / (1.1 * beta)]]
 
 
-def _lipswish(x, beta):
+def _lipswish(x, raw_beta):
+    beta = tf.nn.softplus(raw_beta)
     value, slope = _swish_of_twice(beta / 2 * x)
     return value / (1.1 * beta), slope / 2.2
 

@@ -10,12 +10,16 @@ Equal layers share them, traced once. The state is a list of tensors:
 `static` is the pair of orders in the first two cases, else None.
 """
 
+import dataclasses
+
 import tensorflow as tf
 
+from tfresflow.functional import Function, Scale
 from tfresflow.layers import bounds
+from tfresflow.layers.linear import Linear, scale_kernel
 from tfresflow.layers.norms import closed_norm
 
-__all__ = ["iterate_vectors", "normalize", "update_vectors"]
+__all__ = ["Constrained", "iterate_vectors", "normalize", "update_vectors"]
 
 
 def iterate_vectors(function, iterate, static, state):
@@ -52,8 +56,8 @@ def update_vectors(function, iterate, static, coeff, limit, state):
     return u, v, r, slack
 
 
-def normalize(function, coeff, static, state):
-    """`kernel / max(1, slack sigma / coeff)`."""
+def norm_factor(function, coeff, static, state):
+    """`1 / max(1, slack sigma / coeff)`, by which the kernel is to be multiplied."""
     kernel = state[0]
     if len(state) == 1:
         sigma = closed_norm(function, kernel, *static)
@@ -66,13 +70,34 @@ def normalize(function, coeff, static, state):
             sigma = tf.reduce_max(tf.reduce_sum(product, list(range(1, product.shape.rank))))
     if len(state) == 7:
         sigma *= tf.stop_gradient(state[4][0])
-    return _divide(kernel, tf.maximum(tf.ones_like(sigma), sigma / coeff))
+    return coeff / tf.maximum(sigma, coeff)
 
 
-@tf.custom_gradient
-def _divide(kernel, by):
-    """`kernel / by`, a scalar; its gradient in half the operations of TensorFlow's own."""
-    def gradient(d):
-        return d / by, -tf.reduce_sum(d * kernel) / by ** 2
+def normalize(function, coeff, static, state):
+    """The kernel times `norm_factor`."""
+    return scale_kernel(state[0], norm_factor(function, coeff, static, state))
 
-    return kernel / by, gradient
+
+@dataclasses.dataclass(frozen=True)
+class Constrained(Function):
+    """A linear map of bounded norm, weights `[*state, *bias]`; `size`: tensors of the state."""
+
+    linear: Linear
+    coeff: float
+    static: tuple | None
+    size: int
+
+    @property
+    def shareable(self):
+        return self.linear.shareable
+
+    def __call__(self, weights, x):
+        kernel = normalize(self.linear, self.coeff, self.static, weights[:self.size])
+        return self.linear([kernel, *weights[self.size:]], x)
+
+    def pieces(self, size):
+        return (Scale(), 1), (self.linear, 1 + size - self.size)
+
+    def piece_weights(self, weights):
+        state, bias = weights[:self.size], weights[self.size:]
+        return [[norm_factor(self.linear, self.coeff, self.static, state)], [state[0], *bias]]

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tfresflow.functional import FunctionalLayer, shared
 from tfresflow.layers import bounds
-from tfresflow.layers.constraint import iterate_vectors, normalize, update_vectors
+from tfresflow.layers.constraint import Constrained, iterate_vectors, normalize, update_vectors
 from tfresflow.layers.linear import check_activation
 from tfresflow.layers.norms import PowerIteration, best_distinct, closed_norm, lp_norm
 from tfresflow.layers.orders import LearnedOrder, Order, check_order
@@ -224,8 +224,12 @@ class InducedNorm(FunctionalLayer):
 
     def effective_weights(self):
         """The normalised kernel and the bias: all that `function` needs."""
-        kernel = self.normalized_kernel()
-        return [kernel, tf.convert_to_tensor(self.bias)] if self.use_bias else [kernel]
+        return [self.normalized_kernel(), *self._bias()]
+
+    def unprepared(self):
+        state = self._state(self.kernel)
+        function = Constrained(self.function, self.coeff, self._static, len(state))
+        return function, [*state, *self._bias()]
 
     def save_own_variables(self, store):
         # Keras's Dense and Conv2D would save kernel and bias alone.
@@ -259,6 +263,9 @@ class InducedNorm(FunctionalLayer):
         """What a function of the norm is given: kernel, vectors and, unless static, orders."""
         return [*(tf.convert_to_tensor(x) for x in (kernel, *(v.value for v in self.vectors))),
                 *self._orders(self.kernel.dtype)]
+
+    def _bias(self):
+        return [tf.convert_to_tensor(self.bias)] if self.use_bias else []
 
     def _orders(self, dtype):
         orders = () if self._static else (self.domain_order(), self.codomain_order())
