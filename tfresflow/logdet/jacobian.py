@@ -11,7 +11,7 @@ import typing
 
 import tensorflow as tf
 
-__all__ = ["Matrix", "dot", "is_small", "linearise"]
+__all__ = ["dot", "is_small", "linearise"]
 
 
 def linearise(g, weights, x):
@@ -43,23 +43,17 @@ class _Reverse:
 
 
 @dataclasses.dataclass
-class Matrix:
-    """Known by its rows, `[N, D]` each."""
-
-    matrix: list
-
-
-@dataclasses.dataclass
 class _Forward:
     jvp: typing.Callable
     x: tf.Tensor
 
     @functools.cached_property
     def matrix(self):
+        """`[D, D, N]`, the derivative of y_i with respect to x_j in place `[j, i]`."""
         n, size = tf.shape(self.x)[0], self.x.shape[-1]
         unit = tf.eye(size, dtype=self.x.dtype)
         columns = [self.jvp(tf.tile(unit[j:j + 1], [n, 1])) for j in range(size)]
-        return tf.unstack(tf.stack(columns, axis=2), axis=1)
+        return tf.transpose(tf.stack(columns), [0, 2, 1])
 
     def form(self, w, v):
         return dot(w, self.jvp(v))

@@ -20,7 +20,7 @@ import tensorflow as tf
 from tfresflow import lanes
 from tfresflow.configurable import Configurable
 from tfresflow.functional import shared
-from tfresflow.logdet.jacobian import Matrix, is_small, linearise
+from tfresflow.logdet.jacobian import linearise
 from tfresflow.logdet.series import sum_series
 
 __all__ = ["Auto", "Recompute", "Released", "Tape"]
@@ -161,15 +161,6 @@ def _tape(g, gradient, x, v, c, weights):
 def _forward(g, chunks, x, v, c, weights):
     """`[g(x), log_det, *w]`."""
     event = x.shape[1:]
-    if is_small(x):  # the matrix in chunks, its series for all: operations, not arithmetic
-        def chunk(x):
-            y, jacobian = linearise(g, weights, x)
-            return [y, *jacobian.matrix], []
-
-        (y, *matrix), _ = _in_chunks(chunk, chunks, [x], [event] * (1 + event[0]))
-        log_det, w = sum_series(Matrix(matrix), v, c)
-        return [y, log_det, *w]
-
     def chunk(x, *v):
         y, jacobian = linearise(g, weights, x)
         log_det, w = sum_series(jacobian, v, c)

@@ -71,9 +71,7 @@ def sum_series(jacobian, v, c):
     by_k = tf.math.divide_no_nan(-signed, k)  # of the terms of the value, which begins with k = 1
     if jacobian.matrix is None:
         return _by_products(jacobian.vjp, v, signed, by_k)
-    sums = _horner(jacobian.matrix, tf.stack(v), tf.stack([by_k, signed], axis=1))
-    trace = tf.reduce_sum(sums[0] * v, axis=[0, 2])
-    return trace / len(v), tf.unstack(sums[1])
+    return _by_matrix(jacobian.matrix, v, tf.stack([by_k, signed], axis=1))
 
 
 def _by_products(vjp, v, signed, by_k):
@@ -88,21 +86,42 @@ def _by_products(vjp, v, signed, by_k):
     return log_det / len(v), ws
 
 
-def _horner(matrix, v, coefficients):
-    """`sum_k a_k v^T J^k` for two series at once: fewer operations than terms have.
+def _by_matrix(matrix, v, coefficients):
+    """Of the plane or the line, where all powers of J are combinations of two.
+
+    With T the trace and D the determinant, `J^2 = T J - D` (Cayley and Hamilton), so that the sums
+    follow from numbers alone, one an example, by the recurrence of Clenshaw:
+
+        sum_k a_k v^T J^k = b_0 v^T + b_1 (v^T J - T v^T),   b_k = a_k + T b_{k+1} - D b_{k+2}
 
     Args:
-      matrix: the rows of J, `[N, D]` each.
-      v: `[P, N, D]`.
-      coefficients: `[n + 1, 2]`.
+      matrix: `[D, D, N]`, see `jacobian.py`.
+      v: probes, each `[N, D]`.
+      coefficients: `[n + 1, 2]`, a_k of the value and of the Neumann vector.
 
     Returns:
-      `[2, P, N, D]`.
+      `(log_det, w)`, see `sum_series`.
     """
-    def step(k, sums):
-        sums = tf.add_n([sums[..., i:i + 1] * row for i, row in enumerate(matrix)])
-        return k - 1, sums + tf.reshape(coefficients[k], [2, 1, 1, 1]) * v
+    v = tf.transpose(tf.stack(v), [0, 2, 1])  # examples last, where they are next to each other
+    product = tf.reduce_sum(matrix * v[:, tf.newaxis], axis=2)
+    if matrix.shape[0] == 1:
+        trace, determinant = matrix[0, 0], tf.zeros_like(matrix[0, 0])
+    else:
+        trace = matrix[0, 0] + matrix[1, 1]
+        determinant = matrix[0, 0] * matrix[1, 1] - matrix[0, 1] * matrix[1, 0]
+    at_once = 4  # steps: one of them is less than what a round of a loop costs
+    rounds = -(-tf.shape(coefficients)[0] // at_once)
+    missing = rounds * at_once - tf.shape(coefficients)[0]
+    parts = tf.reshape(tf.pad(coefficients, [[0, missing], [0, 0]]), [-1, at_once, 2, 1])
 
-    n = tf.shape(coefficients)[0] - 1
-    start = tf.reshape(coefficients[n], [2, 1, 1, 1]) * v
-    return tf.while_loop(lambda k, _: k >= 0, step, (n - 1, start))[1]
+    def step(i, b, next_b):
+        for a in reversed(tf.unstack(parts[i])):
+            b, next_b = a + trace * b - determinant * next_b, b
+        return i - 1, b, next_b
+
+    zero = tf.zeros_like([trace, trace])
+    _, b, next_b = tf.while_loop(lambda i, *_: i >= 0, step, (rounds - 1, zero, zero))
+    b, next_b = (x[:, tf.newaxis, tf.newaxis] for x in (b, next_b))
+    sums = b * v + next_b * (product - trace * v)
+    log_det = tf.reduce_sum(sums[0] * v, axis=[0, 1]) / v.shape[0]
+    return log_det, tf.unstack(tf.transpose(sums[1], [0, 2, 1]))
