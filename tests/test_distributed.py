@@ -201,10 +201,11 @@ def test_a_train_step_of_ones_own_is_kerass():
     assert made.fit(data(32), verbose=0).history["loss"] == [3.0]
 
 
-def test_gradients_are_packed_by_dtype():
-    tensors = [tf.ones([2, 3]), tf.zeros([], tf.float64), 2 * tf.ones([0, 2]), 3 * tf.ones([])]
-    packed = distributed._pack(tensors)
-    assert [tuple(p.shape) for p in packed] == [(7,), (1,)]
+def test_gradients_are_packed_by_dtype_and_alignment():
+    tensors = [tf.ones([2, 3]), tf.zeros([], tf.float64), 2 * tf.ones([0, 2]), 3 * tf.ones([]),
+               4 * tf.ones([4, 8])]
+    packed = distributed._pack(tensors, tensors)
+    assert [tuple(p.shape) for p in packed] == [(7,), (1,), (32,)]
     for got, want in zip(distributed._unpack(packed, tensors), tensors):
         assert got.dtype == want.dtype
         np.testing.assert_array_equal(got, want)

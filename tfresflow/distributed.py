@@ -148,7 +148,7 @@ class DistributedModel(keras.Model):
         context = tf.distribute.get_replica_context()
         losses, gradients = self._sums(x, self.seed_of(step, x, even))
         total, count = tf.reduce_sum(losses), tf.cast(tf.shape(losses)[0], losses.dtype)
-        packed = _pack(gradients)
+        packed = _pack(gradients, [v.value for v in self.trainable_variables])
         if context.num_replicas_in_sync > 1:
             *packed, total, count = context.all_reduce("SUM", [*packed, total, count])
         # Squares, as a norm past the float's range makes clipping NaN.
@@ -225,23 +225,34 @@ class DistributedModel(keras.Model):
                           _first_example(x, even))
 
 
-def _pack(tensors):
-    """One vector for each dtype: a thousand tensors take milliseconds to call a function with."""
-    return [tf.concat([tf.reshape(t, [-1]) for t in tensors if t.dtype == dtype], axis=0)
-            for dtype in _dtypes(tensors)]
+def _pack(tensors, like):
+    """Few vectors, of tensors with the shapes and dtypes of `like`.
+
+    A thousand tensors take milliseconds to call a function with.
+    """
+    return [tf.concat([tf.reshape(tensors[i], [-1]) for i in places], axis=0)
+            for places in _groups(like)]
 
 
 def _unpack(vectors, like):
-    """What `_pack` was given, of the shapes and dtypes of `like`."""
-    parts = {}
-    for dtype, vector in zip(_dtypes(like), vectors):
-        sizes = [v.shape.num_elements() for v in like if v.dtype == dtype]
-        parts[dtype] = iter(tf.split(vector, sizes))
-    return [tf.reshape(next(parts[v.dtype]), v.shape) for v in like]
+    """What `_pack` was given."""
+    tensors = [None] * len(like)
+    for vector, places in zip(vectors, _groups(like)):
+        parts = tf.split(vector, [like[i].shape.num_elements() for i in places])
+        for i, part in zip(places, parts):
+            tensors[i] = tf.reshape(part, like[i].shape)
+    return tensors
 
 
-def _dtypes(tensors):
-    return sorted({t.dtype for t in tensors}, key=lambda dtype: dtype.name)
+def _groups(tensors):
+    """Places of the tensors of one vector: of one dtype, all of aligned sizes or none.
+
+    Parts of aligned sizes are taken out of a vector without a copy.
+    """
+    groups = {}
+    for i, t in enumerate(tensors):
+        groups.setdefault((t.dtype, t.shape.num_elements() % 16 == 0), []).append(i)
+    return list(groups.values())
 
 
 class _Kind:
