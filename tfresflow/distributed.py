@@ -230,17 +230,21 @@ def _pack(tensors, like):
 
     A thousand tensors take milliseconds to call a function with.
     """
-    return [tf.concat([tf.reshape(tensors[i], [-1]) for i in places], axis=0)
+    flat = tf.constant([-1])  # each use of a list would be an operation
+    return [tf.concat([tf.reshape(tensors[i], flat) for i in places], axis=0)
             for places in _groups(like)]
 
 
 def _unpack(vectors, like):
     """What `_pack` was given."""
-    tensors = [None] * len(like)
+    tensors, shapes = [None] * len(like), {}
     for vector, places in zip(vectors, _groups(like)):
         parts = tf.split(vector, [like[i].shape.num_elements() for i in places])
         for i, part in zip(places, parts):
-            tensors[i] = tf.reshape(part, like[i].shape)
+            shape = tuple(like[i].shape)
+            if shape not in shapes:
+                shapes[shape] = tf.constant(shape, tf.int32)
+            tensors[i] = tf.reshape(part, shapes[shape])
     return tensors
 
 
