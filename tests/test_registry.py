@@ -13,7 +13,7 @@ import bijectors
 from bijectors import flows
 from tests.registry import REGISTRY, build, example
 from tfresflow import layers
-from tfresflow.functional import Function
+from tfresflow.functions import Function
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 every_flow = pytest.mark.parametrize("name", REGISTRY)

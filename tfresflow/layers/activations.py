@@ -10,7 +10,8 @@ import typing
 import keras
 import tensorflow as tf
 
-from tfresflow.functional import Function, FunctionalLayer, Scale
+from tfresflow.functional import FunctionalLayer
+from tfresflow.functions import Function, Scale
 
 __all__ = ["ELU", "Identity", "LipSwish", "LipschitzCube", "ReLU", "Sin", "Softplus", "Tanh"]
 

@@ -6,7 +6,8 @@ import math
 import keras
 import tensorflow as tf
 
-from tfresflow.functional import Function, FunctionalLayer, functional
+from tfresflow.functional import FunctionalLayer, functional
+from tfresflow.functions import Function
 from tfresflow.layers.orders import Order, check_chain
 
 __all__ = ["LipschitzConcatenation"]

@@ -14,12 +14,12 @@ import dataclasses
 
 import tensorflow as tf
 
-from tfresflow.functional import Function, Scale
+from tfresflow.functions import Function, Scale
 from tfresflow.layers import bounds
 from tfresflow.layers.linear import Linear, scale_kernel
-from tfresflow.layers.norms import closed_norm
+from tfresflow.layers.norms import closed_norm, lp_norm
 
-__all__ = ["Constrained", "iterate_vectors", "normalize", "update_vectors"]
+__all__ = ["Constrained", "iterate_vectors", "log_norm", "normalize", "update_vectors"]
 
 
 def iterate_vectors(function, iterate, static, state):
@@ -71,6 +71,18 @@ def norm_factor(function, coeff, static, state):
     if len(state) == 7:
         sigma *= tf.stop_gradient(state[4][0])
     return coeff / tf.maximum(sigma, coeff)
+
+
+def log_norm(function, state, p, q):
+    """`log ||W||_{p->q} = log ||W v||_q - log ||v||_p`, a function of p and q alone.
+
+    The kernel is held constant, and so, by the envelope theorem, is the maximiser v.
+    """
+    kernel, u, v = map(tf.stop_gradient, state)
+    y = function.product(kernel, v)
+    best = tf.argmax(tf.reduce_sum(u * y, list(range(1, y.shape.rank))))
+    norm = lp_norm(y[best][tf.newaxis], q)[0] / lp_norm(v[best][tf.newaxis], p)[0]
+    return tf.math.log(tf.maximum(norm, 1e-30))
 
 
 def normalize(function, coeff, static, state):

@@ -7,9 +7,10 @@ import tensorflow as tf
 
 from tfresflow.functional import FunctionalLayer, shared
 from tfresflow.layers import bounds
-from tfresflow.layers.constraint import Constrained, iterate_vectors, normalize, update_vectors
+from tfresflow.layers.constraint import (Constrained, iterate_vectors, log_norm, normalize,
+                                         update_vectors)
 from tfresflow.layers.linear import check_activation
-from tfresflow.layers.norms import PowerIteration, best_distinct, closed_norm, lp_norm
+from tfresflow.layers.norms import PowerIteration, best_distinct, closed_norm
 from tfresflow.layers.orders import LearnedOrder, Order, check_order
 
 __all__ = ["InducedNorm"]
@@ -87,19 +88,11 @@ class InducedNorm(FunctionalLayer):
         return order == self.domain_order
 
     def order_loss(self):
-        """`log ||W||_{p->q}` of learned orders p, q; None if both are fixed.
-
-        The kernel is held constant, and so, by the envelope theorem, are the maximisers:
-        `log ||W v||_q - log ||v||_p`.
-        """
+        """`log ||W||_{p->q}` of learned orders p, q; None if both are fixed."""
         if None not in (self.domain_order.fixed, self.codomain_order.fixed):
             return None
-        kernel, u, v = (tf.stop_gradient(x) for x in self._state(self.kernel)[:3])
-        y = self.function.product(kernel, v)
-        best = tf.argmax(tf.reduce_sum(u * y, list(range(1, y.shape.rank))))
-        y, v = y[best][tf.newaxis], v[best][tf.newaxis]
-        norm = lp_norm(y, self.codomain_order())[0] / lp_norm(v, self.domain_order())[0]
-        return tf.math.log(tf.maximum(norm, 1e-30))
+        return log_norm(self.function, self._state(self.kernel)[:3],
+                        self.domain_order(), self.codomain_order())
 
     # Norms ----------------------------------------------------------------------------------
 

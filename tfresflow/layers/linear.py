@@ -6,7 +6,8 @@ import typing
 import keras
 import tensorflow as tf
 
-from tfresflow.functional import Function, is_shareable, product_of
+from tfresflow.functional import is_shareable
+from tfresflow.functions import Function, product_of
 
 __all__ = ["Linear", "check_activation", "scale_kernel"]
 

@@ -10,7 +10,8 @@ import dataclasses
 import keras
 import tensorflow as tf
 
-from tfresflow.functional import Function, FunctionalLayer
+from tfresflow.functional import FunctionalLayer
+from tfresflow.functions import Function
 
 __all__ = ["FullSort", "MaxMin"]
 

@@ -160,13 +160,13 @@ def _tape(g, gradient, x, v, c, weights):
 
 def _forward(g, chunks, x, v, c, weights):
     """`[g(x), log_det, *w]`."""
-    event = x.shape[1:]
     def chunk(x, *v):
         y, jacobian = linearise(g, weights, x)
         log_det, w = sum_series(jacobian, v, c)
         return [y, log_det, *w], []
 
-    return _in_chunks(chunk, chunks, [x, *v], [event, [], *[event] * len(v)])[0]
+    events = [x.shape[1:], [], *(x.shape[1:] for _ in v)]
+    return _in_chunks(chunk, chunks, [x, *v], events)[0]
 
 
 def _backward(g, gradient, chunks, x, v, c, dy, dlog_det, w, weights):
