@@ -81,9 +81,10 @@ def log_prob(options):
 
 def quality(options):
     """The demo's model: test bits/dim against minutes of training, until ours is where it was."""
-    schedule = {"minutes": options.minutes, "every": options.minutes / 20}
-    theirs = worker(PEERS[0], "quality", "demo", **schedule)
-    ours = worker(OURS, "quality", "demo", **schedule, target=theirs["curve"][-1][1])
+    minutes = options.minutes
+    theirs = worker(PEERS[0], "quality", "demo", minutes=minutes, every=minutes / 10)
+    ours = worker(OURS, "quality", "demo", minutes=minutes, every=minutes / 40,
+                  target=theirs["curve"][-1][1])
     return {OURS: ours, PEERS[0]: theirs}
 
 

@@ -1,6 +1,7 @@
 """The estimators against the exact answer, and the strategies against each other."""
 
 import itertools
+import types
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import tensorflow as tf
 
 from tests.registry import branch, example
 from tfresflow import logdet
+from tfresflow.logdet.series import sum_series
 
 UNBIASED = {"geometric": logdet.Geometric(0.4, n_exact=1), "poisson": logdet.Poisson(1.5, 2),
             "poisson_mean_of_3": logdet.Poisson(2.0, n_exact=0, num_samples=3)}
@@ -75,20 +77,39 @@ def test_a_biased_estimator_fails_the_same_test():
     assert abs(draws.mean() - exact) > 8 * draws.std() / np.sqrt(20000)
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 6])
-def test_truncated_is_the_partial_sum(n):
-    net, x = built_branch([3]), example([3], 4)
+@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("n", [1, 2, 3, 6, 41])
+def test_truncated_is_the_partial_sum(n, size):
+    """Each rule for the sum: of the line, of the plane, by products."""
+    net, x = built_branch([size]), example([size], 4)
     with tf.GradientTape() as tape:
         tape.watch(x)
         y = net(x)
     jacobian = tape.batch_jacobian(y, x).numpy()
-    v = example([3], 4, seed=9).numpy()
+    v = example([size], 4, seed=9).numpy()
     estimator = logdet.LogDet(logdet.Truncated(n), probe=lambda shape, seed, dtype: v[:, None])
     u, by_hand = v, 0.0
     for k in range(1, n + 1):
         u = np.einsum("ni,nij->nj", u, jacobian)
         by_hand = by_hand + (-1) ** (k + 1) / k * np.sum(u * v, axis=1)
     np.testing.assert_allclose(estimator(net, x)[1], by_hand, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("dtype, rtol", [("float64", 1e-13), ("float32", 2e-5)])
+@pytest.mark.parametrize("angle, tilt", [(0, 0), (np.pi, 0), (1.2, 0), (np.pi, 0.2)])
+def test_series_of_the_plane_next_to_the_boundary(angle, tilt, dtype, rtol):
+    """42 terms of a J of norm 0.98 or more: I, -I, a rotation, a double eigenvalue; both sums."""
+    c, s = np.cos(angle), np.sin(angle)
+    j, v = 0.98 * np.array([[c, -s], [s + tilt, c]]), np.random.RandomState(0).normal(size=(9, 2))
+    u, log_det, w = v, 0.0, v
+    for k in range(1, 43):
+        u = u @ j
+        log_det, w = log_det - (-1) ** k / k * np.sum(u * v, axis=1), w + (-1) ** k * u
+    matrix = np.tile(j.T[:, :, np.newaxis], [1, 1, 9]).astype(dtype)
+    got = sum_series(types.SimpleNamespace(matrix=tf.constant(matrix)),
+                     [tf.constant(v.astype(dtype))], tf.ones([43], dtype))
+    for a, b in zip(got, (log_det, [w])):
+        np.testing.assert_allclose(a, b, rtol=0, atol=rtol * np.abs(b).max())
 
 
 def test_exact_is_slogdet_of_the_jacobian():
