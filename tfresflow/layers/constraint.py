@@ -92,7 +92,10 @@ def normalize(function, coeff, static, state):
 
 @dataclasses.dataclass(frozen=True)
 class Constrained(Function):
-    """A linear map of bounded norm, weights `[*state, *bias]`; `size`: tensors of the state."""
+    """A linear map of bounded norm, weights `[*state, *bias]`; `size`: tensors of the state.
+
+    Only its pieces are ever evaluated.
+    """
 
     linear: Linear
     coeff: float
@@ -102,10 +105,6 @@ class Constrained(Function):
     @property
     def shareable(self):
         return self.linear.shareable
-
-    def __call__(self, weights, x):
-        kernel = normalize(self.linear, self.coeff, self.static, weights[:self.size])
-        return self.linear([kernel, *weights[self.size:]], x)
 
     def pieces(self, size):
         return (Scale(), 1), (self.linear, 1 + size - self.size)

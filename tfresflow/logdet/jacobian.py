@@ -1,7 +1,7 @@
 """The Jacobian of g at x, as the estimators need it.
 
 `vjp(u)` is `u^T J`, `form(w, v)` is `w^T J v`. Both come from vector-Jacobian products, but for the
-plane (`is_small`). There, forward mode beside the evaluation of g gives the matrix in D products,
+plane (`_is_small`). There, forward mode beside the evaluation of g gives the matrix in D products,
 after which a term of the series is next to nothing, and `form` takes one product.
 """
 
@@ -11,19 +11,19 @@ import typing
 
 import tensorflow as tf
 
-__all__ = ["dot", "is_small", "linearise"]
+__all__ = ["dot", "linearise"]
 
 
 def linearise(g, weights, x):
     """`(g(x), J)` of a `Function`."""
-    if is_small(x):
+    if _is_small(x):
         y, jvp = g.linearise_forward(weights, x)
         return y, _Forward(jvp, x)
     y, vjp = g.linearise(weights, x)
     return y, _Reverse(vjp)
 
 
-def is_small(x):
+def _is_small(x):
     """Whether the matrix is cheaper than the two terms or more that an unbiased series has."""
     return x.shape.rank == 2 and x.shape[-1] <= 2
 

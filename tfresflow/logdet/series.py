@@ -89,10 +89,10 @@ def _by_products(vjp, v, signed, by_k):
 def _by_matrix(matrix, v, coefficients):
     """Of the plane or the line, where all powers of J are combinations of two.
 
-    With T the trace and D the determinant, `J^2 = T J - D` (Cayley and Hamilton), so that the sums
-    follow from numbers alone, one an example, by the recurrence of Clenshaw:
+    `J^2 = T J - det J` with T the trace (Cayley and Hamilton), so that the sums follow from
+    numbers alone, one an example, by the recurrence of Clenshaw:
 
-        sum_k a_k v^T J^k = b_0 v^T + b_1 (v^T J - T v^T),   b_k = a_k + T b_{k+1} - D b_{k+2}
+        sum_k a_k v^T J^k = b_0 v^T + b_1 (v^T J - T v^T),   b_k = a_k + T b_{k+1} - det J b_{k+2}
 
     Args:
       matrix: `[D, D, N]`, see `jacobian.py`.
