@@ -105,8 +105,8 @@ def test_series_of_the_plane_next_to_the_boundary(angle, tilt, dtype, rtol):
     for k in range(1, 43):
         u = u @ j
         log_det, w = log_det - (-1) ** k / k * np.sum(u * v, axis=1), w + (-1) ** k * u
-    matrix = np.tile(j.T[:, :, np.newaxis], [1, 1, 9]).astype(dtype)
-    got = sum_series(types.SimpleNamespace(matrix=tf.constant(matrix)),
+    matrix = [[tf.fill([9], tf.constant(entry, dtype)) for entry in column] for column in j.T]
+    got = sum_series(types.SimpleNamespace(matrix=matrix),
                      [tf.constant(v.astype(dtype))], tf.ones([43], dtype))
     for a, b in zip(got, (log_det, [w])):
         np.testing.assert_allclose(a, b, rtol=0, atol=rtol * np.abs(b).max())

@@ -49,11 +49,11 @@ class _Forward:
 
     @functools.cached_property
     def matrix(self):
-        """`[D, D, N]`, the derivative of y_i with respect to x_j in place `[j, i]`."""
+        """D by D numbers `[N]`, the derivative of y_i with respect to x_j in place `[j][i]`."""
         n, size = tf.shape(self.x)[0], self.x.shape[-1]
         unit = tf.eye(size, dtype=self.x.dtype)
         columns = [self.jvp(tf.tile(unit[j:j + 1], [n, 1])) for j in range(size)]
-        return tf.transpose(tf.stack(columns), [0, 2, 1])
+        return [tf.unstack(column, axis=1) for column in columns]
 
     def form(self, w, v):
         return dot(w, self.jvp(v))

@@ -15,6 +15,8 @@ References: Chen et al., Residual Flows (2019), equations 3 to 9.
 """
 
 import dataclasses
+import functools
+import operator
 
 import keras
 import tensorflow as tf
@@ -95,20 +97,19 @@ def _by_matrix(matrix, v, coefficients):
         sum_k a_k v^T J^k = b_0 v^T + b_1 (v^T J - T v^T),   b_k = a_k + T b_{k+1} - det J b_{k+2}
 
     Args:
-      matrix: `[D, D, N]`, see `jacobian.py`.
+      matrix: D by D numbers `[N]`, see `jacobian.py`.
       v: probes, each `[N, D]`.
       coefficients: `[n + 1, 2]`, a_k of the value and of the Neumann vector.
 
     Returns:
       `(log_det, w)`, see `sum_series`.
     """
-    v = tf.transpose(tf.stack(v), [0, 2, 1])  # examples last, where they are next to each other
-    product = tf.reduce_sum(matrix * v[:, tf.newaxis], axis=2)
-    if matrix.shape[0] == 1:
-        trace, determinant = matrix[0, 0], tf.zeros_like(matrix[0, 0])
+    v = [tf.unstack(v_p, axis=1) for v_p in v]
+    if len(matrix) == 1:
+        trace, determinant = matrix[0][0], tf.zeros_like(matrix[0][0])
     else:
-        trace = matrix[0, 0] + matrix[1, 1]
-        determinant = matrix[0, 0] * matrix[1, 1] - matrix[0, 1] * matrix[1, 0]
+        trace = matrix[0][0] + matrix[1][1]
+        determinant = matrix[0][0] * matrix[1][1] - matrix[0][1] * matrix[1][0]
     at_once = 4  # steps: one of them is less than what a round of a loop costs
     rounds = -(-tf.shape(coefficients)[0] // at_once)
     missing = rounds * at_once - tf.shape(coefficients)[0]
@@ -121,7 +122,15 @@ def _by_matrix(matrix, v, coefficients):
 
     zero = tf.zeros_like([trace, trace])
     _, b, next_b = tf.while_loop(lambda i, *_: i >= 0, step, (rounds - 1, zero, zero))
-    b, next_b = (x[:, tf.newaxis, tf.newaxis] for x in (b, next_b))
-    sums = b * v + next_b * (product - trace * v)
-    log_det = tf.reduce_sum(sums[0] * v, axis=[0, 1]) / v.shape[0]
-    return log_det, tf.unstack(tf.transpose(sums[1], [0, 2, 1]))
+    log_dets, ws = [], []
+    b, next_b = tf.unstack(b), tf.unstack(next_b)
+    for v_p in v:
+        other = [_dot(v_p, column) - trace * a for a, column in zip(v_p, matrix)]
+        value, w = ([b[i] * a + next_b[i] * o for a, o in zip(v_p, other)] for i in range(2))
+        log_dets.append(_dot(value, v_p))
+        ws.append(tf.stack(w, axis=1))
+    return tf.add_n(log_dets) / len(v), ws
+
+
+def _dot(a, b):
+    return functools.reduce(operator.add, map(operator.mul, a, b))
