@@ -104,7 +104,7 @@ def _by_matrix(matrix, v, coefficients):
     Returns:
       `(log_det, w)`, see `sum_series`.
     """
-    v = [tf.unstack(v_p, axis=1) for v_p in v]
+    v = [tf.unstack(v_p, axis=1) for v_p in v]  # as the matrix: operations on rows of two are slow
     if len(matrix) == 1:
         trace, determinant = matrix[0][0], tf.zeros_like(matrix[0][0])
     else:
@@ -122,15 +122,15 @@ def _by_matrix(matrix, v, coefficients):
 
     zero = tf.zeros_like([trace, trace])
     _, b, next_b = tf.while_loop(lambda i, *_: i >= 0, step, (rounds - 1, zero, zero))
+    pairs = list(zip(tf.unstack(b), tf.unstack(next_b)))  # of the value, of the Neumann vector
     log_dets, ws = [], []
-    b, next_b = tf.unstack(b), tf.unstack(next_b)
     for v_p in v:
-        other = [_dot(v_p, column) - trace * a for a, column in zip(v_p, matrix)]
-        value, w = ([b[i] * a + next_b[i] * o for a, o in zip(v_p, other)] for i in range(2))
-        log_dets.append(_dot(value, v_p))
+        other = [_sum_of_products(v_p, column) - trace * a for a, column in zip(v_p, matrix)]
+        value, w = ([b * a + next_b * o for a, o in zip(v_p, other)] for b, next_b in pairs)
+        log_dets.append(_sum_of_products(value, v_p))
         ws.append(tf.stack(w, axis=1))
     return tf.add_n(log_dets) / len(v), ws
 
 
-def _dot(a, b):
+def _sum_of_products(a, b):
     return functools.reduce(operator.add, map(operator.mul, a, b))
