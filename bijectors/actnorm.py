@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from bijectors.base import Flow
+from bijectors.base import Flow, batch_shape
 
 __all__ = ["ActNorm"]
 
@@ -56,7 +56,7 @@ class ActNorm(Flow):
 
     def _log_det(self, x, log_scale):
         copies = 1 if self.per_element else tf.TensorShape(self.event_shape[:-1]).num_elements()
-        return tf.fill(tf.shape(x)[:1], copies * tf.reduce_sum(log_scale))
+        return tf.fill(batch_shape(x), copies * tf.reduce_sum(log_scale))
 
 
 def _moments(x, axes):

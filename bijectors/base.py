@@ -20,7 +20,7 @@ from tfresflow.configurable import deserialize, serialize
 from tfresflow.functional import leaf_layers, norm_layers, update_norms
 from tfresflow.layers.orders import lipschitz
 
-__all__ = ["Flow", "forward_and_log_det", "inverse_and_log_det"]
+__all__ = ["Flow", "batch_shape", "forward_and_log_det", "inverse_and_log_det"]
 
 
 class Flow(tfp.bijectors.Bijector):
@@ -208,6 +208,11 @@ def inverse_and_log_det(bijector, z, seed=None):
     if isinstance(bijector, Flow):
         return bijector.inverse_and_log_det(z, seed)
     return bijector.inverse(z), bijector.inverse_log_det_jacobian(z, event_ndims=z.shape.rank - 1)
+
+
+def batch_shape(x):
+    """`[N]` of `x [N, ...]`: as numbers if N is known, which saves operations."""
+    return x.shape[:1] if x.shape[0] is not None else tf.shape(x)[:1]
 
 
 class _LogDets:

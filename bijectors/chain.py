@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from bijectors.base import Flow, forward_and_log_det, inverse_and_log_det
+from bijectors.base import Flow, batch_shape, forward_and_log_det, inverse_and_log_det
 from tfresflow import seeds
 
 __all__ = ["Chain"]
@@ -41,16 +41,16 @@ class Chain(Flow):
         self._steps = steps
 
     def forward_and_log_det(self, x, seed=None):
-        seed, total = seeds.as_seed(seed), tf.zeros(tf.shape(x)[:1], x.dtype)
-        for i, bijector in enumerate(self._steps):
-            x, log_det = forward_and_log_det(bijector, x, seeds.fold_in(seed, i))
+        total = tf.zeros(batch_shape(x), x.dtype)
+        for bijector, own in zip(self._steps, self._seeds(seed)):
+            x, log_det = forward_and_log_det(bijector, x, own)
             total += log_det
         return x, total
 
     def inverse_and_log_det(self, z, seed=None):
-        seed, total = seeds.as_seed(seed), tf.zeros(tf.shape(z)[:1], z.dtype)
-        for i, bijector in reversed(list(enumerate(self._steps))):
-            z, log_det = inverse_and_log_det(bijector, z, seeds.fold_in(seed, i))
+        total = tf.zeros(batch_shape(z), z.dtype)
+        for bijector, own in zip(self.bijectors, reversed(self._seeds(seed))):
+            z, log_det = inverse_and_log_det(bijector, z, own)
             total += log_det
         return z, total
 
@@ -78,9 +78,7 @@ class Chain(Flow):
                 for name, g in b.branches().items()}
 
     def find_nonfinite(self, x, seed=None):
-        seed = seeds.as_seed(seed)
-        for i, b in enumerate(self._steps):
-            own = seeds.fold_in(seed, i)
+        for i, (b, own) in enumerate(zip(self._steps, self._seeds(seed))):
             found = b.find_nonfinite(x, own) if isinstance(b, Flow) else None
             if found:
                 return f"{i}/{found}"
@@ -94,6 +92,10 @@ class Chain(Flow):
         for b in self.bijectors:
             latent_shape = tuple(b.inverse_event_shape(latent_shape))
         return latent_shape
+
+    def _seeds(self, seed):
+        """One for each step, in the order in which x meets them."""
+        return seeds.split(seeds.as_seed(seed), len(self._steps))
 
 
 def _check_shapes(steps, shape):

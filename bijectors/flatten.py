@@ -5,7 +5,7 @@ import math
 import keras
 import tensorflow as tf
 
-from bijectors.base import Flow
+from bijectors.base import Flow, batch_shape
 
 __all__ = ["Flatten"]
 
@@ -23,10 +23,10 @@ class Flatten(Flow):
         super().__init__(event_shape, parameters=dict(locals()), latent_rank=1, name=name)
 
     def forward_and_log_det(self, x, seed=None):
-        return tf.reshape(x, [-1, math.prod(self.event_shape)]), tf.zeros(tf.shape(x)[:1], x.dtype)
+        return tf.reshape(x, [-1, math.prod(self.event_shape)]), tf.zeros(batch_shape(x), x.dtype)
 
     def inverse_and_log_det(self, z, seed=None):
-        return tf.reshape(z, [-1, *self.event_shape]), tf.zeros(tf.shape(z)[:1], z.dtype)
+        return tf.reshape(z, [-1, *self.event_shape]), tf.zeros(batch_shape(z), z.dtype)
 
     def latent_shape(self, event_shape):
         return (math.prod(event_shape),)

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from bijectors.base import Flow
+from bijectors.base import Flow, batch_shape
 
 __all__ = ["Squeeze"]
 
@@ -29,10 +29,10 @@ class Squeeze(Flow):
         self.factor = factor
 
     def forward_and_log_det(self, x, seed=None):
-        return tf.nn.space_to_depth(x, self.factor), tf.zeros(tf.shape(x)[:1], x.dtype)
+        return tf.nn.space_to_depth(x, self.factor), tf.zeros(batch_shape(x), x.dtype)
 
     def inverse_and_log_det(self, z, seed=None):
-        return tf.nn.depth_to_space(z, self.factor), tf.zeros(tf.shape(z)[:1], z.dtype)
+        return tf.nn.depth_to_space(z, self.factor), tf.zeros(batch_shape(z), z.dtype)
 
     def latent_shape(self, event_shape):
         h, w, c = event_shape

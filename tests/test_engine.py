@@ -37,9 +37,9 @@ def test_equal_blocks_are_traced_once(build):
     """Six blocks more add calls to the graph, and not one function."""
     few, many = (gradient_graph(build(n)) for n in (3, 9))
     bodies = [{f.signature.name for f in graph.library.function} for graph in (few, many)]
-    assert len(bodies[1]) == len(bodies[0]) > 5
+    assert len(bodies[1]) == len(bodies[0]) > 3
     grown = (len(many.node) - len(few.node)) / 6
-    assert grown < 150, f"{grown} nodes a block in the outer graph"
+    assert grown < 100, f"{grown} nodes a block in the outer graph"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

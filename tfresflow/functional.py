@@ -14,7 +14,7 @@ import tensorflow as tf
 from tfresflow.functions import Composition, Opaque
 
 __all__ = ["FunctionalLayer", "functional", "is_shareable", "leaf_layers", "norm_layers", "shared",
-           "update_norms"]
+           "unprepared", "update_norms"]
 
 
 class FunctionalLayer:
@@ -35,31 +35,50 @@ class FunctionalLayer:
 def functional(g):
     """Splits a branch into a pure function and the tensors that it needs.
 
-    A `FunctionalLayer` says both itself. Any other Keras layer goes through its
-    `stateless_call`. Inside a `keras.Sequential` each layer is taken by itself.
-
     Args:
-      g: a built Keras layer, or a function of `x` alone that uses no variables.
+      g: see `unprepared`.
 
     Returns:
       `(function, weights)` with `function(weights, x) = g(x)`: a `Function`, and a flat list of
       tensors, differentiable with respect to the layer's variables.
 
     Raises:
+      ValueError: see `unprepared`.
+    """
+    composed, weights = unprepared(g)
+    return composed.prepared(), shared(_prepare, composed)(weights)
+
+
+def unprepared(g):
+    """`functional(g)` before the norms: for those who call `prepare` in a function of their own.
+
+    A `FunctionalLayer` says its function itself. Any other Keras layer goes through its
+    `stateless_call`. Inside a `keras.Sequential` each layer is taken by itself.
+
+    Args:
+      g: a built Keras layer, or a function of `x` alone that uses no variables.
+
+    Returns:
+      `(composition, weights)`: `composition.prepared()` of `composition.prepare(weights)` is g.
+
+    Raises:
       ValueError: if `g` is a layer that has not been built.
     """
+    parts = [_part(layer) for layer in (g.layers if isinstance(g, keras.Sequential) else [g])]
+    composed = Composition(tuple((f, len(own)) for f, own in parts))
+    return composed, [w for _, own in parts for w in own]
+
+
+def _part(g):
+    """`(function, weights)` of a layer, or of a function."""
     if not isinstance(g, keras.layers.Layer):
         return Opaque(lambda weights, x: g(x)), []
     if not g.built:
         raise ValueError(f"`g` must be built before it is used. Received: g={g}")
     if isinstance(g, keras.Sequential):
-        parts = [layer.unprepared() if _is_functional(layer) else functional(layer)
-                 for layer in g.layers]
-        composed = Composition(tuple((f, len(own)) for f, own in parts))
-        weights = [w for _, own in parts for w in own]
-        return composed.prepared(), shared(_prepare, composed)(weights)
-    if _is_functional(g):
-        return g.function, g.effective_weights()
+        return functional(g)
+    if type(g).call is FunctionalLayer.call:
+        return g.unprepared()
     state = [tf.convert_to_tensor(v.value) for v in g.non_trainable_variables]
     weights = [tf.convert_to_tensor(v.value) for v in g.trainable_variables]
     return Opaque(lambda weights, x: g.stateless_call(weights, state, x)[0]), weights
@@ -111,10 +130,6 @@ def update_norms(layers):
 
 def _prepare(composition, weights):
     return composition.prepare(weights)
-
-
-def _is_functional(layer):
-    return type(layer).call is FunctionalLayer.call
 
 
 def is_shareable(static):

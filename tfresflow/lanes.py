@@ -83,10 +83,15 @@ def at_least(least, function, batched):
 
 def _halves(function, batched):
     n = batched[0].shape[0]
-    half = (tf.shape(batched[0])[0] if n is None else n) // 2
-    if n is not None and n % 2 == 0 and not tf.executing_eagerly():
-        function = tf.function(function, autograph=False)  # traced once for both
-    (first, sums), (second, more) = (function(*[t[part] for t in batched])
-                                     for part in (slice(half), slice(half, None)))
+    even = n is not None and n % 2 == 0
+    if even:
+        sizes = 2
+        if not tf.executing_eagerly():
+            function = tf.function(function, autograph=False)  # traced once for both
+    else:
+        n = tf.shape(batched[0])[0] if n is None else n
+        sizes = [n // 2, n - n // 2]
+    halves = zip(*(tf.split(t, sizes) for t in batched))
+    (first, sums), (second, more) = (function(*half) for half in halves)
     return ([tf.concat(pair, axis=0) for pair in zip(first, second)],
             [a + b for a, b in zip(sums, more)])

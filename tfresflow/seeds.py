@@ -1,10 +1,11 @@
 """Stateless seeds: one number in, the same randomness out, eager or traced, split or whole."""
 
+import math
 import typing
 
 import tensorflow as tf
 
-__all__ = ["Part", "as_seed", "bits", "fold_in", "normal"]
+__all__ = ["Part", "as_seed", "bits", "fold_in", "normal", "split"]
 
 
 class Part(typing.NamedTuple):
@@ -61,13 +62,27 @@ def fold_in(seed, data):
     return tf.random.fold_in(as_seed(seed), data)
 
 
+def split(seed, n):
+    """`[fold_in(seed, i) for i in range(n)]`, in as many operations for all as for one."""
+    if isinstance(seed, Part):
+        return [Part(own, seed.first) for own in split(seed.seed, n)]
+    # The second number of a folded seed is what was folded in.
+    return tf.unstack(fold_in(seed, 0) + tf.constant([[0, i] for i in range(n)], tf.int32))
+
+
 def normal(seed, shape, dtype):
-    """Standard normal `shape = [N, ...]`, a row for each example of the `Part`."""
+    """Standard normal, a row for each example of the `Part`.
+
+    Args:
+      seed: a `Part`.
+      shape: list `[N, ...]`; N an integer or a scalar tensor, the others integers.
+      dtype: of the result.
+    """
     return _rows(tf.raw_ops.StatelessRandomNormalV2, seed, shape, dtype)
 
 
 def bits(seed, shape):
-    """Random int32 of `shape = [N, ...]`, all 32 bits of them, a row for each example."""
+    """Random int32, all 32 bits of them, otherwise as `normal`."""
     return _rows(tf.raw_ops.StatelessRandomUniformFullIntV2, seed, shape, tf.int32)
 
 
@@ -78,10 +93,10 @@ def _rows(op, part, shape, dtype):
     another counter, if each row takes whole fours.
     """
     words = max(1, dtype.size // 4)  # of an entry; a half takes one, too
-    width = tf.reduce_prod(shape[1:])
+    width = math.prod(shape[1:])
     padded = -(-width // 4) * 4
     key, counter = tf.raw_ops.StatelessRandomGetKeyCounter(seed=part.seed)
-    skip = tf.cast(part.first, tf.int64) * tf.cast(padded * words // 4, tf.int64)
+    skip = tf.cast(part.first, tf.int64) * (padded * words // 4)
     low, high = tf.unstack(tf.bitcast(counter, tf.int64))
     counter = tf.bitcast(tf.stack([low + skip, high]), tf.uint64)
     rows = op(shape=[shape[0], padded], key=key, counter=counter, alg=1, dtype=dtype)

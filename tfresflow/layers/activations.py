@@ -163,7 +163,7 @@ class _LipSwish(_Elementwise):
 
     def piece_weights(self, weights):
         beta = tf.nn.softplus(weights[0])
-        return [[beta / 2], [], [1 / (1.1 * beta)]]
+        return [[0.5 * beta], [], [tf.math.reciprocal(1.1 * beta)]]
 
 
 def _lipswish(x, raw_beta):

@@ -19,7 +19,8 @@ from tfresflow.layers import bounds
 from tfresflow.layers.linear import Linear, scale_kernel
 from tfresflow.layers.norms import closed_norm, lp_norm
 
-__all__ = ["Constrained", "iterate_vectors", "log_norm", "normalize", "update_vectors"]
+__all__ = ["Constrained", "iterate_vectors", "log_norm", "normalize", "stacked", "unstacked",
+           "update_vectors"]
 
 
 def iterate_vectors(function, iterate, static, state):
@@ -56,6 +57,19 @@ def update_vectors(function, iterate, static, coeff, limit, state):
     return u, v, r, slack
 
 
+def stacked(states):
+    """The state of one operator of many parts; that of a single one as it is."""
+    if len(states) == 1:
+        return states[0]
+    kernels, *vectors = zip(*states)
+    return [tf.stack(kernels), *(tf.concat(own, 0) for own in vectors)]
+
+
+def unstacked(x, count):
+    """What of the vectors `x` belongs to each of so many parts."""
+    return tf.split(x, count) if count > 1 else [x]
+
+
 def norm_factor(function, coeff, static, state):
     """`1 / max(1, slack sigma / coeff)`, by which the kernel is to be multiplied."""
     kernel = state[0]
@@ -70,7 +84,8 @@ def norm_factor(function, coeff, static, state):
             sigma = tf.reduce_max(tf.reduce_sum(product, list(range(1, product.shape.rank))))
     if len(state) == 7:
         sigma *= tf.stop_gradient(state[4][0])
-    return coeff / tf.maximum(sigma, coeff)
+    # `coeff / max(sigma, coeff)`, in operations that have short gradients.
+    return tf.math.reciprocal(1 + tf.nn.relu((1 / coeff) * sigma - 1))
 
 
 def log_norm(function, state, p, q):

@@ -90,7 +90,7 @@ class _Convolution(Linear):
         """`W x`, or `W x + b`."""
         height, width = kernel.shape[:2]
         if height == width == 1:
-            return _matmul(x, kernel[0, 0], bias)
+            return _matmul(x, _matrix(kernel), bias)
         if _is_odd(kernel):
             y = _convolve(x, kernel, _turned(kernel))
         else:
@@ -101,7 +101,7 @@ class _Convolution(Linear):
         """`W^T u`."""
         height, width, channels, _ = kernel.shape
         if height == width == 1:
-            return _matmul(u, kernel[0, 0], transpose=True)
+            return _matmul(u, _matrix(kernel), transpose=True)
         if _is_odd(kernel):
             return _convolve(u, _turned(kernel), kernel)
         shape = tf.concat([tf.shape(u)[:3], [channels]], axis=0)
@@ -149,7 +149,12 @@ def _is_odd(kernel):
 
 def _turned(kernel):
     """The kernel of the adjoint, `[h, w, filters, channels]`, of an odd one."""
-    return tf.transpose(kernel[::-1, ::-1], [0, 1, 3, 2])
+    return tf.transpose(tf.reverse(kernel, [0, 1]), [0, 1, 3, 2])
+
+
+def _matrix(kernel):
+    """Of a 1 by 1 kernel."""
+    return tf.reshape(kernel, kernel.shape[2:])
 
 
 def _convolve(x, kernel, turned):
@@ -175,8 +180,8 @@ def _add_neighbours(q, shape):
     """`S q`: `[N, H, W, h w filters] -> [N, H, W, filters]`, nothing beyond the border."""
     height, width, _, filters = shape
     size = height * width * filters
-    one_hot = tf.reshape(tf.eye(size, dtype=q.dtype), [height, width, filters, size])
-    return tf.nn.conv2d(q, tf.transpose(one_hot, [0, 1, 3, 2]), 1, "SAME")
+    one_hot = np.eye(size, dtype=q.dtype.as_numpy_dtype).reshape(height, width, filters, size)
+    return tf.nn.conv2d(q, one_hot.swapaxes(2, 3), 1, "SAME")
 
 
 def _matmul(x, matrix, bias=None, transpose=False):
@@ -184,5 +189,9 @@ def _matmul(x, matrix, bias=None, transpose=False):
     flat = tf.matmul(tf.reshape(x, [-1, x.shape[-1]]), matrix, transpose_b=transpose)
     if bias is not None:
         flat = tf.nn.bias_add(flat, bias)
-    shape = tf.concat([tf.shape(x)[:3], [flat.shape[-1]]], axis=0)
-    return tf.ensure_shape(tf.reshape(flat, shape), [*x.shape[:3], flat.shape[-1]])
+    shape = [*x.shape[1:3], flat.shape[-1]]
+    if None in shape:
+        y = tf.reshape(flat, tf.concat([tf.shape(x)[:3], shape[2:]], axis=0))
+    else:
+        y = tf.reshape(flat, [-1, *shape])
+    return tf.ensure_shape(y, [x.shape[0], *shape])

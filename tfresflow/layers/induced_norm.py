@@ -7,8 +7,8 @@ import tensorflow as tf
 
 from tfresflow.functional import FunctionalLayer, shared
 from tfresflow.layers import bounds
-from tfresflow.layers.constraint import (Constrained, iterate_vectors, log_norm, normalize,
-                                         update_vectors)
+from tfresflow.layers.constraint import (Constrained, iterate_vectors, log_norm, normalize, stacked,
+                                         unstacked, update_vectors)
 from tfresflow.layers.linear import check_activation
 from tfresflow.layers.norms import PowerIteration, best_distinct, closed_norm
 from tfresflow.layers.orders import LearnedOrder, Order, check_order
@@ -153,11 +153,9 @@ class InducedNorm(FunctionalLayer):
             stackable = static[0].stackable
             count = max(1, 2 ** 18 // math.prod(shape)) if stackable else 1
             for group in (equal[i:i + count] for i in range(0, len(equal), count)):
-                kernels, *states = zip(*(layer._state(layer.kernel) for layer in group))
-                kernel = tf.stack(kernels) if len(group) > 1 else kernels[0]
-                state = [tf.concat(own, 0) for own in states]
-                new = shared(update_vectors, *static)([kernel, *state])
-                for layer, *own in zip(group, *(tf.split(x, len(group)) for x in new)):
+                state = stacked([layer._state(layer.kernel) for layer in group])
+                new = shared(update_vectors, *static)(state)
+                for layer, *own in zip(group, *(unstacked(x, len(group)) for x in new)):
                     for variable, value in zip(layer.vectors, own):
                         variable.assign(value)
 

@@ -107,10 +107,9 @@ def best_distinct(v, estimates, count):
 
 def lp_norm(x, r):
     """`||x||_r` of each example, `[B, ...] -> [B]`; r a number or a tensor `[B]` in [1, inf]."""
-    x = tf.reshape(x, [tf.shape(x)[0], math.prod(x.shape[1:])])
     if _is(r, 2):
-        return tf.norm(x, axis=1)
-    x = tf.abs(x)
+        return tf.sqrt(tf.reduce_sum(x * x, list(range(1, x.shape.rank))))
+    x = tf.abs(tf.reshape(x, [-1, math.prod(x.shape[1:])]))
     if _is(r, 1):
         return tf.reduce_sum(x, 1)
     largest = tf.reduce_max(x, 1)

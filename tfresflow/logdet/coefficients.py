@@ -56,7 +56,7 @@ class _Roulette(Configurable):
         """
         extra = self._sample(seed)
         k = tf.range(1, tf.reduce_max(extra) + 1)
-        present = tf.reduce_mean(tf.cast(k[:, None] <= extra[None, :], dtype), axis=1)
+        present = tf.reduce_mean(tf.cast(tf.expand_dims(k, 1) <= extra, dtype), axis=1)
         weights = present / self._survival(tf.cast(k, dtype))
         return tf.concat([tf.ones([self.n_exact + 1], dtype), weights], axis=0)
 

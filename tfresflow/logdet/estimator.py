@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tfresflow import seeds
 from tfresflow.configurable import Configurable
-from tfresflow.functional import functional, shared
+from tfresflow.functional import is_shareable, shared, unprepared
 from tfresflow.logdet.coefficients import Poisson
 from tfresflow.logdet.memory import Auto
 from tfresflow.logdet.series import Neumann
@@ -76,17 +76,24 @@ class LogDet(Configurable):
         Returns:
           `(g(x), log_det)`: `[N, ...]` and `[N]`, nats.
         """
-        pure, weights = functional(g)
+        g, weights = unprepared(g)
         seed = seeds.as_seed(seed)
         part = seed if isinstance(seed, seeds.Part) else seeds.Part(seed)
         first = tf.convert_to_tensor(part.first, tf.int64)
-        v, c = shared(_draw, self.coefficients, self.probe, self.num_probes)(x, part.seed, first)
-        return self.memory(pure, weights, x, v, c, self.gradient)
+        return shared(_estimate, self, g)(x, part.seed, first, weights)
+
+    @property
+    def shareable(self):
+        return all(map(is_shareable, (self.coefficients, self.gradient, self.memory, self.probe)))
 
 
-def _draw(coefficients, probe, num_probes, x, seed, first):
-    """The probes, a tuple of `[N, ...]`, and the weights of the terms `[n + 1]`."""
-    shape = tf.concat([tf.shape(x)[:1], [num_probes], tf.shape(x)[1:]], axis=0)
-    v = probe(shape, seeds.Part(seeds.fold_in(seed, 1), first), x.dtype)
-    v = tf.ensure_shape(v, [x.shape[0], num_probes, *x.shape[1:]])
-    return tuple(tf.unstack(v, axis=1)), coefficients.draw(seeds.fold_in(seed, 0), x.dtype)
+def _estimate(log_det, g, x, seed, first, weights):
+    """All of a block in one function: a flow of equal blocks is traced as calls of it."""
+    of_terms, of_probes = seeds.split(seed, 2)
+    n = tf.shape(x)[0] if x.shape[0] is None else x.shape[0]
+    shape = [log_det.num_probes, *x.shape[1:]]
+    v = log_det.probe([n, *shape], seeds.Part(of_probes, first), x.dtype)
+    v = tf.ensure_shape(v, [x.shape[0], *shape])
+    c = log_det.coefficients.draw(of_terms, x.dtype)
+    return log_det.memory(g.prepared(), g.prepare(weights), x, tuple(tf.unstack(v, axis=1)), c,
+                          log_det.gradient)

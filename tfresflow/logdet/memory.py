@@ -19,7 +19,6 @@ import tensorflow as tf
 
 from tfresflow import lanes
 from tfresflow.configurable import Configurable
-from tfresflow.functional import shared
 from tfresflow.logdet.jacobian import linearise
 from tfresflow.logdet.series import sum_series
 
@@ -32,7 +31,8 @@ class Tape(Configurable):
     """Ordinary back-propagation through the estimate."""
 
     def __call__(self, g, weights, x, v, c, gradient):
-        return shared(_tape, g, gradient)(x, v, c, weights)
+        y, jacobian = linearise(g, weights, x)
+        return y, gradient.differentiable(jacobian, v, c)
 
 
 @keras.saving.register_keras_serializable("tfresflow")
@@ -95,11 +95,10 @@ class Recompute(Configurable):
 
         @tf.custom_gradient
         def call(x, *weights):
-            y, log_det, *w = shared(_forward, g, chunks)(x, v, c, list(weights))
+            y, log_det, *w = _forward(g, chunks, x, v, c, list(weights))
 
             def backward(dy, dlog_det):
-                return shared(_backward, g, gradient, chunks)(
-                    x, v, c, dy, dlog_det, tuple(w), list(weights))
+                return _backward(g, gradient, chunks, x, v, c, dy, dlog_det, w, list(weights))
 
             return (y, log_det), backward
 
@@ -151,11 +150,6 @@ class _Chunks(typing.NamedTuple):
         if self.parallel is None:
             return function(*batched)
         return lanes.side_by_side(function, batched, self.parallel)
-
-
-def _tape(g, gradient, x, v, c, weights):
-    y, jacobian = linearise(g, weights, x)
-    return y, gradient.differentiable(jacobian, v, c)
 
 
 def _forward(g, chunks, x, v, c, weights):
