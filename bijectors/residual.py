@@ -4,7 +4,7 @@ import keras
 
 from bijectors.base import Flow
 from tfresflow import lanes, logdet, solvers
-from tfresflow.functional import functional, shared
+from tfresflow.functional import functional, shared, unprepared
 from tfresflow.layers.orders import check_chain, lipschitz
 
 __all__ = ["InvertibleResidual"]
@@ -104,7 +104,9 @@ class InvertibleResidual(Flow):
         return {self.name: self.branch}
 
     def initialize(self, x):
-        return x + self.branch(x)
+        # Once, and eagerly: a call of the branch would trace the norm of each of its layers.
+        g, weights = unprepared(self.branch)
+        return x + g.prepared()(g.prepare(weights), x)
 
 
 def _solve(root, g, parallel, z, weights):

@@ -79,8 +79,9 @@ def sum_series(jacobian, v, c):
 def _by_products(vjp, v, signed, by_k):
     def term(k, us, log_det, ws):
         us = [vjp(u) for u in us]
-        log_det += by_k[k] * tf.add_n([dot(u, v_p) for u, v_p in zip(us, v)])
-        return k + 1, us, log_det, [w + signed[k] * u for w, u in zip(ws, us)]
+        log_det += tf.gather(by_k, k) * tf.add_n([dot(u, v_p) for u, v_p in zip(us, v)])
+        weight = tf.gather(signed, k)
+        return k + 1, us, log_det, [w + weight * u for w, u in zip(ws, us)]
 
     n = tf.shape(signed)[0] - 1
     state = (tf.constant(1), list(v), tf.zeros_like(dot(v[0], v[0])), list(v))
