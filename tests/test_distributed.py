@@ -54,6 +54,14 @@ def test_a_part_draws_the_rows_of_the_whole(draw, event):
     np.testing.assert_array_equal(draw(seeds.Part(seed), [300, *event]), whole)
 
 
+@pytest.mark.parametrize("seed", [
+    seeds.as_seed(7), tf.constant([-3, 2 ** 40], tf.int64), seeds.Part(seeds.as_seed(1), 5)],
+    ids=["int32", "int64", "part"])
+def test_a_split_seed_is_folded(seed):
+    for i, own in enumerate(seeds.split(seed, 5)):
+        tf.nest.map_structure(np.testing.assert_array_equal, own, seeds.fold_in(seed, i))
+
+
 def test_the_stream_is_standard_normal():
     x = seeds.normal(seeds.Part(seeds.as_seed(0)), [10000, 7], tf.float64).numpy()
     stderr = 1 / np.sqrt(x.size)

@@ -231,8 +231,8 @@ def _pack(tensors, like):
     A thousand tensors take milliseconds to call a function with.
     """
     flat = tf.constant([-1])  # each use of a list would be an operation
-    return [tf.concat([tf.reshape(tensors[i], flat) for i in places], axis=0)
-            for places in _groups(like)]
+    return [tf.concat([tensors[i] if like[i].shape.rank == 1 else tf.reshape(tensors[i], flat)
+                       for i in places], axis=0) for places in _groups(like)]
 
 
 def _unpack(vectors, like):
@@ -242,9 +242,9 @@ def _unpack(vectors, like):
         parts = tf.split(vector, [like[i].shape.num_elements() for i in places])
         for i, part in zip(places, parts):
             shape = tuple(like[i].shape)
-            if shape not in shapes:
+            if len(shape) != 1 and shape not in shapes:
                 shapes[shape] = tf.constant(shape, tf.int32)
-            tensors[i] = tf.reshape(part, shapes[shape])
+            tensors[i] = part if len(shape) == 1 else tf.reshape(part, shapes[shape])
     return tensors
 
 
