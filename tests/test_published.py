@@ -42,5 +42,6 @@ def test_the_full_cifar10_model_takes_a_training_step():
     before = [w.numpy() for w in model.trainable_weights]
     logs = model.train_on_batch(x, return_dict=True)
     assert sum(w.size for w in before) == 25174129 and 4 < logs["bpd"] < 10
+    model.train_on_batch(x)  # at first, the last shift was the best there is for this batch
     moved = [np.any(w != old) for w, old in zip(model.trainable_weights, before)]
     assert np.mean(moved) == 1
