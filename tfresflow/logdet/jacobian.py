@@ -1,8 +1,9 @@
 """The Jacobian of g at x, as the estimators need it.
 
-`vjp(u)` is `u^T J`, `form(w, v)` is `w^T J v`. Both come from vector-Jacobian products, but for the
-plane (`_is_small`). There, forward mode beside the evaluation of g gives the matrix in D products,
-after which a term of the series is next to nothing, and `form` takes one product.
+`vjp(u)` is `u^T J`, `form(w, v)` the two factors of `w^T J v`, one of which holds J. Both come from
+vector-Jacobian products, but for the plane (`_is_small`). There, forward mode beside the evaluation
+of g gives the matrix in D products, after which a term of the series is next to nothing, and `form`
+takes one product.
 """
 
 import dataclasses
@@ -11,7 +12,7 @@ import typing
 
 import tensorflow as tf
 
-__all__ = ["dot", "linearise"]
+__all__ = ["dot", "linearise", "per_example"]
 
 
 def linearise(g, weights, x):
@@ -33,13 +34,18 @@ def dot(a, b):
     return tf.reduce_sum(a * b, axis=list(range(1, a.shape.rank)))
 
 
+def per_example(scale, x):
+    """Each example times a number of its own: `[N], [N, ...] -> [N, ...]`."""
+    return tf.reshape(scale, [-1] + [1] * (x.shape.rank - 1)) * x
+
+
 @dataclasses.dataclass
 class _Reverse:
     vjp: typing.Callable
     matrix = None
 
     def form(self, w, v):
-        return dot(self.vjp(w), v)
+        return self.vjp(w), v
 
 
 @dataclasses.dataclass
@@ -56,4 +62,4 @@ class _Forward:
         return [tf.unstack(column, axis=1) for column in columns]
 
     def form(self, w, v):
-        return dot(w, self.jvp(v))
+        return self.jvp(v), w

@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from tfresflow import lanes
 from tfresflow.configurable import Configurable
-from tfresflow.logdet.jacobian import linearise
+from tfresflow.logdet.jacobian import linearise, per_example
 from tfresflow.logdet.series import sum_series
 
 __all__ = ["Auto", "Recompute", "Released", "Tape"]
@@ -59,7 +59,7 @@ class Released(Configurable):
             def backward(dy, dlog_det):
                 scale = _common_cotangent(dlog_det)
                 dx, *dweights = _gradient(g_tape, y, [x, *weights], dy)
-                dx += _per_example(dlog_det, dx_ready)
+                dx += per_example(dlog_det, dx_ready)
                 return [dx, *(d + scale * r for d, r in zip(dweights, dweights_ready))]
 
             return (y, log_det), backward
@@ -175,9 +175,8 @@ def _backward(g, gradient, chunks, x, v, c, dy, dlog_det, w, weights):
         with tf.GradientTape() as tape:
             tape.watch([x, *weights])
             y, jacobian = linearise(g, weights, x)
-            surrogate = gradient.surrogate(jacobian, v, c, w)
-            target = tf.reduce_sum(y * dy) + tf.reduce_sum(surrogate * dlog_det)
-        dx, *dweights = _gradient(tape, target, [x, *weights])
+            targets, cotangents = gradient.targets(jacobian, v, c, w, dlog_det)
+        dx, *dweights = _gradient(tape, [y, *targets], [x, *weights], [dy, *cotangents])
         return [dx], dweights
 
     [dx], dweights = _in_chunks(chunk, chunks, [x, dy, dlog_det, *v, *w], [x.shape[1:]], weights)
@@ -224,10 +223,6 @@ def _in_chunks(function, chunks, batched, events, like=()):
 def _gradient(tape, target, sources, cotangent=None):
     # The log-determinant does not depend on the last bias: zero, not None.
     return tape.gradient(target, sources, cotangent, unconnected_gradients="zero")
-
-
-def _per_example(scale, x):
-    return tf.reshape(scale, [-1] + [1] * (x.shape.rank - 1)) * x
 
 
 def _common_cotangent(dlog_det):

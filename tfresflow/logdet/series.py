@@ -22,7 +22,7 @@ import keras
 import tensorflow as tf
 
 from tfresflow.configurable import Configurable
-from tfresflow.logdet.jacobian import dot
+from tfresflow.logdet.jacobian import dot, per_example
 
 __all__ = ["Neumann", "Series", "sum_series"]
 
@@ -32,9 +32,9 @@ __all__ = ["Neumann", "Series", "sum_series"]
 class Series(Configurable):
     """The gradient of the series itself, term by term: memory grows with n."""
 
-    def surrogate(self, jacobian, v, c, w):
-        """A `[N]` tensor whose gradient is that of the log-determinant."""
-        return sum_series(jacobian, v, c)[0]
+    def targets(self, jacobian, v, c, w, scale):
+        """`(tensors, cotangents)` that give the gradient of `sum(scale log_det)`, scale `[N]`."""
+        return [sum_series(jacobian, v, c)[0]], [scale]
 
     def differentiable(self, jacobian, v, c):
         """The estimate `[N]`, which carries its own gradient."""
@@ -46,14 +46,16 @@ class Series(Configurable):
 class Neumann(Configurable):
     """The gradient `E[d(w^T J v)]`, equation 9: memory does not depend on n."""
 
-    def surrogate(self, jacobian, v, c, w):
-        """`w^T J v`, `[N]`: its value means nothing, its gradient is the log-determinant's."""
-        return tf.add_n([jacobian.form(w_p, v_p) for w_p, v_p in zip(w, v)]) / len(v)
+    def targets(self, jacobian, v, c, w, scale):
+        """`(tensors, cotangents)` that give the gradient of `sum(scale log_det)`, scale `[N]`."""
+        products, others = zip(*map(jacobian.form, w, v))
+        return list(products), [per_example(scale / len(v), other) for other in others]
 
     def differentiable(self, jacobian, v, c):
-        """The estimate `[N]` with the gradient of the surrogate."""
+        """The estimate `[N]` with the gradient of `w^T J v`, whose value means nothing."""
         log_det, w = sum_series(jacobian, v, c)
-        surrogate = self.surrogate(jacobian, v, c, [tf.stop_gradient(w_p) for w_p in w])
+        forms = [jacobian.form(tf.stop_gradient(w_p), v_p) for w_p, v_p in zip(w, v)]
+        surrogate = tf.add_n([dot(*form) for form in forms]) / len(v)
         return surrogate + tf.stop_gradient(log_det - surrogate)
 
 
