@@ -64,8 +64,7 @@ class _Dense(Linear):
         if kernel.shape.rank == 3:
             return _stacked(x, kernel)
         y = tf.tensordot(x, kernel, 1) if x.shape.rank > 2 else tf.matmul(x, kernel)
-        # Not `bias_add`, which TensorFlow makes a part of the product, half as slow again.
-        return y if bias is None else y + bias
+        return y if bias is None else tf.nn.bias_add(y, bias)
 
     def adjoint(self, kernel, u):
         """`W^T u`."""

@@ -86,7 +86,7 @@ def check_activation(activation):
 def scale_kernel(kernel, factor):
     """`factor kernel`, of a scalar; its gradient in a third of the operations of TensorFlow's."""
     def gradient(d):
-        # Transposed, as TensorFlow multiplies a row by a column six times slower.
+        # Transposed, as TensorFlow takes several times as long to multiply a row by a column.
         along = tf.matmul(tf.reshape(d, [1, -1]), tf.reshape(kernel, [1, -1]), transpose_b=True)
         return factor * d, tf.reshape(along, [])
 
