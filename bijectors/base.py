@@ -20,7 +20,8 @@ from tfresflow.configurable import deserialize, serialize
 from tfresflow.functional import leaf_layers, norm_layers, update_norms
 from tfresflow.layers.orders import lipschitz
 
-__all__ = ["Flow", "batch_shape", "forward_and_log_det", "inverse_and_log_det"]
+__all__ = ["Flow", "batch_shape", "forward_and_log_det", "forward_and_pending",
+           "inverse_and_log_det"]
 
 
 class Flow(tfp.bijectors.Bijector):
@@ -68,6 +69,10 @@ class Flow(tfp.bijectors.Bijector):
           `(z, log_det)`: `[N, ...]`, and `log |det dz/dx|`, `[N]` nats.
         """
         raise NotImplementedError(f"{type(self).__name__}.forward_and_log_det")
+
+    def forward_and_pending(self, x, seed=None):
+        """`forward_and_log_det`, or `(z, Pending)` for a `logdet.total` over many blocks."""
+        return self.forward_and_log_det(x, seed)
 
     def inverse_and_log_det(self, z, seed=None):
         """Maps latent to data.
@@ -201,6 +206,13 @@ def forward_and_log_det(bijector, x, seed=None):
     if isinstance(bijector, Flow):
         return bijector.forward_and_log_det(x, seed)
     return bijector.forward(x), bijector.forward_log_det_jacobian(x, event_ndims=x.shape.rank - 1)
+
+
+def forward_and_pending(bijector, x, seed=None):
+    """`Flow.forward_and_pending` of any bijector."""
+    if isinstance(bijector, Flow):
+        return bijector.forward_and_pending(x, seed)
+    return forward_and_log_det(bijector, x, seed)
 
 
 def inverse_and_log_det(bijector, z, seed=None):

@@ -3,8 +3,9 @@
 import keras
 import tensorflow as tf
 
-from bijectors.base import Flow, batch_shape, forward_and_log_det, inverse_and_log_det
-from tfresflow import seeds
+from bijectors.base import (Flow, batch_shape, forward_and_log_det, forward_and_pending,
+                            inverse_and_log_det)
+from tfresflow import logdet, seeds
 
 __all__ = ["Chain"]
 
@@ -41,11 +42,14 @@ class Chain(Flow):
         self._steps = steps
 
     def forward_and_log_det(self, x, seed=None):
-        total = tf.zeros(batch_shape(x), x.dtype)
+        total, pending = tf.zeros(batch_shape(x), x.dtype), []
         for bijector, own in zip(self._steps, self._seeds(seed)):
-            x, log_det = forward_and_log_det(bijector, x, own)
-            total += log_det
-        return x, total
+            x, log_det = forward_and_pending(bijector, x, own)
+            if isinstance(log_det, logdet.Pending):
+                pending.append(log_det)
+            else:
+                total += log_det
+        return x, total + logdet.total(pending) if pending else total
 
     def inverse_and_log_det(self, z, seed=None):
         total = tf.zeros(batch_shape(z), z.dtype)

@@ -81,6 +81,14 @@ class InvertibleResidual(Flow):
         (g_x, log_det), _ = lanes.at_least(1, evaluate, [x])
         return x + g_x, log_det
 
+    def forward_and_pending(self, x, seed=None):
+        defer = getattr(self.log_det, "defer", None)  # `Exact` has no series
+        deferred = defer(self.branch, x, seed) if defer else None
+        if deferred is None:
+            return self.forward_and_log_det(x, seed)
+        g_x, pending = deferred
+        return x + g_x, pending
+
     def inverse_and_log_det(self, z, seed=None):
         x = self.inverse_alone(z)
         return x, -self.forward_and_log_det(x, seed)[1]

@@ -8,7 +8,7 @@ import tensorflow as tf
 import bijectors
 from bijectors import flows
 from tests.registry import EXACT, example
-from tfresflow import FlowModel, layers
+from tfresflow import FlowModel, layers, seeds
 
 SMALL = {"nblocks": (2, 1), "idim": 4, "fc_idim": 4, "n_fc_blocks": 2, **EXACT}
 
@@ -84,6 +84,28 @@ def test_one_training_step_of_an_image_flow_moves_every_weight():
     still = [v.path for v, old in zip(model.trainable_variables, before)
              if np.array_equal(v.numpy(), old)]
     assert not still and np.isfinite(logs["bpd"])
+
+
+def test_a_chain_is_its_blocks_one_by_one():
+    """In the plane, where the series of all blocks are summed at once."""
+    flow, x = flows.toy_flow((2,), nblocks=3, dims=(8, 8), seed=0, dtype="float64"), example([2], 6)
+    flow.initialize(x)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(x)
+        z, log_det = flow.forward_and_log_det(x, seed=3)
+        each, total = x, 0.0
+        for step, seed in zip(reversed(flow.bijectors), seeds.split(seeds.as_seed(3), 6)):
+            each, own = step.forward_and_log_det(each, seed)
+            total += own
+    np.testing.assert_allclose(z, each, rtol=1e-12)
+    np.testing.assert_allclose(log_det, total, rtol=1e-12)
+    sources = [x, *(v.value for layer in flow.layers for v in layer.trainable_variables)]
+    weights = tf.range(6, dtype=tf.float64)
+    for got, want in zip(tape.gradient(log_det, sources, weights),
+                         tape.gradient(total, sources, weights)):
+        assert (got is None) == (want is None)
+        if want is not None:
+            np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("make, message", [

@@ -10,8 +10,9 @@ from tfresflow import seeds
 from tfresflow.configurable import Configurable
 from tfresflow.functional import is_shareable, shared, unprepared
 from tfresflow.logdet.coefficients import Poisson
+from tfresflow.logdet.jacobian import is_small
 from tfresflow.logdet.memory import Auto
-from tfresflow.logdet.series import Neumann
+from tfresflow.logdet.series import Neumann, Pending
 
 __all__ = ["LogDet", "normal", "rademacher"]
 
@@ -77,23 +78,55 @@ class LogDet(Configurable):
           `(g(x), log_det)`: `[N, ...]` and `[N]`, nats.
         """
         g, weights = unprepared(g)
-        seed = seeds.as_seed(seed)
-        part = seed if isinstance(seed, seeds.Part) else seeds.Part(seed)
-        first = tf.convert_to_tensor(part.first, tf.int64)
-        return shared(_estimate, self, g)(x, part.seed, first, weights)
+        return shared(_estimate, self, g)(x, *_parts(seed), weights)
+
+    def defer(self, g, x, seed=None):
+        """The same, with the series left for `total`, where that saves time; elsewhere None.
+
+        Args:
+          g, x, seed: see `__call__`.
+
+        Returns:
+          `(g(x), Pending)`: `[N, D]` in the plane or on the line, and an estimate to be summed.
+        """
+        if not (is_small(x) and x.shape[0] and isinstance(self.gradient, Neumann)
+                and hasattr(self.memory, "deferred")):
+            return None
+        g, weights = unprepared(g)
+        y, *pending = shared(_deferred, self, g)(x, *_parts(seed), weights)
+        return y, Pending(*pending)
 
     @property
     def shareable(self):
         return all(map(is_shareable, (self.coefficients, self.gradient, self.memory, self.probe)))
 
 
+def _deferred(log_det, g, x, seed, first, weights):
+    """The block's part of `defer`, all in one function, too."""
+    v, c = _draw(log_det, x, seed, first)
+    y, matrix, *products = log_det.memory.deferred(g.prepared(), g.prepare(weights), x, v)
+    return y, matrix, v, tuple(products), c
+
+
 def _estimate(log_det, g, x, seed, first, weights):
     """All of a block in one function: a flow of equal blocks is traced as calls of it."""
+    v, c = _draw(log_det, x, seed, first)
+    return log_det.memory(g.prepared(), g.prepare(weights), x, v, c, log_det.gradient)
+
+
+def _parts(seed):
+    """The tensors of a `seeds.Part`."""
+    seed = seeds.as_seed(seed)
+    part = seed if isinstance(seed, seeds.Part) else seeds.Part(seed)
+    return part.seed, tf.convert_to_tensor(part.first, tf.int64)
+
+
+def _draw(log_det, x, seed, first):
+    """Probes, each `[N, ...]`, and weights of the terms."""
     of_terms, of_probes = seeds.split(seed, 2)
     n = tf.shape(x)[0] if x.shape[0] is None else x.shape[0]
     shape = [log_det.num_probes, *x.shape[1:]]
     v = log_det.probe([n, *shape], seeds.Part(of_probes, first), x.dtype)
     v = tf.ensure_shape(v, [x.shape[0], *shape])
     c = log_det.coefficients.draw(of_terms, x.dtype)
-    return log_det.memory(g.prepared(), g.prepare(weights), x, tuple(tf.unstack(v, axis=1)), c,
-                          log_det.gradient)
+    return tuple(tf.unstack(v, axis=1)), c

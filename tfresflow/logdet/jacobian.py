@@ -1,7 +1,7 @@
 """The Jacobian of g at x, as the estimators need it.
 
 `vjp(u)` is `u^T J`, `form(w, v)` the two factors of `w^T J v`, one of which holds J. Both come from
-vector-Jacobian products, but for the plane (`_is_small`). There, forward mode beside the evaluation
+vector-Jacobian products, but for the plane (`is_small`). There, forward mode beside the evaluation
 of g gives the matrix in D products, after which a term of the series is next to nothing, and `form`
 takes one product.
 """
@@ -12,19 +12,19 @@ import typing
 
 import tensorflow as tf
 
-__all__ = ["dot", "linearise", "per_example"]
+__all__ = ["dot", "is_small", "linearise", "per_example"]
 
 
 def linearise(g, weights, x):
     """`(g(x), J)` of a `Function`."""
-    if _is_small(x):
+    if is_small(x):
         y, jvp = g.linearise_forward(weights, x)
         return y, _Forward(jvp, x)
     y, vjp = g.linearise(weights, x)
     return y, _Reverse(vjp)
 
 
-def _is_small(x):
+def is_small(x):
     """Whether the matrix is cheaper than the two terms or more that an unbiased series has."""
     return x.shape.rank == 2 and x.shape[-1] <= 2
 
@@ -54,12 +54,16 @@ class _Forward:
     x: tf.Tensor
 
     @functools.cached_property
-    def matrix(self):
-        """D by D numbers `[N]`, the derivative of y_i with respect to x_j in place `[j][i]`."""
+    def columns(self):
+        """D tensors `[N, D]`: the derivative of y with respect to each x_j."""
         n, size = tf.shape(self.x)[0], self.x.shape[-1]
         unit = tf.eye(size, dtype=self.x.dtype)
-        columns = [self.jvp(tf.tile(unit[j:j + 1], [n, 1])) for j in range(size)]
-        return [tf.unstack(column, axis=1) for column in columns]
+        return [self.jvp(tf.tile(unit[j:j + 1], [n, 1])) for j in range(size)]
+
+    @functools.cached_property
+    def matrix(self):
+        """D by D numbers `[N]`, the derivative of y_i with respect to x_j in place `[j][i]`."""
+        return [tf.unstack(column, axis=1) for column in self.columns]
 
     def form(self, w, v):
         return self.jvp(v), w

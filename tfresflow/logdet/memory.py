@@ -8,7 +8,8 @@
     Auto       Tape or Recompute, whichever is faster at the size at hand; the default
 
 Each is a function `(g, weights, x, v, c, gradient) -> (g(x), log_det)`; the numbers and the
-gradients are the same for all of them.
+gradients are the same for all of them. In the plane, all but `Released` offer the two steps of it
+apart, too: `deferred`, and then `series.total` for all blocks at once.
 """
 
 import dataclasses
@@ -20,7 +21,7 @@ import tensorflow as tf
 from tfresflow import lanes
 from tfresflow.configurable import Configurable
 from tfresflow.logdet.jacobian import linearise, per_example
-from tfresflow.logdet.series import sum_series
+from tfresflow.logdet.series import Neumann, sum_series
 
 __all__ = ["Auto", "Recompute", "Released", "Tape"]
 
@@ -33,6 +34,12 @@ class Tape(Configurable):
     def __call__(self, g, weights, x, v, c, gradient):
         y, jacobian = linearise(g, weights, x)
         return y, gradient.differentiable(jacobian, v, c)
+
+    def deferred(self, g, weights, x, v):
+        """See `Recompute`."""
+        y, jacobian = linearise(g, weights, x)
+        matrix = tf.stop_gradient(tf.stack(jacobian.columns, axis=1))
+        return [y, matrix, *map(jacobian.jvp, v)]
 
 
 @keras.saving.register_keras_serializable("tfresflow")
@@ -104,6 +111,33 @@ class Recompute(Configurable):
 
         return call(x, *weights)
 
+    def deferred(self, g, weights, x, v):
+        """`[g(x), J, *(J v for each v)]` in the plane; J, as in a `Pending`, has no gradient."""
+        chunks = self._chunks(g, weights, x)
+
+        @tf.custom_gradient
+        def call(x, *weights):
+            def chunk(x, *v):
+                y, jacobian = linearise(g, list(weights), x)
+                columns = jacobian.columns
+                products = [tf.add_n([v_p[:, j:j + 1] * column for j, column in enumerate(columns)])
+                            for v_p in v]
+                return [y, tf.stack(columns, axis=1), *products], []
+
+            size = x.shape[1]
+            events = [[size], [size, size], *([size] for _ in v)]
+            outputs, _ = _in_chunks(chunk, chunks, [x, *v], events)
+
+            def backward(dy, _, *dproducts):
+                # `total` has taken the mean over the probes.
+                scale = tf.fill(tf.shape(x)[:1], tf.constant(len(v), x.dtype))
+                return _backward(g, Neumann(), chunks, x, v, None, dy, scale, dproducts,
+                                 list(weights))
+
+            return tuple(outputs), backward
+
+        return call(x, *weights)
+
     def _chunks(self, g, weights, x):
         gpu = bool(tf.config.list_logical_devices("GPU"))
         chunk_bytes = self.chunk_bytes or (2 ** 30 if gpu else 2 ** 23)
@@ -129,9 +163,16 @@ class Auto(Configurable):
     tape_bytes: int = 2 ** 16
 
     def __call__(self, g, weights, x, v, c, gradient):
+        return self._choice(g, weights, x)(g, weights, x, v, c, gradient)
+
+    def deferred(self, g, weights, x, v):
+        """See `Recompute`."""
+        return self._choice(g, weights, x).deferred(g, weights, x, v)
+
+    def _choice(self, g, weights, x):
         n = x.shape[0]
         small = n is not None and n * _largest_bytes(g, weights, x) <= self.tape_bytes
-        return (Tape() if small else Recompute())(g, weights, x, v, c, gradient)
+        return Tape() if small else Recompute()
 
 
 def _largest_bytes(g, weights, x):

@@ -17,6 +17,7 @@ References: Chen et al., Residual Flows (2019), equations 3 to 9.
 import dataclasses
 import functools
 import operator
+import typing
 
 import keras
 import tensorflow as tf
@@ -24,7 +25,7 @@ import tensorflow as tf
 from tfresflow.configurable import Configurable
 from tfresflow.logdet.jacobian import dot, per_example
 
-__all__ = ["Neumann", "Series", "sum_series"]
+__all__ = ["Neumann", "Pending", "Series", "sum_series", "total"]
 
 
 @keras.saving.register_keras_serializable("tfresflow")
@@ -59,6 +60,62 @@ class Neumann(Configurable):
         return surrogate + tf.stop_gradient(log_det - surrogate)
 
 
+class Pending(typing.NamedTuple):
+    """An estimate in the plane or on the line whose series is not yet summed; see `total`.
+
+    Args:
+      matrix: J, `[N, D, D]`, the derivative of y_i with respect to x_j in place `[j][i]`;
+        a constant.
+      v: probes, each `[N, D]`.
+      products: J v of each, which carry the gradient.
+      c: `[n + 1]`, weights of the terms.
+    """
+
+    matrix: tf.Tensor
+    v: tuple
+    products: tuple
+    c: tf.Tensor
+
+
+def total(pending):
+    """The sum of many estimates, `[N]`, with the Neumann gradient.
+
+    The series of all run side by side: for the numbers of one block, an operation costs far more
+    than its arithmetic.
+
+    Args:
+      pending: list of `Pending`, of the same N.
+    """
+    kinds = {}
+    for p in pending:
+        kinds.setdefault((len(p.v), *p.matrix.shape), []).append(p)
+    return tf.add_n([_side_by_side(own) for own in kinds.values()])
+
+
+def _side_by_side(pending):
+    matrix, c = tf.stack([p.matrix for p in pending]), _aligned([p.c for p in pending])
+    v = [tf.stack(own) for own in zip(*(p.v for p in pending))]
+
+    @tf.custom_gradient
+    def summed(*products):
+        del products  # only their gradient counts
+        columns = [tf.unstack(column, axis=-1) for column in tf.unstack(matrix, axis=-2)]
+        log_dets, ws = _by_matrix(columns, v, tf.stack(_signed(tf.transpose(c)), axis=1))
+        return tf.reduce_sum(log_dets, 0), lambda d: [d[:, tf.newaxis] * w / len(v) for w in ws]
+
+    return summed(*[tf.stack(own) for own in zip(*(p.products for p in pending))])
+
+
+def _aligned(vectors):
+    """`[B, longest]` of B vectors; zeros where they are shorter."""
+    known = {v.shape[0] for v in vectors}
+    if len(known) == 1 and None not in known:
+        return tf.stack(vectors)
+    sizes = tf.stack([tf.size(v) for v in vectors])
+    return tf.RaggedTensor.from_row_lengths(tf.concat(vectors, 0), sizes,
+                                            validate=False).to_tensor()
+
+
 def sum_series(jacobian, v, c):
     """The value and, for its gradient, the Neumann vectors.
 
@@ -70,12 +127,18 @@ def sum_series(jacobian, v, c):
     Returns:
       `(log_det, w)`: the mean over the probes `[N]`, and a list of one `[N, ...]` a probe.
     """
-    k = tf.cast(tf.range(tf.shape(c)[0]), c.dtype)
-    signed = tf.where(k % 2 == 0, c, -c)
-    by_k = tf.math.divide_no_nan(-signed, k)  # of the terms of the value, which begins with k = 1
+    by_k, signed = _signed(c)
     if jacobian.matrix is None:
         return _by_products(jacobian.vjp, v, signed, by_k)
     return _by_matrix(jacobian.matrix, v, tf.stack([by_k, signed], axis=1))
+
+
+def _signed(c):
+    """Weights of J^k in the value and in the Neumann vector, `[n + 1, ...]` as those drawn."""
+    k = tf.cast(tf.range(tf.shape(c)[0]), c.dtype)
+    k = tf.reshape(k, [-1] + [1] * (c.shape.rank - 1))
+    signed = tf.where(k % 2 == 0, c, -c)
+    return tf.math.divide_no_nan(-signed, k), signed  # the value begins with k = 1
 
 
 def _by_products(vjp, v, signed, by_k):
@@ -100,14 +163,14 @@ def _by_matrix(matrix, v, coefficients):
         sum_k a_k v^T J^k = b_0 v^T + b_1 (v^T J - T v^T),   b_k = a_k + T b_{k+1} - det J b_{k+2}
 
     Args:
-      matrix: D by D numbers `[N]`, see `jacobian.py`.
-      v: probes, each `[N, D]`.
-      coefficients: `[n + 1, 2]`, a_k of the value and of the Neumann vector.
+      matrix: D by D numbers `[..., N]`, see `jacobian.py`.
+      v: probes, each `[..., N, D]`.
+      coefficients: `[n + 1, 2, ...]`, a_k of the value and of the Neumann vector.
 
     Returns:
       `(log_det, w)`, see `sum_series`.
     """
-    v = [tf.unstack(v_p, axis=1) for v_p in v]  # as the matrix: operations on rows of two are slow
+    v = [tf.unstack(v_p, axis=-1) for v_p in v]  # as the matrix: operations on rows of two are slow
     if len(matrix) == 1:
         trace, determinant = matrix[0][0], tf.zeros_like(matrix[0][0])
     else:
@@ -116,7 +179,8 @@ def _by_matrix(matrix, v, coefficients):
     at_once = 4  # steps: one of them is less than what a round of a loop costs
     rounds = -(-tf.shape(coefficients)[0] // at_once)
     missing = rounds * at_once - tf.shape(coefficients)[0]
-    parts = tf.reshape(tf.pad(coefficients, [[0, missing], [0, 0]]), [-1, at_once, 2, 1])
+    padded = tf.pad(coefficients, [[0, missing]] + [[0, 0]] * (coefficients.shape.rank - 1))
+    parts = tf.reshape(padded, [-1, at_once, *coefficients.shape[1:], 1])
 
     def step(i, b, next_b):
         for a in reversed(tf.unstack(parts[i])):
@@ -131,7 +195,7 @@ def _by_matrix(matrix, v, coefficients):
         other = [_sum_of_products(v_p, column) - trace * a for a, column in zip(v_p, matrix)]
         value, w = ([b * a + next_b * o for a, o in zip(v_p, other)] for b, next_b in pairs)
         log_dets.append(_sum_of_products(value, v_p))
-        ws.append(tf.stack(w, axis=1))
+        ws.append(tf.stack(w, axis=-1))
     return tf.add_n(log_dets) / len(v), ws
 
 
