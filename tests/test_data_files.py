@@ -37,9 +37,10 @@ def test_folder(tmp_path, mode, suffix, channels, resize):
     assert len({image.tobytes() for image in everything}) == 20
 
 
-def test_folder_without_resizing_keeps_the_pixels(tmp_path):
+@pytest.mark.parametrize("given", [["--resize_mode=none"], []], ids=["none", "default"])
+def test_folder_without_resizing_keeps_the_pixels(tmp_path, given):
     write_images(tmp_path, 20)
-    chosen = folder_settings(tmp_path, "--resize_mode=none")
+    chosen = folder_settings(tmp_path, *given)
     read = {image.tobytes() for split in ("train", "validation", "test")
             for image in data.levels(chosen, split)}
     assert read == {np.asarray(PIL.Image.open(p)).tobytes() for p in tmp_path.glob("*.png")}
@@ -124,6 +125,12 @@ def test_missing_and_unreadable_arrays(tmp_path):
     (tmp_path / "x.npy").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="not a readable .npz or .npy file"):
         data.describe(array_settings(tmp_path / "x.npy"))
+    np.savez_compressed(tmp_path / "x.npz", np.random.RandomState(0).rand(50, 3))
+    whole = (tmp_path / "x.npz").read_bytes()
+    for broken in (whole[:500], whole[:300] + b"\0" * 100 + whole[400:]):
+        (tmp_path / "x.npz").write_bytes(broken)
+        with pytest.raises(ValueError, match="not a readable .npz or .npy file"):
+            data.describe(array_settings(tmp_path / "x.npz"))
 
 
 def csv_settings(path):
@@ -142,6 +149,11 @@ def test_csv_is_standardised_and_the_scale_kept(tmp_path, header):
     np.testing.assert_allclose(train.std(0), 1, atol=1e-5)
     assert source.counts == {"train": 160, "validation": 20, "test": 20}
     assert source.log_scale == pytest.approx(np.log(3.0) + np.log(0.1), abs=0.25)
+
+
+def test_a_first_row_that_says_a_number_twice_is_a_row(tmp_path):
+    (tmp_path / "x.csv").write_text("0.5,0.5\n" + "".join(f"{i},{i * i}\n" for i in range(29)))
+    assert sum(data.describe(csv_settings(tmp_path / "x.csv")).counts.values()) == 30
 
 
 @pytest.mark.parametrize("text, message", [

@@ -1,6 +1,7 @@
 """Runs that are killed, stopped, or go wrong: what was saved, and what is said."""
 
 import json
+import os
 import random
 import resource
 import shutil
@@ -15,6 +16,7 @@ import pytest
 import tensorflow as tf
 
 from tests.command import KILLS, LONG, ROOT, SMOKE, checkpoint, finish, start, wait_for
+from tfresflow import FlowModel
 from train import callbacks
 from train.main import main
 
@@ -48,6 +50,45 @@ def test_killed_again_and_again_it_ends_as_if_undisturbed(tmp_path):
     for name, a in arrays.items():
         np.testing.assert_allclose(a, want[name], rtol=1e-6, atol=1e-7, err_msg=name)
     assert not list((workdir / "checkpoints").rglob("*_temp"))
+
+
+def test_a_run_that_is_killed_in_its_last_validation(tmp_path, monkeypatch, capsys):
+    run = ["x", SMOKE, f"--workdir={tmp_path / 'run'}", "--val_every=12", "--save_every=6"]
+
+    def killed(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FlowModel, "evaluate", killed)
+        assert main(run) == 130
+    assert main(["x", "eval", f"--workdir={tmp_path / 'run'}"]) == 2
+    assert "no validation yet; --checkpoint=last is there" in capsys.readouterr().err
+    assert main(run) == 0
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["step"] == 12 and metrics["checkpoint"] == "best"
+
+
+def test_a_signal_in_validation(tmp_path, monkeypatch, capsys):
+    """Saved are the weights of training, not the averaged ones that validation has in place."""
+    runs = [tmp_path / name for name in ("undisturbed", "disturbed")]
+    assert main(["x", SMOKE, f"--workdir={runs[0]}", "--val_every=4"]) == 0
+    original, calls = callbacks.Progress.on_test_begin, []
+
+    def interrupted(self, logs=None):
+        original(self, logs)
+        calls.append(int(self.model.optimizer.iterations.numpy()))
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.Progress, "on_test_begin", interrupted)
+        assert main(["x", SMOKE, f"--workdir={runs[1]}", "--val_every=4"]) == 143
+    assert calls == [4, 8] and "SIGTERM: saved" in capsys.readouterr().err
+    assert (runs[1] / "checkpoints" / "last" / "ckpt-8.index").exists()
+    assert main(["x", SMOKE, f"--workdir={runs[1]}", "--val_every=4"]) == 0
+    one, other = map(checkpoint, runs)
+    for key, value in one.items():
+        np.testing.assert_allclose(other[key], value, rtol=0, atol=1e-6, err_msg=key)
 
 
 def test_time_limit(tmp_path):

@@ -4,7 +4,7 @@ import pytest
 
 from tests.command import ROOT, SMOKE
 from train import flags
-from train.build import build_model
+from train.build import build_model, build_optimizer
 from train.main import main
 
 CONFIGS = sorted(path.name for path in (ROOT / "configs").glob("*.cfg"))
@@ -67,6 +67,13 @@ def test_demo_builds_as_it_says():
     model = build_model(flags.parse(["x", "--flagfile=configs/mnist5k.cfg"]))
     assert model.nbits == 8 and model.flow.event_shape == (28, 28, 1)
     assert len(model.flow.lipschitz_layers()) == 4 + 4 + 4 + 4
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "adamax", "rmsprop", "sgd"])
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_optimizers(name, decay):
+    made = build_optimizer(flags.parse(["x", SMOKE, f"--optimizer={name}", f"--wd={decay}"]))
+    assert (made.weight_decay or 0.0) == decay and made.global_clipnorm == 1.0 and made.use_ema
 
 
 @pytest.mark.parametrize("args, orders", [

@@ -64,6 +64,17 @@ def test_eval_repeats_and_needs_no_flagfile(trained, capsys):
     assert "largest operator norm" in capsys.readouterr().out
 
 
+def test_an_inverse_that_does_not_converge_takes_nothing_else_with_it(trained, tmp_path, capsys):
+    shutil.copytree(trained[0], tmp_path / "run")
+    (tmp_path / "run" / "metrics.json").unlink()
+    assert main(["x", "eval", f"--workdir={tmp_path / 'run'}", "--max_solver_steps=1"]) == 3
+    printed = capsys.readouterr()
+    assert "reconstruction error" in printed.out and "not converged" in printed.out
+    assert "did not converge" in printed.err
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["bits_per_dim"] < 4 and metrics["reconstruction_error"] is None
+
+
 def test_exact_evaluation_agrees_within_the_error_of_the_probes(trained):
     workdir, _ = trained
     estimated = json.loads((workdir / "metrics.json").read_text())
@@ -94,9 +105,6 @@ def test_train_again_does_not_train_again(trained, capsys):
     assert json.loads((workdir / "metrics.json").read_text())["step"] == 12
 
 
-LONG = [SMOKE, "--niters=5000", "--val_every=5", "--save_every=2"]
-
-
 def test_a_resumed_run_ends_where_an_undisturbed_one_does(trained, tmp_path):
     """Six steps, then six in another process: the weights of twelve in one."""
     workdir, _ = trained
@@ -109,7 +117,7 @@ def test_a_resumed_run_ends_where_an_undisturbed_one_does(trained, tmp_path):
 
 
 @pytest.mark.parametrize("data, picture", [("8gaussians", "density.png"), ("csv", "columns.png")])
-def test_vectors(tmp_path, data, picture):
+def test_vectors(tmp_path, data, picture, capsys):
     table = tmp_path / "table.csv"
     np.savetxt(table, np.random.RandomState(0).randn(300, 2) * [1, 40] + 5, delimiter=",")
     config = "toy" if data == "8gaussians" else "tabular"
@@ -120,6 +128,12 @@ def test_vectors(tmp_path, data, picture):
     metrics = json.loads((workdir / "metrics.json").read_text())
     assert np.isfinite(metrics["nll_nats"]) and PIL.Image.open(workdir / picture).size[0] > 300
     if data == "csv":
+        with open(table, "a", encoding="utf-8") as file:  # other data than it was trained on
+            file.write("1,2\n")
+        assert main(["x", f"--flagfile=configs/{config}.cfg", f"--data={data}",
+                     f"--dataroot={table}", f"--workdir={workdir}", "--nblocks=2", "--dims=8",
+                     "--niters=6", "--batchsize=50"]) == 2
+        assert "other files in dataroot" in capsys.readouterr().err
         difference = metrics["nll_nats_original_units"] - metrics["nll_nats"]
         assert difference == pytest.approx(np.log(40), abs=0.3)
     else:

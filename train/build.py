@@ -42,8 +42,9 @@ def build_optimizer(settings):
     """The Keras optimizer: warm-up, clipping, moving average."""
     kwargs = {"adam": {"beta_2": settings.beta_2}, "adamw": {"beta_2": settings.beta_2},
               "adamax": {"beta_2": settings.beta_2}, "sgd": {"momentum": 0.9}}
+    decay = settings.wd if settings.optimizer == "adamw" else settings.wd or None
     return _OPTIMIZERS[settings.optimizer](
-        _learning_rate(settings), weight_decay=settings.wd or None,
+        _learning_rate(settings), weight_decay=decay,
         global_clipnorm=settings.clip or None, use_ema=settings.ema_val,
         ema_momentum=settings.ema_decay, **kwargs.get(settings.optimizer, {}))
 

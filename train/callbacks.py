@@ -50,10 +50,14 @@ class Checkpoints(keras.callbacks.Callback):
             self.save()
 
     def on_epoch_end(self, epoch, logs=None):
-        if logs[self._monitor] < float(self._checkpoint.best.numpy()):
-            self._checkpoint.best.assign(logs[self._monitor])
-            self._save("best")
+        self.judge(logs[self._monitor])
         self.save()
+
+    def judge(self, score):
+        """Keeps the weights as they are if none had a smaller score."""
+        if score < float(self._checkpoint.best.numpy()):
+            self._checkpoint.best.assign(score)
+            self._save("best")
 
     def save(self):
         """Writes the run's state now."""
@@ -65,11 +69,10 @@ class Checkpoints(keras.callbacks.Callback):
         return float(self._checkpoint.seconds.numpy()) + since
 
     def _save(self, name):
-        now = time.monotonic()
         if not self._writes:
             return
-        self._checkpoint.seconds.assign_add(now - self._since)
-        self._since = now
+        self._checkpoint.seconds.assign(self.seconds())
+        self._since = time.monotonic()
         step, manager = int(self.model.optimizer.iterations.numpy()), self._saved[name]
         for weight in self.model.trainable_weights:
             if not np.isfinite(weight.numpy()).all():  # the gradient was not, and loss was yet
@@ -86,7 +89,7 @@ class Checkpoints(keras.callbacks.Callback):
 
 
 class Limits(keras.callbacks.Callback):
-    """Ends training at a step or after so many minutes; saves and raises on SIGINT, SIGTERM.
+    """Ends training at a step or after so many minutes; raises `Interrupted` on SIGINT, SIGTERM.
 
     All workers of the `Cluster` end at the same step: what one has noticed counts for all.
     """
@@ -113,19 +116,26 @@ class Limits(keras.callbacks.Callback):
         return 0 < self._seconds <= self._checkpoints.seconds()
 
     def on_train_batch_end(self, batch, logs=None):
-        own = [self._signal == number for number in _SIGNALS]
-        *signals, late = self._cluster.total([*own, self.late()])
-        for number, received in zip(_SIGNALS, signals):
-            if received:
-                self._checkpoints.save()
-                raise Interrupted(number)
+        late = self._noticed(self.late())
         if late or int(self.model.optimizer.iterations.numpy()) >= self._steps:
             self.model.stop_training = True
+
+    def on_test_batch_end(self, batch, logs=None):
+        self._noticed()
+
+    def _noticed(self, *own):
+        """Whether `own` is true of any worker; raises where one has received a signal."""
+        signals = [self._signal == number for number in _SIGNALS]
+        *signals, others = self._cluster.total([*signals, any(own)])
+        for number, received in zip(_SIGNALS, signals):
+            if received:
+                raise Interrupted(number)
+        return others
 
     def _received(self, number, frame):
         self._signal = number
         self._restore()
-        print(f"\n{signal.Signals(number).name}: saving after this step; once more stops at once",
+        print(f"\n{signal.Signals(number).name}: saving after this batch; once more stops at once",
               flush=True)
 
     def _restore(self):

@@ -52,8 +52,11 @@ def loaded(settings):
         model.compile(build_optimizer(settings))
         *_, path = restore(model, settings, settings.checkpoint)
         if path is None:
+            last = (pathlib.Path(settings.workdir) / "checkpoints" / "last" / "checkpoint").exists()
             raise ValueError(f"--workdir={settings.workdir} holds no checkpoint "
-                             f"'{settings.checkpoint}': train first")
+                             f"'{settings.checkpoint}': " + (
+                                 "there was no validation yet; --checkpoint=last is there"
+                                 if last and settings.checkpoint != "last" else "train first"))
     with model.averaged_weights():
         model.refresh_norms()  # thoroughly, with or without an average
         yield model

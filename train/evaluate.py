@@ -30,18 +30,14 @@ def evaluate(settings):
     with loaded(settings) as model:
         metrics = {"data": settings.data, "checkpoint": settings.checkpoint,
                    "step": int(model.optimizer.iterations.numpy()),
-                   **_likelihood(model, settings, source),
-                   "reconstruction_error": _reconstruction_error(model, settings),
-                   **_norms(model, settings)}
-    if source.kind == "image":
-        parts = (data.levels(settings, split) for split in ("train", "validation", "test"))
-        baseline, stderr = data.histogram_bits_per_dim(*parts, settings.nbits)
-        metrics |= {"histogram_bits_per_dim": baseline, "histogram_stderr": stderr}
-    if source.entropy is not None:
-        metrics["entropy_nats"] = source.entropy
-    metrics["evaluation_seconds"] = round(time.monotonic() - began, 1)
-    write_json(metrics, pathlib.Path(settings.workdir) / "metrics.json")
-    _print(metrics)
+                   **_likelihood(model, settings, source), **_norms(model, settings),
+                   **_baseline(settings, source), "reconstruction_error": None}
+        try:  # an inverse that does not converge takes nothing else with it
+            metrics["reconstruction_error"] = _reconstruction_error(model, settings)
+        finally:
+            metrics["evaluation_seconds"] = round(time.monotonic() - began, 1)
+            write_json(metrics, pathlib.Path(settings.workdir) / "metrics.json")
+            _print(metrics)
     return metrics
 
 
@@ -70,6 +66,17 @@ def _likelihood(model, settings, source):
         metrics[f"{name}_stderr_probes"] = (
             float(means.std(ddof=1) / np.sqrt(draws)) if draws > 1 else 0.0)
     return metrics
+
+
+def _baseline(settings, source):
+    """What the likelihood is to be compared with."""
+    if source.entropy is not None:
+        return {"entropy_nats": source.entropy}
+    if source.kind != "image":
+        return {}
+    parts = (data.levels(settings, split) for split in ("train", "validation", "test"))
+    baseline, stderr = data.histogram_bits_per_dim(*parts, settings.nbits)
+    return {"histogram_bits_per_dim": baseline, "histogram_stderr": stderr}
 
 
 def _reconstruction_error(model, settings, most=64):
@@ -103,7 +110,8 @@ def _print(metrics):
                                                       f"+- {metrics['histogram_stderr']:.4f}"))
     if "entropy_nats" in metrics:
         rows.append(("entropy of the density, nats", f"{metrics['entropy_nats']:.4f}"))
-    rows += [("reconstruction error", f"{metrics['reconstruction_error']:.1e}"),
+    error = metrics["reconstruction_error"]
+    rows += [("reconstruction error", "not converged" if error is None else f"{error:.1e}"),
              ("largest operator norm", f"{metrics['largest_norm']:.4f} "
                                        f"(coeff {metrics['coeff']})"),
              ("invertible", metrics["invertible"]),

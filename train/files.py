@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import pathlib
@@ -9,7 +10,7 @@ import socket
 
 from train.errors import UserError
 
-__all__ = ["locked", "write_json"]
+__all__ = ["fingerprint", "locked", "write_json"]
 
 
 def write_json(value, path):
@@ -22,6 +23,19 @@ def write_json(value, path):
     except OSError:
         part.unlink(missing_ok=True)
         raise
+
+
+def fingerprint(path):
+    """A number of what a file holds, or of names and sizes of the files in a folder."""
+    path, digest = pathlib.Path(path), hashlib.sha256()
+    if path.is_dir():
+        for file in sorted(p for p in path.rglob("*") if p.is_file()):
+            digest.update(f"{file.relative_to(path)} {file.stat().st_size}\n".encode())
+    else:
+        with open(path, "rb") as file:
+            while part := file.read(2 ** 24):
+                digest.update(part)
+    return digest.hexdigest()
 
 
 @contextlib.contextmanager

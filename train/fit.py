@@ -9,8 +9,8 @@ import keras
 
 from train import callbacks, checkpoints, cluster, data, evaluate, flags, sample
 from train.build import build_model, build_optimizer, steps_per_epoch, total_steps
-from train.errors import UserError, blame_the_disk, blame_the_input
-from train.files import locked
+from train.errors import Interrupted, UserError, blame_the_disk, blame_the_input
+from train.files import fingerprint, locked
 
 __all__ = ["train"]
 
@@ -53,8 +53,9 @@ def _workdir(settings, workdir, group):
     with locked(workdir):
         checkpoints.remove_partial(workdir)
         with blame_the_input(), blame_the_disk(workdir):
-            flags.conflicts(settings, workdir)
-            flags.save(settings, workdir)
+            found = fingerprint(settings.dataroot) if settings.data in flags.FILES else ""
+            flags.conflicts(settings, workdir, found)
+            flags.save(settings, workdir, found)
         yield
 
 
@@ -72,7 +73,12 @@ def _fit(model, settings, workdir, group):
     keeper = callbacks.Checkpoints(checkpoint, saved, f"val_{monitor}", settings.save_every,
                                    writes=group.chief)
     limits = callbacks.Limits(keeper, steps, settings.max_minutes, group)
+    validation = {"x": data.load(settings, "validation", strategy=group.strategy),
+                  "steps": data.steps(settings, "validation")}
     if step >= steps or group.total([limits.late()])[0]:
+        if path is not None:  # a run that was ended in its last validation
+            keeper.set_model(model)
+            keeper.judge(model.evaluate(**validation, verbose=0, return_dict=True)[monitor])
         return
     epoch = step // interval
     watched = [keeper, limits, _Step()]
@@ -81,15 +87,18 @@ def _fit(model, settings, workdir, group):
                     *_pictures(model, settings, workdir),
                     keras.callbacks.TensorBoard(workdir / "tensorboard", write_graph=False),
                     keras.callbacks.CSVLogger(workdir / "log.csv", append=True)]
-    validation = data.load(settings, "validation", strategy=group.strategy)
     with limits.catching_signals():
-        model.fit(
-            data.load(settings, "train", start=step, strategy=group.strategy),
-            initial_epoch=epoch, epochs=epoch + -(-(steps - step) // interval),
-            steps_per_epoch=interval, validation_data=validation,
-            validation_steps=data.steps(settings, "validation"), shuffle=False,
-            verbose=int(group.chief and sys.stdout.isatty() and "CI" not in os.environ),
-            callbacks=watched)
+        try:
+            model.fit(
+                data.load(settings, "train", start=step, strategy=group.strategy),
+                initial_epoch=epoch, epochs=epoch + -(-(steps - step) // interval),
+                steps_per_epoch=interval, validation_data=validation["x"],
+                validation_steps=validation["steps"], shuffle=False,
+                verbose=int(group.chief and sys.stdout.isatty() and "CI" not in os.environ),
+                callbacks=watched)
+        except Interrupted:
+            keeper.save()  # here, where the weights are those of training again
+            raise
 
 
 def _pictures(model, settings, workdir):

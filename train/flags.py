@@ -14,12 +14,13 @@ from absl import flags
 
 from train.files import write_json
 
-__all__ = ["COMMANDS", "DATA", "Settings", "conflicts", "define", "load", "parse", "save"]
+__all__ = ["COMMANDS", "DATA", "FILES", "Settings", "conflicts", "define", "load", "parse", "save"]
 
 COMMANDS = ("train", "eval", "sample")
 TOYS = ("pinwheel", "swissroll", "8gaussians", "circles", "moons", "2spirals", "checkerboard",
         "rings")
-DATA = ("mnist5k", "digits", "photos", "mnist", "cifar10", "folder", "array", "csv", *TOYS)
+FILES = ("folder", "array", "csv")
+DATA = ("mnist5k", "digits", "photos", "mnist", "cifar10", *FILES, *TOYS)
 
 # name: (default, help), or (default, help, allowed values). The type is the default's.
 _DATA_FLAGS = {
@@ -136,6 +137,8 @@ _FIXED = tuple(name for name in (*_DATA_FLAGS, *_MODEL_FLAGS) if name not in (
     "dataroot", "val_batchsize", "n_test", "solver", "rtol", "atol", "max_solver_steps",
     "memory", "mem_eff")) + ("seed", "optimizer", "ema_val")
 
+_FINGERPRINT = "dataroot_fingerprint"
+
 Settings = dataclasses.make_dataclass(
     "Settings", [("command", str), *((name, type(spec[0])) for name, spec in _ALL.items())],
     frozen=True)
@@ -204,9 +207,10 @@ def usage():
     return "\n".join(lines)
 
 
-def save(settings, workdir):
-    """Writes settings.json beside the run."""
-    write_json(dataclasses.asdict(settings), pathlib.Path(workdir) / "settings.json")
+def save(settings, workdir, fingerprint):
+    """Writes settings.json beside the run; `fingerprint`: of the files in --dataroot."""
+    write_json({**dataclasses.asdict(settings), _FINGERPRINT: fingerprint},
+               pathlib.Path(workdir) / "settings.json")
 
 
 def load(workdir):
@@ -215,8 +219,13 @@ def load(workdir):
     return json.loads(path.read_text()) if path.exists() else None
 
 
-def conflicts(settings, workdir):
+def conflicts(settings, workdir, fingerprint=None):
     """Raises if the workdir belongs to a run with other data or another model.
+
+    Args:
+      settings: those of now.
+      workdir: a folder, or none yet.
+      fingerprint: of the files in --dataroot, to be the same as well.
 
     Raises:
       ValueError: one line that names each flag that differs and both values.
@@ -226,6 +235,9 @@ def conflicts(settings, workdir):
         return
     differing = [f"{name} (there {old[name]!r}, here {new[name]!r})"
                  for name in _FIXED if name in old and old[name] != new[name]]
+    if fingerprint is not None and old.get(_FINGERPRINT, fingerprint) != fingerprint:
+        differing.append(f"other files in dataroot (there {old['dataroot']}, here "
+                         f"{settings.dataroot})")
     if differing:
         raise ValueError(f"--workdir={workdir} holds a run with other settings: "
                          f"{', '.join(differing)}. Choose another --workdir or these settings")
@@ -265,7 +277,7 @@ def _validate(settings):
         value = getattr(settings, name)
         if (isinstance(value, float) and not math.isfinite(value)) or not holds(value):
             raise ValueError(f"--{name} must be {rule}. Received: --{name}={value}")
-    if settings.data in ("folder", "array", "csv") and not settings.dataroot:
+    if settings.data in FILES and not settings.dataroot:
         raise ValueError(f"--dataroot must name the file or folder for --data={settings.data}. "
                          "Received: --dataroot=")
 

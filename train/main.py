@@ -30,6 +30,8 @@ def main(argv):
                 from train import commands
                 commands.tf.config.list_physical_devices()
             return commands.run(settings, _fail)
+    except ModuleNotFoundError as error:
+        return _fail(f"{error}: the command line needs pip install 'tfresflow[train]'", 2)
     except KeyboardInterrupt:
         return _fail("SIGINT: stopped. Training goes on from its last checkpoint, if any", 130)
 

@@ -82,6 +82,8 @@ def columns(data, samples, path, most=6):
 
 def curve(log, path, unit):
     """Saves the course of training from a run's log.csv; nothing to draw gives no file."""
+    if not pathlib.Path(log).stat().st_size:
+        return
     # A run that was killed may have left half a line.
     table = pd.read_csv(log, on_bad_lines="skip").apply(pd.to_numeric, errors="coerce").dropna()
     name = "bpd" if "bpd" in table else "nll"

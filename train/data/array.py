@@ -1,6 +1,8 @@
 """Arrays in a .npz or .npy file: images or vectors."""
 
 import pathlib
+import zipfile
+import zlib
 
 import numpy as np
 
@@ -45,7 +47,7 @@ def _read(path):
     try:
         loaded = np.load(path, allow_pickle=False)
         return {"array": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path}: not a readable .npz or .npy file ({error})") from None
 
 

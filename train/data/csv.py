@@ -29,10 +29,9 @@ def _read(path):
         raise FileNotFoundError(f"--dataroot={path}: no such file")
     try:
         kwargs = {"dtype": str, "keep_default_na": False, "skipinitialspace": True}
-        table = pd.read_csv(path, **kwargs)
-        header = not _are_numbers(table.columns)
+        header = not _are_numbers(pd.read_csv(path, header=None, nrows=1, **kwargs).iloc[0])
+        table = pd.read_csv(path, header=0 if header else None, **kwargs)
         if not header:  # the first line is data
-            table = pd.read_csv(path, header=None, **kwargs)
             table.columns = [str(i + 1) for i in range(table.shape[1])]
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not a readable .csv file ({str(error).strip()})") from None
@@ -48,5 +47,5 @@ def _read(path):
     return numbers
 
 
-def _are_numbers(names):
-    return pd.to_numeric(pd.Series(list(names)), errors="coerce").notna().all()
+def _are_numbers(row):
+    return pd.to_numeric(row, errors="coerce").notna().all()

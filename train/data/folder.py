@@ -27,7 +27,8 @@ def source(settings):
     sizes, modes = _headers(sorted(p for paths in parts.values() for p in paths))
     height, width = _target(sizes, settings)
     channels = 1 if all(mode in ("L", "1") for mode in modes.values()) else 3
-    read = _reader(height, width, channels, settings.resize_mode)
+    mode = settings.resize_mode if settings.imagesize else "none"  # all of one size already
+    read = _reader(height, width, channels, mode)
     fetch = {split: _fetch([str(p) for p in paths], read, (height, width, channels))
              for split, paths in parts.items()}
     return Source("image", (height, width, channels), {s: len(p) for s, p in parts.items()},

@@ -1,7 +1,8 @@
 """`python -m train.reproduce NAME [--folder=DIR] [--quick]`: a png, a csv and a line of verdict.
 
-Each takes at most 20 minutes on 2 CPU cores, and goes on where it was stopped. --quick makes
-the same with next to no training, to see that all works; its numbers mean nothing.
+Each takes at most 20 minutes on 2 CPU cores; runs of the command line among it go on where they
+were stopped. --quick makes the same with next to no training, to see that all works; its numbers
+mean nothing.
 """
 
 import argparse
@@ -29,10 +30,12 @@ def main(argv=None):
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="\n".join(f"  {name:<8} {what}" for name, what in NAMES.items()))
     parser.add_argument("name", choices=NAMES, metavar="NAME")
-    parser.add_argument("--folder", type=pathlib.Path, help="default: runs/reproduce/NAME")
+    parser.add_argument("--folder", type=pathlib.Path,
+                        help="default: runs/reproduce/NAME, with --quick NAME-quick")
     parser.add_argument("--quick", action="store_true")
     args = parser.parse_args(argv)
-    folder = args.folder or pathlib.Path("runs/reproduce") / args.name
+    folder = args.folder or pathlib.Path("runs/reproduce",
+                                         args.name + ("-quick" if args.quick else ""))
     module = importlib.import_module(f"train.reproduce.{args.name}")
     try:
         verdict = module.reproduce(folder, args.quick)

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from tfresflow.solvers.batch import norm
+from tfresflow.batch import norm
 from train.reproduce.adjoints import METHODS, methods
 from train.reproduce.figure import figure, save_table
 
