@@ -20,7 +20,7 @@ from tfresflow.configurable import deserialize, serialize
 from tfresflow.functional import leaf_layers, norm_layers, update_norms
 from tfresflow.layers.orders import lipschitz
 
-__all__ = ["Flow", "batch_shape", "forward_and_log_det", "forward_and_pending",
+__all__ = ["Flow", "batch_shape", "check_event", "forward_and_log_det", "forward_and_pending",
            "inverse_and_log_det"]
 
 
@@ -220,6 +220,13 @@ def inverse_and_log_det(bijector, z, seed=None):
     if isinstance(bijector, Flow):
         return bijector.inverse_and_log_det(z, seed)
     return bijector.inverse(z), bijector.inverse_log_det_jacobian(z, event_ndims=z.shape.rank - 1)
+
+
+def check_event(name, x, event_shape):
+    """Raises `ValueError` unless x is `[N, *event_shape]`, as far as its shape is known."""
+    if not tf.TensorShape(x.shape)[1:].is_compatible_with(event_shape):
+        raise ValueError(f"`{name}` must be [N, {', '.join(map(str, event_shape))}]. "
+                         f"Received: shape={tuple(x.shape)}")
 
 
 def batch_shape(x):

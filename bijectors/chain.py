@@ -3,8 +3,8 @@
 import keras
 import tensorflow as tf
 
-from bijectors.base import (Flow, batch_shape, forward_and_log_det, forward_and_pending,
-                            inverse_and_log_det)
+from bijectors.base import (Flow, batch_shape, check_event, forward_and_log_det,
+                            forward_and_pending, inverse_and_log_det)
 from tfresflow import logdet, seeds
 
 __all__ = ["Chain"]
@@ -32,6 +32,9 @@ class Chain(Flow):
         if not bijectors:
             raise ValueError("`bijectors` must not be empty.")
         if event_shape is None:
+            if not isinstance(bijectors[-1], Flow):
+                raise ValueError("`event_shape` must be given where the last of `bijectors` is "
+                                 f"one of TFP's own. Received: {bijectors[-1]}")
             event_shape = bijectors[-1].event_shape
         steps = list(reversed(bijectors))
         latent = _check_shapes(steps, tuple(event_shape))
@@ -39,9 +42,10 @@ class Chain(Flow):
         super().__init__(event_shape, layers=layers, parameters=parameters,
                          latent_rank=len(latent), name=name)
         self.bijectors = list(bijectors)
-        self._steps = steps
+        self._steps, self._latent = steps, latent
 
     def forward_and_log_det(self, x, seed=None):
+        check_event("x", x, self.event_shape)
         total, pending = tf.zeros(batch_shape(x), x.dtype), []
         for bijector, own in zip(self._steps, self._seeds(seed)):
             x, log_det = forward_and_pending(bijector, x, own)
@@ -52,6 +56,7 @@ class Chain(Flow):
         return x, total + logdet.total(pending) if pending else total
 
     def inverse_and_log_det(self, z, seed=None):
+        check_event("z", z, self._latent)
         total = tf.zeros(batch_shape(z), z.dtype)
         for bijector, own in zip(self.bijectors, reversed(self._seeds(seed))):
             z, log_det = inverse_and_log_det(bijector, z, own)
@@ -59,6 +64,7 @@ class Chain(Flow):
         return z, total
 
     def inverse_alone(self, z):
+        check_event("z", z, self._latent)
         for b in self.bijectors:
             z = b.inverse_alone(z) if isinstance(b, Flow) else b.inverse(z)
         return z

@@ -5,7 +5,7 @@ import math
 import keras
 import tensorflow as tf
 
-from bijectors.base import Flow
+from bijectors.base import Flow, check_event
 
 __all__ = ["FactorOut"]
 
@@ -34,14 +34,15 @@ class FactorOut(Flow):
             raise ValueError("`event_shape` must have an even number of channels. "
                              f"Received: event_shape={tuple(event_shape)}")
         half = (*space, channels // 2)
-        if inner.event_shape != half:
-            raise ValueError(f"`inner` must take event_shape {half}. "
-                             f"Received: {inner.event_shape}")
+        if not isinstance(inner, Flow) or inner.event_shape != half:
+            raise ValueError("`inner` must be a Flow (a Chain, for TFP's own) of event_shape "
+                             f"{half}. Received: {getattr(inner, 'event_shape', inner)}")
         super().__init__(event_shape, layers=inner.layers, parameters=parameters, latent_rank=1,
                          name=name)
         self.inner = inner
 
     def forward_and_log_det(self, x, seed=None):
+        check_event("x", x, self.event_shape)
         first, second = tf.split(x, 2, axis=-1)
         z, log_det = self.inner.forward_and_log_det(first, seed)
         return tf.concat([_flatten(z), _flatten(second)], axis=1), log_det
@@ -79,6 +80,7 @@ class FactorOut(Flow):
 
     def _split(self, z):
         """The latents of both halves, each in the shape that it had."""
+        check_event("z", z, self.latent_shape(self.event_shape))
         latent = self.inner.latent_shape(self.inner.event_shape)
         first, second = tf.split(z, 2, axis=1)
         return tf.reshape(first, [-1, *latent]), tf.reshape(second, [-1, *self.inner.event_shape])

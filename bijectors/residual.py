@@ -25,16 +25,16 @@ class InvertibleResidual(Flow):
         of `tfresflow.layers` in a `keras.Sequential`, or, unless all norms are 2-norms, in a
         `layers.Branch`). Built here if it is not yet.
       event_shape: shape of one x.
-      log_det: `logdet.LogDet(...)` or `logdet.Exact()`; default unbiased, Poisson with two
-        exact terms, Neumann gradient, recompute.
+      log_det: `logdet.LogDet(...)` or `logdet.Exact()`; default `LogDet()`: unbiased, Poisson with
+        two exact terms, Neumann gradient.
       solver: of the inverse, of `tfresflow.solvers`; default `Anderson()`.
       adjoint: of the inverse's gradient, a linear solver of `tfresflow.solvers`; default
         `BiCGSTAB()`.
       name: of the block.
 
     Raises:
-      ValueError: if the branch changes the shape, says a Lipschitz constant of 1 or more, or is
-        no chain of norms that ends where it began.
+      ValueError: if the branch changes the shape, says a Lipschitz constant of 1 or more or none
+        at all, or is no chain of norms that ends where it began.
 
     Example:
 

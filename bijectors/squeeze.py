@@ -22,6 +22,8 @@ class Squeeze(Flow):
 
     def __init__(self, event_shape, factor=2, name=None):
         parameters = dict(locals())
+        if factor < 2:
+            raise ValueError(f"`factor` must be at least 2. Received: factor={factor}")
         if len(event_shape) != 3 or any(side % factor for side in event_shape[:2]):
             raise ValueError("`event_shape` must be [H, W, C] with H and W multiples of "
                              f"factor={factor}. Received: event_shape={tuple(event_shape)}")

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from bijectors import flows
-from tfresflow import FlowModel, distributed, layers, logdet, optimizers, seeds
+from tfresflow import FlowModel, captures, layers, logdet, optimizers, seeds
 
 
 @pytest.fixture
@@ -212,9 +212,9 @@ def test_a_train_step_of_ones_own_is_kerass():
 def test_gradients_are_packed_by_dtype_and_alignment():
     tensors = [tf.ones([2, 3]), tf.zeros([], tf.float64), 2 * tf.ones([0, 2]), 3 * tf.ones([]),
                4 * tf.ones([4, 8])]
-    packed = distributed._pack(tensors, tensors)
+    packed = captures.pack(tensors, tensors)
     assert [tuple(p.shape) for p in packed] == [(7,), (1,), (32,)]
-    for got, want in zip(distributed._unpack(packed, tensors), tensors):
+    for got, want in zip(captures.unpack(packed, tensors), tensors):
         assert got.dtype == want.dtype
         np.testing.assert_array_equal(got, want)
 

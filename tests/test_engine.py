@@ -265,7 +265,7 @@ def test_an_overridden_call_is_respected():
 
 
 def test_chunk_bytes_must_be_positive():
-    with pytest.raises(ValueError, match="`chunk_bytes` must be at least 1, or None"):
+    with pytest.raises(ValueError, match="`chunk_bytes` must be at least 1, a whole number"):
         logdet.Recompute(chunk_bytes=0)
 
 

@@ -4,11 +4,14 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 import bijectors
 from bijectors import flows
 from tests.registry import EXACT, example
-from tfresflow import FlowModel, layers, seeds
+from tfresflow import FlowModel, layers, logdet, seeds
+
+tfb = tfp.bijectors
 
 SMALL = {"nblocks": (2, 1), "idim": 4, "fc_idim": 4, "n_fc_blocks": 2, **EXACT}
 
@@ -108,6 +111,34 @@ def test_a_chain_is_its_blocks_one_by_one():
             np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("flow", [
+    bijectors.ActNorm([4, 4, 3]), bijectors.Flatten([4, 4, 3]),
+    bijectors.Chain([bijectors.Squeeze([4, 4, 3])]),
+    bijectors.FactorOut(bijectors.ActNorm([4, 4, 2]), [4, 4, 4])], ids=lambda flow: flow.name)
+def test_x_and_z_must_have_the_shape_of_the_flow(flow):
+    """ActNorm would count the pixels of another image, Flatten change the number of examples."""
+    space, channels = list(flow.event_shape[:-1]), flow.event_shape[-1]
+    for shape in ([2, 2, 2, channels], [2, *space, channels + 2]):
+        with pytest.raises(ValueError, match=r"`x` must be \[N, 4, 4, .*shape=\(2, "):
+            flow.forward_and_log_det(tf.zeros(shape))
+    for pair in (flow.inverse_and_log_det, flow.inverse_alone):
+        with pytest.raises(ValueError, match=r"`z` must be \[N, "):
+            pair(tf.zeros([5, 3]))
+    traced = tf.function(flow.forward_and_log_det, autograph=False,
+                         input_signature=[tf.TensorSpec([None, *flow.event_shape])])
+    assert traced(tf.ones([3, *flow.event_shape]))[1].shape == 3
+
+
+def test_a_densenet_is_made_anew_while_a_function_is_traced():
+    flow = flows.toy_flow(nblocks=1, preact=True, dense_net=flows.DenseNet(2, 4), seed=0)
+
+    def exact(x):
+        return flow.with_log_det(logdet.Exact()).forward_and_log_det(x)[1]
+
+    x = tf.cast(example([2]), tf.float32)
+    np.testing.assert_allclose(tf.function(exact)(x), exact(x), rtol=1e-5)
+
+
 @pytest.mark.parametrize("make, message", [
     (lambda: flows.image_flow([28, 28]), r"`event_shape` must be \[H, W, C\]"),
     (lambda: flows.image_flow([30, 30, 1]), r"divisible by 4 .*event_shape=\(30, 30, 1\)"),
@@ -124,7 +155,10 @@ def test_a_chain_is_its_blocks_one_by_one():
     (lambda: bijectors.Chain([bijectors.ActNorm([2]), bijectors.ActNorm([3])]),
      r"in place 1 \(actnorm\) takes event_shape \(2,\). Received: \(3,\)"),
     (lambda: bijectors.FactorOut(bijectors.ActNorm([2]), [3]), r"even number of channels"),
-    (lambda: bijectors.FactorOut(bijectors.ActNorm([3]), [4]), r"`inner` must take .*\(2,\)"),
+    (lambda: bijectors.FactorOut(bijectors.ActNorm([3]), [4]), r"`inner` must be .*\(2,\).*3"),
+    (lambda: bijectors.FactorOut(tfb.Softsign(), [4]), r"`inner` must be a Flow .*softsign"),
+    (lambda: bijectors.Chain([bijectors.ActNorm([2]), tfb.Softsign()]), "`event_shape` must be"),
+    (lambda: bijectors.Squeeze([4, 4, 1], factor=1), "`factor` must be at least 2"),
     (lambda: bijectors.InvertibleResidual(layers.InducedNormDense(3), [2]),
      r"`branch` must keep the shape"),
     (lambda: bijectors.InvertibleResidual(layers.ReLU(), [2]),

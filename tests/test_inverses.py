@@ -13,6 +13,44 @@ from tests.test_implicit import largest_difference
 from tfresflow import functional, solvers
 
 
+@pytest.mark.parametrize("adjoint", [solvers.BiCGSTAB(), solvers.Neumann(), solvers.Normal(),
+                                     solvers.FixedPoint()], ids=lambda a: type(a).__name__)
+def test_the_gradient_of_a_small_loss(adjoint):
+    g, z = branch([6], coeff=0.9), 3 * example([6])
+    block = bijectors.InvertibleResidual(g, [6], adjoint=adjoint)
+
+    def gradient(scale):
+        with tf.GradientTape() as tape:
+            tape.watch(z)
+            loss = scale * tf.reduce_sum(tf.sin(block.inverse_alone(z)))
+        return tape.gradient(loss, z) / scale
+
+    np.testing.assert_allclose(gradient(1e-14), gradient(1.0), rtol=0, atol=1e-9)
+
+
+def test_an_adjoint_that_draws_follows_the_global_generator():
+    """Traced once for all blocks, it would keep the first generator that it saw."""
+    adjoint = solvers.FixedPoint(num_steps=1, start="uniform")
+    block, z = bijectors.InvertibleResidual(branch([3]), [3], adjoint=adjoint), example([3])
+
+    def gradient():
+        with tf.GradientTape() as tape:
+            tape.watch(z)
+            x = block.inverse_alone(z)
+        return tape.gradient(x, z)
+
+    kept = tf.random.get_global_generator()
+    try:
+        draws = []
+        for seed in (1, 1, 2):
+            tf.random.set_global_generator(tf.random.Generator.from_seed(seed))
+            draws.append(gradient())
+    finally:
+        tf.random.set_global_generator(kept)
+    np.testing.assert_array_equal(draws[0], draws[1])
+    assert np.abs(draws[0] - draws[2]).max() > 1e-3
+
+
 @pytest.mark.parametrize("shape", [[3], [4, 5, 2]], ids=["dense", "conv"])
 @pytest.mark.parametrize("adjoint", [solvers.BiCGSTAB(), solvers.Neumann(lipschitz=0.81),
                                      solvers.Normal()], ids=lambda a: type(a).__name__)

@@ -147,6 +147,8 @@ def test_layers_save_and_restore(make, tmp_path):
     (lambda: layers.InducedNormConv2D(3, 3, padding="valid"), r"`padding` must be 'same'"),
     (lambda: layers.InducedNormConv2D(3, 3).build((None, None, 4, 1)), r"height and width"),
     (lambda: layers.PowerIteration(num_steps=0), r"`num_steps` must be at least 1"),
+    (lambda: layers.PowerIteration(num_steps=2.5), r"`num_steps` must be at least 1, a whole"),
+    (lambda: layers.PowerIteration(max_steps=None), r"`max_steps` must be at least 1, a whole"),
     (lambda: layers.PowerIteration(rtol=-1.0), r"`rtol` must not be negative"),
 ])
 def test_bad_arguments(make, message):

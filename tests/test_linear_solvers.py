@@ -97,6 +97,39 @@ def test_no_influence_of_batchmates(name):
     assert again.num_steps[2] == got.num_steps[2]
 
 
+@every_solver
+@pytest.mark.parametrize("scale", [1e-12, 1e9])
+def test_a_linear_system_has_no_scale(name, scale):
+    """A loss may be a mean over millions: its cotangents are small, their solutions as exact."""
+    matvec, b, adjoint, solution = system()
+    got = SOLVERS[name](matvec, scale * b, adjoint)
+    np.testing.assert_allclose(got.value / scale, solution, rtol=0, atol=1e-9)
+    assert np.all(got.converged)
+    # A tolerance that was asked for is one of this scale.
+    loose = solvers.Neumann(rtol=0.0, atol=0.1 * scale)(matvec, scale * b)
+    assert np.all(loose.converged) and np.all(loose.residual > 1e-3 * scale)
+
+
+def test_the_tolerance_of_normal_equations():
+    matvec, b, adjoint, solution = system(size=30)
+    got = solvers.Normal(solvers.CG(rtol=1e-3, atol=0.0))(matvec, b, adjoint)
+    assert np.all(got.converged) and 1e-6 < np.abs(got.value - solution).max() < 0.1
+
+
+def test_convergence_does_not_depend_on_batchmates():
+    """One that rounding keeps from its tolerance, beside one that takes a hundred steps."""
+    def matvec(z):
+        return tf.pad(1.02 * z[:, 1:-1], [[0, 0], [2, 0]])
+
+    stalled, long = np.zeros([2, 1, 102], np.float32)
+    stalled[0, :2], long[0, 1] = [1, 3e-6], 1
+    alone, both = (solvers.Neumann()(matvec, tf.constant(b))
+                   for b in (stalled, np.concatenate([stalled, long])))
+    assert alone.num_steps[0] < both.num_steps[1] - 10
+    for one, other in zip(alone, both):
+        np.testing.assert_array_equal(one[0], other[0])
+
+
 def test_krylov_takes_fewer_products_near_norm_one():
     matvec, b, adjoint, _ = system(0.99, size=30)
     steps = {name: np.mean(SOLVERS[name](matvec, b, adjoint).num_steps)
@@ -180,12 +213,13 @@ def test_saving():
 
 
 @pytest.mark.parametrize("make, message", [
-    (lambda: solvers.Neumann(num_terms=-1), "`num_terms` must not be negative"),
+    (lambda: solvers.Neumann(num_terms=-1), "`num_terms` must be at least 0, a whole number"),
     (lambda: solvers.Neumann(lipschitz=1.0), r"`lipschitz` must be in \[0, 1\)"),
     (lambda: solvers.Neumann(max_terms=0), "`max_terms` must be at least 1"),
     (lambda: solvers.FixedPoint(start="ones"), '`start` must be "zeros" or "uniform"'),
     (lambda: solvers.CG(rtol=-1.0), "`rtol` must not be negative"),
-    (lambda: solvers.BiCGSTAB(num_steps=-2), "`num_steps` must not be negative"),
+    (lambda: solvers.BiCGSTAB(num_steps=-2), "`num_steps` must be at least 0"),
+    (lambda: solvers.CG(max_steps=None), "`max_steps` must be at least 1, a whole number. Rec"),
     (lambda: solvers.Normal(ridge=-1.0), "`ridge` must not be negative"),
     (lambda: solvers.Normal(solvers.Picard()), "`solver` must be a linear solver"),
     (lambda: solvers.Neumann(rtol=float("nan")), "`rtol` must not be negative"),

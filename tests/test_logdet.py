@@ -281,10 +281,11 @@ def test_peak_memory_against_the_number_of_terms(memory):
 
 
 @pytest.mark.parametrize("make, message", [
-    (lambda: logdet.Truncated(0), r"`num_terms` must be at least 1. Received: num_terms=0"),
+    (lambda: logdet.Truncated(0), "`num_terms` must be at least 1, a whole number. Received: num"),
     (lambda: logdet.Geometric(1.0), r"`p` must be in \(0, 1\). Received: p=1.0"),
     (lambda: logdet.Poisson(0.0), r"`rate` must be positive. Received: rate=0.0"),
     (lambda: logdet.Poisson(n_exact=-1), r"`n_exact` must be at least 0"),
+    (lambda: logdet.Truncated(2.0), r"`num_terms` must be at least 1, a whole number"),
     (lambda: logdet.Poisson(num_samples=0), r"`num_samples` must be at least 1"),
     (lambda: logdet.LogDet(num_probes=0), r"`num_probes` must be at least 1"),
     (lambda: logdet.LogDet()(branch([2]), example([2])), r"`g` must be built"),

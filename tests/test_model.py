@@ -227,10 +227,25 @@ def test_one_step_on_two_replicas(mirrored):
     assert np.abs(model.flow_layers[0].weights[0].numpy() - before).max() > 1e-4
 
 
+def test_a_model_has_the_dtype_of_its_flow():
+    flow = flows.toy_flow(nblocks=1, dims=(4,), dtype="float64", seed=0)
+    model = FlowModel(flow)
+    x = tf.cast(data(5), tf.float64)
+    assert model.sample(2, seed=0).dtype == model.log_prob(x).dtype == tf.float64
+    np.testing.assert_allclose(model.predict(x, verbose=0), model(x), rtol=1e-12)
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(
+        FlowModel(flow, losses.StandardNormal([2], "float64"))))
+    assert again.dtype == "float64" and again.base.dtype == tf.float64
+
+
 @pytest.mark.parametrize("make, message", [
     (lambda: toy_model(nbits=0), r"`nbits` must be in 1..16, or None. Received: nbits=0"),
     (lambda: toy_model().bits_per_dim(data(3)), r"`nbits` must be given to FlowModel"),
     (lambda: toy_model().sample(3, temperature=-1), r"`temperature` must not be negative"),
+    (lambda: toy_model(tfd.MultivariateNormalDiag(tf.Variable([0.0, 0.0], name="mean"))),
+     r"`base` must hold its trainable variables in the layers .*Received: \['mean:0'\]"),
+    (lambda: FlowModel(bijectors.Chain([tfp.bijectors.Scale(tf.Variable(1., name="factor"))], [2])),
+     r"`flow` must hold .*Received: \['factor:0'\]"),
 ])
 def test_bad_arguments(make, message):
     with pytest.raises(ValueError, match=message):

@@ -1,10 +1,21 @@
 """Small frozen objects (estimators, solvers, policies) that Keras can save."""
 
 import dataclasses
+import numbers
 
 import keras
 
-__all__ = ["Configurable", "serialize", "deserialize"]
+__all__ = ["Configurable", "check_count", "deserialize", "serialize"]
+
+
+def check_count(config, name, least, optional=False):
+    """Raises `ValueError` unless an attribute is a whole number, or None if it is optional."""
+    value = getattr(config, name)
+    if optional and value is None:
+        return
+    if not isinstance(value, numbers.Integral) or value < least:
+        rule = f"at least {least}, a whole number" + (", or None" if optional else "")
+        raise ValueError(f"`{name}` must be {rule}. Received: {name}={value}")
 
 
 def serialize(arguments):

@@ -23,9 +23,9 @@ import keras
 import tensorflow as tf
 
 from tfresflow import seeds
-from tfresflow.captures import pack_captures
+from tfresflow.captures import pack, pack_captures, unpack
 
-__all__ = ["DistributedModel"]
+__all__ = ["DistributedModel", "examples", "first_batch", "labels"]
 
 
 class DistributedModel(keras.Model):
@@ -33,7 +33,8 @@ class DistributedModel(keras.Model):
 
     Subclasses say `example_losses(x, seed) -> [N]`, `update_metrics(x, losses, weights)` and, if
     need be, `after_update()`. Their `seed` is a `seeds.Part`: example i of the whole batch sees
-    the same randomness whatever the number of replicas and micro-batches.
+    the same randomness whatever the number of replicas and micro-batches. What is minimised is
+    `sum(weights * losses) / N` and the layers' regularisation losses, which no metric holds.
 
     A step whose loss or gradient is not finite changes no weight. It counts as a step, and
     `skipped` says how many there were in a row.
@@ -143,12 +144,13 @@ class DistributedModel(keras.Model):
 
     def _gradients(self, data, even):
         """Whether the gradient is finite, and what `_update` takes."""
-        x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        x, weights = examples(data)
         step = tf.convert_to_tensor(self.optimizer.iterations.value)
         context = tf.distribute.get_replica_context()
-        losses, gradients = self._sums(x, self.seed_of(step, x, even))
-        total, count = tf.reduce_sum(losses), tf.cast(tf.shape(losses)[0], losses.dtype)
-        packed = _pack(gradients, [v.value for v in self.trainable_variables])
+        losses, gradients = self._sums(x, weights, self.seed_of(step, x, even))
+        weights, count = tf.cast(weights, losses.dtype), tf.cast(tf.shape(x)[0], losses.dtype)
+        total = tf.reduce_sum(weights * losses)
+        packed = pack(gradients, self._values())
         if context.num_replicas_in_sync > 1:
             *packed, total, count = context.all_reduce("SUM", [*packed, total, count])
         # Squares, as a norm past the float's range makes clipping NaN.
@@ -158,29 +160,32 @@ class DistributedModel(keras.Model):
         self.skipped.assign(skipped)
         tolerated = ~finite & (skipped <= self.skip_nonfinite)
         self.update_metrics(x, tf.where(tolerated, tf.zeros_like(losses), losses),
-                            tf.fill(tf.shape(losses), 1.0 - tf.cast(tolerated, losses.dtype)))
+                            weights * (1.0 - tf.cast(tolerated, losses.dtype)))
         return finite, packed, count, squares
 
-    def _sums(self, x, part):
-        """Losses `[N]` and the gradients of their sum, a micro-batch at a time."""
-        variables = [v.value for v in self.trainable_variables]
+    def _sums(self, x, weights, part):
+        """Losses `[N]` and the gradients of their weighted sum, a micro-batch at a time."""
+        variables = self._values()
 
-        def one(x, part):
+        def one(x, weights, part):
             with tf.GradientTape() as tape:
                 losses = self.example_losses(x, part)
-                total = tf.reduce_sum(losses)
+                total = tf.reduce_sum(tf.cast(weights, losses.dtype) * losses)
+                if self.losses:
+                    total += tf.cast(tf.shape(x)[0], total.dtype) * tf.add_n(self.losses)
             return losses, tape.gradient(total, variables, unconnected_gradients="zero")
 
         if self.micro_batches == 1:
-            return one(x, part)
+            return one(x, weights, part)
         static, k = x.shape[0], self.micro_batches
         size = -(-tf.shape(x)[0] // k) if static is None or static % k else static // k
 
         def body(i, array, sums):
-            rows = tf.ensure_shape(x[i * size:(i + 1) * size],
-                                   [size if isinstance(size, int) else None, *x.shape[1:]])
+            rows = [tf.ensure_shape(t[i * size:(i + 1) * size],
+                                    [size if isinstance(size, int) else None, *t.shape[1:]])
+                    for t in (x, weights)]
             first = part.first + tf.cast(i * size, tf.int64)
-            losses, gradients = one(rows, seeds.Part(part.seed, first))
+            losses, gradients = one(*rows, seeds.Part(part.seed, first))
             return i + 1, array.write(i, losses), [s + g for s, g in zip(sums, gradients)]
 
         array = tf.TensorArray(variables[0].dtype, k, element_shape=[None], infer_shape=False)
@@ -192,7 +197,7 @@ class DistributedModel(keras.Model):
         """The optimizer's update.
 
         Args:
-          packed: the gradient of the sum of the losses over the whole batch, see `_pack`.
+          packed: the gradient of the sum of the losses over the whole batch, see `captures.pack`.
           count: examples in it.
           squares: the squared norm of the gradient.
           clip: the largest norm of the mean gradient; None or not positive: any.
@@ -201,10 +206,13 @@ class DistributedModel(keras.Model):
         if clip and clip > 0:  # as Keras reads it
             scale *= clip / tf.maximum(tf.sqrt(squares) / count, clip)
         packed = [g * tf.cast(scale, g.dtype) for g in packed]
-        gradients = _unpack(packed, [v.value for v in self.trainable_variables])
+        gradients = unpack(packed, self._values())
         self.optimizer.apply_gradients(zip(gradients, self.trainable_variables))
         self.after_update()
         return True
+
+    def _values(self):
+        return [v.value for v in self.trainable_variables]
 
     def _skip(self):
         self.optimizer.iterations.assign_add(1)
@@ -225,38 +233,24 @@ class DistributedModel(keras.Model):
                           _first_example(x, even))
 
 
-def _pack(tensors, like):
-    """Few vectors, of tensors with the shapes and dtypes of `like`.
-
-    A thousand tensors take milliseconds to call a function with.
-    """
-    flat = tf.constant([-1])  # each use of a list would be an operation
-    return [tf.concat([tensors[i] if like[i].shape.rank == 1 else tf.reshape(tensors[i], flat)
-                       for i in places], axis=0) for places in _groups(like)]
+def examples(data):
+    """`(x, weights [N])` of a batch as Keras gives it; labels are not looked at."""
+    x, _, weights = keras.utils.unpack_x_y_sample_weight(data)
+    if weights is None:
+        return x, tf.ones(tf.shape(x)[:1] if x.shape[0] is None else x.shape[:1])
+    return x, tf.ensure_shape(tf.reshape(weights, [-1]), x.shape[:1])
 
 
-def _unpack(vectors, like):
-    """What `_pack` was given."""
-    tensors, shapes = [None] * len(like), {}
-    for vector, places in zip(vectors, _groups(like)):
-        parts = tf.split(vector, [like[i].shape.num_elements() for i in places])
-        for i, part in zip(places, parts):
-            shape = tuple(like[i].shape)
-            if len(shape) != 1 and shape not in shapes:
-                shapes[shape] = tf.constant(shape, tf.int32)
-            tensors[i] = part if len(shape) == 1 else tf.reshape(part, shapes[shape])
-    return tensors
+def first_batch(x, batch_size):
+    """One batch of whatever `fit` was given."""
+    if isinstance(x, (tf.Tensor, keras.KerasTensor)) or hasattr(x, "__array__"):
+        return x[:batch_size]
+    return examples(next(iter(x)))[0]
 
 
-def _groups(tensors):
-    """Places of the tensors of one vector: of one dtype, all of aligned sizes or none.
-
-    Parts of aligned sizes are taken out of a vector without a copy.
-    """
-    groups = {}
-    for i, t in enumerate(tensors):
-        groups.setdefault((t.dtype, t.shape.num_elements() % 16 == 0), []).append(i)
-    return list(groups.values())
+def labels(x, y, kwargs):
+    """`y`, or where Keras would drop the `sample_weight` of `kwargs` without one, any."""
+    return tf.zeros(len(x)) if y is None and kwargs.get("sample_weight") is not None else y
 
 
 class _Kind:

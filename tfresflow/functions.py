@@ -163,20 +163,12 @@ class Composition(Function):
         return x
 
     def linearise(self, weights, x):
-        products = []
-        for function, own in self._each(weights):
-            x, product = function.linearise(own, x)
-            products.append(product)
-
-        return x, lambda u: _through(reversed(products), u)
+        y, products = self._products("linearise", weights, x)
+        return y, lambda u: _through(reversed(products), u)
 
     def linearise_forward(self, weights, x):
-        products = []
-        for function, own in self._each(weights):
-            x, product = function.linearise_forward(own, x)
-            products.append(product)
-
-        return x, lambda t: _through(products, t)
+        y, products = self._products("linearise_forward", weights, x)
+        return y, lambda t: _through(products, t)
 
     def largest(self, weights, shape):
         sizes = []
@@ -189,6 +181,14 @@ class Composition(Function):
         for function, own in self._each(weights):
             shape = function.output_shape(own, shape)
         return shape
+
+    def _products(self, method, weights, x):
+        """`(y, products)`, one of each member, as `method` gives it."""
+        products = []
+        for function, own in self._each(weights):
+            x, product = getattr(function, method)(own, x)
+            products.append(product)
+        return x, products
 
     def _each(self, weights):
         start = 0

@@ -1,6 +1,7 @@
 """A Keras model of a density: any flow, any base distribution."""
 
 import contextlib
+import math
 
 import keras
 import numpy as np
@@ -8,7 +9,7 @@ import tensorflow as tf
 
 from tfresflow import seeds
 from tfresflow.configurable import deserialize, serialize
-from tfresflow.distributed import DistributedModel
+from tfresflow.distributed import DistributedModel, examples, first_batch, labels
 from tfresflow.functional import norm_layers, update_norms
 from tfresflow.losses import StandardNormal, bits_per_dim
 
@@ -21,27 +22,30 @@ class FlowModel(DistributedModel):
 
     `compile(optimizer)`, `fit(dataset of x)`, `evaluate`, and `predict`, which gives `log p(x)`.
     The loss is the mean negative log-likelihood in nats: an unbiased estimate wherever the flow's
-    log-determinant is one, in training too.
+    log-determinant is one, in training too. `sample_weight` weighs examples; labels are ignored.
 
-    Power iteration follows each training step. With `use_ema=True` in the
-    optimizer, `evaluate` (so also validation in `fit`) uses the averaged weights, and `fit` ends
-    with them in place, as in Keras.
+    Power iteration follows each training step. With `use_ema=True` in the optimizer, `evaluate` (so
+    also validation in `fit`) uses the averaged weights, and `fit` ends with them, as in Keras.
 
     Args:
       flow: has `forward_and_log_det(x, seed) -> (z, log_det [N])`, `inverse_alone(z)` and
-        `layers`; data-dependent weights if it has `initialize(x)`.
+        `layers`; data-dependent weights if it has `initialize(x)`. `event_shape` and
+        `latent_shape(event_shape)` where there is no `base`, `with_log_det(log_det)` for
+        `eval_log_det`.
       base: distribution of z with `log_prob(z) -> [N]` and `sample(n, seed=)`; default standard
-        normal.
+        normal, of the dtype of the flow's weights.
       nbits: for images quantised to `2^nbits` levels and scaled to [0, 1): report bits/dim
         beside nats.
       eval_log_det: estimator of the log-determinant outside training; default the flow's own.
-      seed: integer; all randomness of training and evaluation follows from it, and from an
-        example's place in its batch: not from the number of replicas.
-      micro_batches: parts in which a batch is taken, one after the other, to save memory: gradients
-        are accumulated, the update is that of the whole batch.
+      seed: integer; all randomness follows from it, and from an example's place in its batch: not
+        from the number of replicas.
+      micro_batches: parts in which a batch is taken, one after the other, to save memory.
       skip_nonfinite: steps in a row with a loss or gradient that is not finite which are left out
         of the metrics. No such step changes a weight, tolerated or not.
       name: of the model.
+
+    Raises:
+      ValueError: if `flow` or `base` holds a trainable `tf.Variable` outside the flow's layers.
 
     Trains as well under a `tf.distribute` strategy in whose scope it was made, to the same weights
     (see `distributed.py`). A layer with a norm of its own takes part in training if it offers what
@@ -59,31 +63,33 @@ class FlowModel(DistributedModel):
 
     def __init__(self, flow, base=None, *, nbits=None, eval_log_det=None, seed=0,
                  micro_batches=1, skip_nonfinite=0, name=None, **kwargs):
+        floats = [w.dtype for layer in flow.layers for w in layer.weights if "float" in w.dtype]
+        kwargs = {"dtype": floats[0] if floats else None, **kwargs}
         super().__init__(seed=seed, micro_batches=micro_batches, skip_nonfinite=skip_nonfinite,
                          name=name, **kwargs)
         self.supports_jit = False  # so "auto" leaves XLA off: on CPU its convolutions are slower
         if nbits is not None and not 1 <= nbits <= 16:
             raise ValueError(f"`nbits` must be in 1..16, or None. Received: nbits={nbits}")
         self.flow = flow
-        self.base = base or StandardNormal(flow.latent_shape(flow.event_shape))
+        latent = flow.latent_shape(flow.event_shape) if base is None else None
+        self.base = base or StandardNormal(latent, self.variable_dtype)
         self._config = {"flow": flow, "base": base, "nbits": nbits, "eval_log_det": eval_log_det,
                         "seed": seed, "micro_batches": micro_batches,
-                        "skip_nonfinite": skip_nonfinite, "name": self.name}
+                        "skip_nonfinite": skip_nonfinite, "name": self.name, **kwargs}
         self.nbits = nbits
         self.eval_flow = flow.with_log_det(eval_log_det) if eval_log_det is not None else flow
         # Keras does not look into bijectors: a list of layers it sees, trains and saves.
         self.flow_layers = list(flow.layers)
         self.norm_layers = norm_layers(self.flow_layers)
-        self.initialized = self.add_weight(name="initialized", shape=[], initializer="zeros",
-                                           dtype="int32", trainable=False)
-        self.eval_step = self.add_weight(name="eval_step", shape=[], initializer="zeros",
-                                         dtype="int32", trainable=False)
+        self.initialized, self.eval_step = (
+            self.add_weight(name=n, shape=[], initializer="zeros", dtype="int32", trainable=False)
+            for n in ("initialized", "eval_step"))
         # "loss" is what Keras's callbacks watch unless told otherwise.
-        self.loss_metric = keras.metrics.Mean(name="loss")
-        self.nll_metric = keras.metrics.Mean(name="nll")
-        self.bpd_metric = keras.metrics.Mean(name="bpd")
+        self.loss_metric, self.nll_metric, self.bpd_metric = (
+            keras.metrics.Mean(name=name) for name in ("loss", "nll", "bpd"))
         self._averaged = False
         self.built = True
+        _check_trained(self)
 
     # Densities ------------------------------------------------------------------------------
 
@@ -101,10 +107,10 @@ class FlowModel(DistributedModel):
         if self.nbits is None:
             raise ValueError("`nbits` must be given to FlowModel for bits per dimension. "
                              "Received: nbits=None")
-        return bits_per_dim(-self.log_prob(x, seed), self._num_dims(x), self.nbits)
+        return bits_per_dim(-self.log_prob(x, seed), math.prod(x.shape[1:]), self.nbits)
 
     def sample(self, n, seed=None, temperature=1.0):
-        """Draws `[n, ...]` samples; `temperature` scales the latent's standard deviation.
+        """Draws `[n, ...]` samples, the inverse of `temperature` times a draw from the base.
 
         Raises:
           tf.errors.InvalidArgumentError: if the inverse does not converge.
@@ -120,20 +126,20 @@ class FlowModel(DistributedModel):
 
     # Training -------------------------------------------------------------------------------
 
-    def fit(self, x=None, *args, **kwargs):
+    def fit(self, x=None, y=None, batch_size=None, *args, **kwargs):
         """As in Keras; sets data-dependent weights from the first batch if that is not done."""
         if not int(self.initialized.numpy()):
-            self._initialize_on_all(x, kwargs.get("batch_size") or 32)
-        history = super().fit(x, *args, **kwargs)
+            self._initialize_on_all(x, batch_size or 32)
+        history = super().fit(x, labels(x, y, kwargs), batch_size, *args, **kwargs)
         if self.optimizer.use_ema:
             self.refresh_norms()  # Keras has put the averaged weights in place.
         return history
 
-    def evaluate(self, *args, **kwargs):
+    def evaluate(self, x=None, y=None, *args, **kwargs):
         """As in Keras, with averaged weights if the optimizer keeps them; repeatable."""
         self.eval_step.assign(0)
         with self.averaged_weights():
-            return super().evaluate(*args, **kwargs)
+            return super().evaluate(x, labels(x, y, kwargs), *args, **kwargs)
 
     def initialize(self, x):
         """Sets data-dependent weights (ActNorm) from a batch `x [N, ...]`.
@@ -158,19 +164,19 @@ class FlowModel(DistributedModel):
 
     @tf.autograph.experimental.do_not_convert
     def test_step(self, data):
-        x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        x, weights = examples(data)
         # Another stream than training's, whose steps are not negative.
         seed = self.seed_of(-1 - tf.convert_to_tensor(self.eval_step.value), x)
         self.eval_step.assign_add(1)
         nll = self.compute_nll(x, seed, self.eval_flow)
-        self.update_metrics(x, nll, tf.ones_like(nll))
+        self.update_metrics(x, nll, weights)
         return {m.name: m.result() for m in self.metrics}
 
     def update_metrics(self, x, losses, weights):
         self.loss_metric.update_state(losses, weights)
         self.nll_metric.update_state(losses, weights)
         if self.nbits is not None:
-            bpd = bits_per_dim(losses, self._num_dims(x), self.nbits)
+            bpd = bits_per_dim(losses, math.prod(x.shape[1:]), self.nbits)
             self.bpd_metric.update_state(bpd, weights)
 
     @property
@@ -236,10 +242,10 @@ class FlowModel(DistributedModel):
     def _initialize_on_all(self, x, batch_size):
         strategy = self.distribute_strategy
         if strategy.num_replicas_in_sync == 1:
-            self.initialize(_first_batch(x, batch_size))
+            self.initialize(first_batch(x, batch_size))
             return
         if not isinstance(x, (tf.data.Dataset, tf.distribute.DistributedDataset)):
-            batch = _first_batch(x, batch_size)
+            batch = first_batch(x, batch_size)
             x = tf.data.Dataset.from_tensor_slices(batch).batch(len(batch))
         if isinstance(x, tf.data.Dataset):
             x = strategy.experimental_distribute_dataset(x)
@@ -274,13 +280,14 @@ class FlowModel(DistributedModel):
                      if bad & {v.path for layer in layers for v in layer.trainable_variables}),
                     f"the gradient of {sorted(bad)[0]}" if bad else "")
 
-    def _num_dims(self, x):
-        return tf.TensorShape(x.shape[1:]).num_elements()
 
-
-def _first_batch(x, batch_size):
-    """One batch of whatever `fit` was given."""
-    if isinstance(x, (tf.Tensor, keras.KerasTensor)) or hasattr(x, "__array__"):
-        return x[:batch_size]
-    batch = next(iter(x))
-    return keras.utils.unpack_x_y_sample_weight(batch)[0]
+def _check_trained(model):
+    """Raises `ValueError` where Keras does not see what `flow` or `base` would have trained."""
+    seen = {id(v) for w in model.weights for v in (w, w.value)}
+    for name in ("flow", "base"):
+        variables = getattr(getattr(model, name), "trainable_variables", ())
+        unseen = [v.name for v in variables if id(v) not in seen]
+        if unseen:
+            raise ValueError(f"`{name}` must hold its trainable variables in the layers of the "
+                             "flow, or Keras does not train them (trainable=False: constants). "
+                             f"Received: {unseen}")

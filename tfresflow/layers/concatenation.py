@@ -6,7 +6,7 @@ import math
 import keras
 import tensorflow as tf
 
-from tfresflow.functional import FunctionalLayer, functional
+from tfresflow.functional import FunctionalLayer, functional, unprepared
 from tfresflow.functions import Function
 from tfresflow.layers.orders import Order, check_chain
 
@@ -59,12 +59,13 @@ class LipschitzConcatenation(FunctionalLayer, keras.layers.Layer):
 
     def lipschitz_bound(self, of_branch):
         """`sqrt(eta_1^2 + eta_2^2 L^2)` for a proven constant L of h, a float."""
-        one, two = map(float, self.shares())
+        with tf.init_scope():  # a flow may be made, and checked, while a function is traced
+            one, two = map(float, self.shares())
         return math.hypot(one, two * of_branch)
 
     @property
     def function(self):
-        return _Concatenation(functional(self.branch)[0])
+        return _Concatenation(unprepared(self.branch)[0].prepared())
 
     def effective_weights(self):
         """Both shares and the weights of h."""

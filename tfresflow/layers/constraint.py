@@ -32,8 +32,8 @@ def iterate_vectors(function, iterate, static, state):
     if not static:
         starts = tf.shape(v)[0] // tf.shape(orders[0])[0]
         static = [tf.repeat(order, starts) for order in orders]
-    return iterate(lambda v: function.product(kernel, v), lambda u: function.adjoint(kernel, u),
-                   u, v, static)
+    return iterate(lambda v: function.product(kernel, v), function.adjoint_map(kernel), u, v,
+                   static)
 
 
 def update_vectors(function, iterate, static, coeff, limit, state):

@@ -97,22 +97,20 @@ class _Convolution(Linear):
             y = tf.nn.conv2d(x, kernel, 1, "SAME")
         return y if bias is None else tf.nn.bias_add(y, bias)
 
-    def adjoint(self, kernel, u):
-        """`W^T u`."""
-        height, width, channels, _ = kernel.shape
-        if height == width == 1:
-            return _matmul(u, _matrix(kernel), transpose=True)
-        if _is_odd(kernel):
-            return _convolve(u, _turned(kernel), kernel)
-        shape = tf.concat([tf.shape(u)[:3], [channels]], axis=0)
-        return tf.ensure_shape(tf.nn.conv2d_transpose(u, kernel, shape, 1, "SAME"),
-                               [*u.shape[:3], channels])
-
     def adjoint_map(self, kernel):
-        if kernel.shape[:2] == (1, 1) or not _is_odd(kernel):
-            return super().adjoint_map(kernel)
-        turned = _turned(kernel)
-        return lambda u: _convolve(u, turned, kernel)
+        if kernel.shape[:2] == (1, 1):
+            matrix = _matrix(kernel)
+            return lambda u: _matmul(u, matrix, transpose=True)
+        if _is_odd(kernel):
+            turned = _turned(kernel)
+            return lambda u: _convolve(u, turned, kernel)
+
+        def adjoint(u):
+            images, channels = tf.shape(u)[:3], kernel.shape[2]
+            x = tf.nn.conv2d_transpose(u, kernel, tf.concat([images, [channels]], 0), 1, "SAME")
+            return tf.ensure_shape(x, [*u.shape[:3], channels])
+
+        return adjoint
 
     def event_shapes(self, kernel):
         """`([H, W, channels], [H, W, filters])`."""

@@ -66,13 +66,16 @@ class _Dense(Linear):
         y = tf.tensordot(x, kernel, 1) if x.shape.rank > 2 else tf.matmul(x, kernel)
         return y if bias is None else tf.nn.bias_add(y, bias)
 
-    def adjoint(self, kernel, u):
-        """`W^T u`."""
+    def adjoint_map(self, kernel):
         if kernel.shape.rank == 3:
-            return _stacked(u, kernel, transpose_b=True)
-        if u.shape.rank > 2:
-            return tf.tensordot(u, kernel, [[u.shape.rank - 1], [1]])
-        return tf.matmul(u, kernel, transpose_b=True)
+            return lambda u: _stacked(u, kernel, transpose_b=True)
+
+        def adjoint(u):
+            if u.shape.rank > 2:
+                return tf.tensordot(u, kernel, [[u.shape.rank - 1], [1]])
+            return tf.matmul(u, kernel, transpose_b=True)
+
+        return adjoint
 
     def event_shapes(self, kernel):
         """`([inputs], [units])`."""

@@ -57,13 +57,13 @@ class Linear(Function):
         """`W x`, or `W x + b`."""
         raise NotImplementedError(f"{type(self).__name__}.product")
 
-    def adjoint(self, kernel, u):
-        """`W^T u`."""
-        raise NotImplementedError(f"{type(self).__name__}.adjoint")
-
     def adjoint_map(self, kernel):
         """`u -> W^T u`, what all u have in common computed once."""
-        return lambda u: self.adjoint(kernel, u)
+        raise NotImplementedError(f"{type(self).__name__}.adjoint_map")
+
+    def adjoint(self, kernel, u):
+        """`W^T u`."""
+        return self.adjoint_map(kernel)(u)
 
     def event_shapes(self, kernel):
         """Shapes of one x and one y that the norm is of: `([..., inputs], [..., outputs])`."""

@@ -19,7 +19,7 @@ import math
 import keras
 import tensorflow as tf
 
-from tfresflow.configurable import Configurable
+from tfresflow.configurable import Configurable, check_count
 
 __all__ = ["PowerIteration", "best_distinct", "closed_norm", "dual", "lp_norm", "power_iteration"]
 
@@ -41,16 +41,12 @@ class PowerIteration(Configurable):
     max_steps: int = 200
 
     def __post_init__(self):
-        if self.num_steps is not None and self.num_steps < 1:
-            raise ValueError("`num_steps` must be at least 1, or None to stop by tolerance. "
-                             f"Received: num_steps={self.num_steps}")
+        check_count(self, "num_steps", 1, optional=True)
+        check_count(self, "max_steps", 1)
         for name in ("rtol", "atol"):
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` must not be negative. "
                                  f"Received: {name}={getattr(self, name)}")
-        if self.max_steps < 1:
-            raise ValueError("`max_steps` must be at least 1. "
-                             f"Received: max_steps={self.max_steps}")
 
     def __call__(self, matvec, adjoint, u, v, orders=(2.0, 2.0)):
         """`(u, v, s)` after this many steps; see `power_iteration`."""

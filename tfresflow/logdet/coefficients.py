@@ -12,7 +12,7 @@ import dataclasses
 import keras
 import tensorflow as tf
 
-from tfresflow.configurable import Configurable
+from tfresflow.configurable import Configurable, check_count
 
 __all__ = ["Geometric", "Poisson", "Truncated"]
 
@@ -29,7 +29,7 @@ class Truncated(Configurable):
     num_terms: int
 
     def __post_init__(self):
-        _require(self.num_terms >= 1, "num_terms", "at least 1", self.num_terms)
+        check_count(self, "num_terms", 1)
 
     def draw(self, seed, dtype):
         """`[num_terms + 1]` ones; `seed` is not used."""
@@ -40,8 +40,8 @@ class _Roulette(Configurable):
     """What the two unbiased rules share: subclasses say `_sample` and `_survival`."""
 
     def _validate(self):
-        _require(self.n_exact >= 0, "n_exact", "at least 0", self.n_exact)
-        _require(self.num_samples >= 1, "num_samples", "at least 1", self.num_samples)
+        check_count(self, "n_exact", 0)
+        check_count(self, "num_samples", 1)
 
     def draw(self, seed, dtype):
         """Draws the weights of one estimate.

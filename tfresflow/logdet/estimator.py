@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from tfresflow import seeds
-from tfresflow.configurable import Configurable
+from tfresflow.configurable import Configurable, check_count
 from tfresflow.functional import is_shareable, shared, unprepared
 from tfresflow.logdet.coefficients import Poisson
 from tfresflow.logdet.jacobian import is_small
@@ -61,9 +61,7 @@ class LogDet(Configurable):
     num_probes: int = 1
 
     def __post_init__(self):
-        if self.num_probes < 1:
-            raise ValueError("`num_probes` must be at least 1. "
-                             f"Received: num_probes={self.num_probes}")
+        check_count(self, "num_probes", 1)
 
     def __call__(self, g, x, seed=None):
         """Evaluates g and the estimate.
@@ -89,6 +87,7 @@ class LogDet(Configurable):
         Returns:
           `(g(x), Pending)`: `[N, D]` in the plane or on the line, and an estimate to be summed.
         """
+        x = tf.convert_to_tensor(x)
         if not (is_small(x) and x.shape[0] and isinstance(self.gradient, Neumann)
                 and hasattr(self.memory, "deferred")):
             return None

@@ -12,7 +12,7 @@ import typing
 
 import tensorflow as tf
 
-__all__ = ["dot", "is_small", "linearise", "per_example"]
+__all__ = ["is_small", "linearise"]
 
 
 def linearise(g, weights, x):
@@ -27,16 +27,6 @@ def linearise(g, weights, x):
 def is_small(x):
     """Whether the matrix is cheaper than the two terms or more that an unbiased series has."""
     return x.shape.rank == 2 and x.shape[-1] <= 2
-
-
-def dot(a, b):
-    """Inner product of each example: `[N, ...], [N, ...] -> [N]`."""
-    return tf.reduce_sum(a * b, axis=list(range(1, a.shape.rank)))
-
-
-def per_example(scale, x):
-    """Each example times a number of its own: `[N], [N, ...] -> [N, ...]`."""
-    return tf.reshape(scale, [-1] + [1] * (x.shape.rank - 1)) * x
 
 
 @dataclasses.dataclass

@@ -19,8 +19,9 @@ import keras
 import tensorflow as tf
 
 from tfresflow import lanes
-from tfresflow.configurable import Configurable
-from tfresflow.logdet.jacobian import linearise, per_example
+from tfresflow.batch import each
+from tfresflow.configurable import Configurable, check_count
+from tfresflow.logdet.jacobian import linearise
 from tfresflow.logdet.series import Neumann, sum_series
 
 __all__ = ["Auto", "Recompute", "Released", "Tape"]
@@ -66,7 +67,7 @@ class Released(Configurable):
             def backward(dy, dlog_det):
                 scale = _common_cotangent(dlog_det)
                 dx, *dweights = _gradient(g_tape, y, [x, *weights], dy)
-                dx += per_example(dlog_det, dx_ready)
+                dx += each(dlog_det, dx_ready)
                 return [dx, *(d + scale * r for d, r in zip(dweights, dweights_ready))]
 
             return (y, log_det), backward
@@ -93,9 +94,7 @@ class Recompute(Configurable):
     chunk_bytes: int | None = None
 
     def __post_init__(self):
-        if self.chunk_bytes is not None and self.chunk_bytes < 1:
-            raise ValueError("`chunk_bytes` must be at least 1, or None. "
-                             f"Received: chunk_bytes={self.chunk_bytes}")
+        check_count(self, "chunk_bytes", 1, optional=True)
 
     def __call__(self, g, weights, x, v, c, gradient):
         chunks = self._chunks(g, weights, x)

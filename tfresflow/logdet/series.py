@@ -22,8 +22,8 @@ import typing
 import keras
 import tensorflow as tf
 
+from tfresflow.batch import dot, each
 from tfresflow.configurable import Configurable
-from tfresflow.logdet.jacobian import dot, per_example
 
 __all__ = ["Neumann", "Pending", "Series", "sum_series", "total"]
 
@@ -50,7 +50,7 @@ class Neumann(Configurable):
     def targets(self, jacobian, v, c, w, scale):
         """`(tensors, cotangents)` that give the gradient of `sum(scale log_det)`, scale `[N]`."""
         products, others = zip(*map(jacobian.form, w, v))
-        return list(products), [per_example(scale / len(v), other) for other in others]
+        return list(products), [each(scale / len(v), other) for other in others]
 
     def differentiable(self, jacobian, v, c):
         """The estimate `[N]` with the gradient of `w^T J v`, whose value means nothing."""

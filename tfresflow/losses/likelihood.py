@@ -28,6 +28,7 @@ def bits_per_dim(nll, num_dims, nbits=8):
     return nll / (num_dims * math.log(2)) + nbits
 
 
+@keras.saving.register_keras_serializable("tfresflow")
 class StandardNormal:
     """`z ~ N(0, I)` on `event_shape`: the default base, so that TFP is not needed for it.
 
@@ -39,6 +40,13 @@ class StandardNormal:
     def __init__(self, event_shape, dtype=None):
         self.event_shape = tuple(event_shape)
         self.dtype = tf.as_dtype(dtype or keras.config.floatx())
+
+    def get_config(self):
+        return {"event_shape": self.event_shape, "dtype": self.dtype.name}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
 
     def log_prob(self, z):
         """`[N, ...] -> [N]`, nats."""

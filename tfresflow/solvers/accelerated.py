@@ -16,7 +16,7 @@ import dataclasses
 import keras
 import tensorflow as tf
 
-from tfresflow.solvers.batch import dot, each, empty_ring, where
+from tfresflow.batch import dot, each, empty_ring, where
 from tfresflow.solvers.fixed_point import FixedPointSolver
 
 __all__ = ["Anderson", "Broyden"]

@@ -11,9 +11,9 @@ import dataclasses
 import keras
 import tensorflow as tf
 
-from tfresflow.configurable import Configurable
-from tfresflow.solvers.batch import norm, where
-from tfresflow.solvers.solution import Solution, Tolerance, check_count, check_tolerances
+from tfresflow.batch import norm, where
+from tfresflow.configurable import Configurable, check_count
+from tfresflow.solvers.solution import Solution, Tolerance, check_tolerances
 
 __all__ = ["FixedPointSolver", "Picard"]
 

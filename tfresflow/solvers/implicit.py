@@ -21,13 +21,13 @@ import dataclasses
 import keras
 import tensorflow as tf
 
-from tfresflow.configurable import Configurable
+from tfresflow.batch import norm
+from tfresflow.configurable import Configurable, check_count
 from tfresflow.solvers.accelerated import Anderson
-from tfresflow.solvers.batch import norm
 from tfresflow.solvers.fixed_point import FixedPointSolver
 from tfresflow.solvers.krylov import BiCGSTAB
 from tfresflow.solvers.linear import LinearSolver
-from tfresflow.solvers.solution import Solution, Tolerance, check_count, require_converged
+from tfresflow.solvers.solution import Solution, Tolerance, require_converged
 
 __all__ = ["Implicit", "Truncated", "Unrolled"]
 
@@ -71,6 +71,10 @@ class Implicit(Configurable):
         if not isinstance(self.adjoint, LinearSolver):
             raise ValueError("`adjoint` must be a linear solver of tfresflow.solvers. "
                              f"Received: adjoint={self.adjoint}")
+
+    @property
+    def shareable(self):
+        return self.adjoint.shareable
 
     def __call__(self, function, x, args=()):
         """Solves `h = function(h)`; the `value` of the `Solution` has a gradient.

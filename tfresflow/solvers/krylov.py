@@ -8,9 +8,10 @@ import dataclasses
 import keras
 import tensorflow as tf
 
-from tfresflow.solvers.batch import dot, each, norm, where
+from tfresflow.batch import dot, each, norm, where
+from tfresflow.configurable import check_count
 from tfresflow.solvers.linear import LinearSolver
-from tfresflow.solvers.solution import Solution, Tolerance, check_count, check_tolerances
+from tfresflow.solvers.solution import Solution, Tolerance, check_tolerances
 
 __all__ = ["BiCGSTAB", "CG", "Normal"]
 
@@ -35,11 +36,11 @@ class _Krylov(LinearSolver):
     def __post_init__(self):
         check_tolerances(self)
         check_count(self, "max_steps", 1)
-        check_count(self, "num_steps", 0)
+        check_count(self, "num_steps", 0, optional=True)
 
     def __call__(self, matvec, b, adjoint=None):
         """Solves `(I - M) z = b`."""
-        tolerance = Tolerance(self, b.dtype)
+        tolerance = Tolerance(self, b.dtype, norm(b))
 
         def apply(x):
             return x - matvec(x)
@@ -177,6 +178,10 @@ class Normal(LinearSolver):
     def approximate(self):
         return self.solver.approximate
 
+    @property
+    def shareable(self):
+        return self.solver.shareable
+
     def __call__(self, matvec, b, adjoint=None):
         """Solves `(I - M) z = b`; `adjoint` is `z -> M^T z`."""
         if adjoint is None:
@@ -190,7 +195,8 @@ class Normal(LinearSolver):
         solution = self.solver(lambda z: z - apply(z), b - adjoint(b))
         residual = norm(b - solution.value + matvec(solution.value))
         converged = solution.converged
-        if not self.ridge:  # a condition number that is squared may hide a residual
+        if not self.ridge and getattr(self.solver, "rtol", None) is None:
+            # A condition number that is squared may hide a residual.
             converged &= Tolerance(CG(), b.dtype).near_rounding(residual, norm(solution.value))
         return solution._replace(residual=residual, converged=converged)
 

@@ -24,9 +24,9 @@ import keras
 import tensorflow as tf
 
 from tfresflow import seeds
-from tfresflow.configurable import Configurable
-from tfresflow.solvers.batch import norm, where
-from tfresflow.solvers.solution import Solution, Tolerance, check_count, check_tolerances
+from tfresflow.batch import norm, where
+from tfresflow.configurable import Configurable, check_count
+from tfresflow.solvers.solution import Solution, Tolerance, check_tolerances
 
 __all__ = ["FixedPoint", "LinearSolver", "Neumann", "Roulette", "num_terms"]
 
@@ -53,9 +53,10 @@ class LinearSolver(Configurable):
     Attributes:
       approximate: whether it was asked for a fixed or random amount of work; the caller then
         must not expect it to converge. `Solution.converged` tells the truth nevertheless.
+      shareable: whether what was traced with it may serve other calls; not if it draws seeds.
     """
 
-    approximate = False
+    approximate, shareable = False, True
 
     def __call__(self, matvec, b, adjoint=None):
         raise NotImplementedError(f"{type(self).__name__}.__call__")
@@ -64,12 +65,12 @@ class LinearSolver(Configurable):
 class _Series(LinearSolver):
     """Solvers of one product with M a step, which says the residual of the point it is made at."""
 
-    def _solve(self, advance, z, term, cap):
+    def _solve(self, advance, b, z, term, cap):
         """`advance(z, term) -> (residual of z, next z, next term)`.
 
         At most `cap` steps beyond the first z are taken.
         """
-        n, tolerance = tf.shape(z)[0], Tolerance(self, z.dtype)
+        n, tolerance = tf.shape(z)[0], Tolerance(self, z.dtype, norm(b))
 
         def going_on(k, z, term, num_steps, residual, least, since, done):
             del z, term, num_steps, residual, least, since
@@ -80,7 +81,8 @@ class _Series(LinearSolver):
             now, size = norm(r), norm(z)
             num_steps = tf.where(done, num_steps, k + 1)
             residual = tf.where(done, residual, now)
-            since, least = tf.where(now < least, 0, since + 1), tf.minimum(least, now)
+            since = tf.where(done, since, tf.where(now < least, 0, since + 1))
+            least = tf.minimum(least, now)
             done |= ~tf.math.is_finite(now)
             if not self.approximate:
                 done |= tolerance.reached(now, size) | tolerance.stalled(since, now, size)
@@ -109,7 +111,7 @@ class Neumann(_Series):
       num_terms: K, for a series of just this length; None for tolerance.
       lipschitz: `||M|| <= L`, if it is known.
       rtol, atol: stop at `||b - (I - M) z|| <= atol + rtol * ||z||`; None: 4e-7 in float32,
-        1e-12 in float64, or as near as rounding lets it come.
+        1e-12 in float64, `atol` times `||b||`, or as near as rounding lets it come.
       max_terms: most terms beyond b, if neither is given.
     """
 
@@ -122,7 +124,7 @@ class Neumann(_Series):
     def __post_init__(self):
         check_tolerances(self)
         check_count(self, "max_terms", 1)
-        check_count(self, "num_terms", 0)
+        check_count(self, "num_terms", 0, optional=True)
         if self.lipschitz is not None:
             num_terms(self.lipschitz, 1.0)
 
@@ -142,7 +144,7 @@ class Neumann(_Series):
             term = matvec(term)
             return term, z + term, term
 
-        return self._solve(advance, b, b, cap)
+        return self._solve(advance, b, b, b, cap)
 
 
 @keras.saving.register_keras_serializable("tfresflow.solvers")
@@ -171,7 +173,7 @@ class FixedPoint(_Series):
     def __post_init__(self):
         check_tolerances(self)
         check_count(self, "max_steps", 1)
-        check_count(self, "num_steps", 0)
+        check_count(self, "num_steps", 0, optional=True)
         if self.start not in ("zeros", "uniform"):
             raise ValueError('`start` must be "zeros" or "uniform". '
                              f"Received: start={self.start!r}")
@@ -180,19 +182,23 @@ class FixedPoint(_Series):
     def approximate(self):
         return self.num_steps is not None
 
+    @property
+    def shareable(self):
+        return self.start == "zeros" or self.seed is not None
+
     def __call__(self, matvec, b, adjoint=None):
         """Solves `(I - M) z = b`; one product with M more than steps, for the residual."""
         z = tf.zeros_like(b)
         if self.start == "uniform":
             z = tf.random.stateless_uniform(tf.shape(b), seeds.as_seed(self.seed), dtype=b.dtype)
-            z = tf.ensure_shape(z, b.shape)
+            z = where(norm(b) == 0, b, tf.ensure_shape(z, b.shape))  # solved by zeros
 
         def advance(z, _):
             ahead = matvec(z) + b
             return ahead - z, ahead, ()
 
         cap = self.max_steps if self.num_steps is None else self.num_steps
-        return self._solve(advance, z, (), cap)
+        return self._solve(advance, b, z, (), cap)
 
 
 @keras.saving.register_keras_serializable("tfresflow.solvers")
@@ -211,6 +217,10 @@ class Roulette(LinearSolver):
     seed: int | None = None
 
     approximate = True
+
+    @property
+    def shareable(self):
+        return self.seed is not None
 
     def __post_init__(self):
         if not hasattr(self.terms, "draw"):

@@ -5,9 +5,9 @@ import typing
 
 import tensorflow as tf
 
-from tfresflow.solvers.batch import where
+from tfresflow.batch import where
 
-__all__ = ["Solution", "Tolerance", "check_count", "check_tolerances", "require_converged"]
+__all__ = ["Solution", "Tolerance", "check_tolerances", "require_converged"]
 
 _DEFAULT = {tf.float64: 1e-12, tf.float32: 4e-7}  # else four times the type's epsilon
 _EPSILON = {tf.float16: 2.0 ** -10, tf.bfloat16: 2.0 ** -7}
@@ -41,11 +41,18 @@ class Tolerance:
 
     Without a tolerance of the user's, one whose residual has come near rounding errors and falls
     no more is done, too. A residual that is not finite never is.
+
+    Args:
+      solver: has `rtol` and `atol`.
+      dtype: of the unknown.
+      unit: what the default of `atol` counts in, `[N]`; a linear system has no other scale than
+        the norm of its right-hand side.
     """
 
-    def __init__(self, solver, dtype):
+    def __init__(self, solver, dtype, unit=1.0):
         default = _DEFAULT.get(dtype, 4 * _EPSILON.get(dtype, 0.0))
-        self.rtol, self.atol = (default if t is None else t for t in (solver.rtol, solver.atol))
+        self.rtol = default if solver.rtol is None else solver.rtol
+        self.atol = default * unit if solver.atol is None else solver.atol
         self._floor = 0.0
         if solver.rtol is None:
             self._floor = _FLOOR.get(dtype, 32 * _EPSILON.get(dtype, 0.0))
@@ -92,16 +99,6 @@ def check_tolerances(solver):
         value = getattr(solver, name)
         if value is not None and not value >= 0:
             raise ValueError(f"`{name}` must not be negative. Received: {name}={value}")
-
-
-def check_count(solver, name, least):
-    """Raises `ValueError` unless the argument is a whole number (or None, if it may be)."""
-    value = getattr(solver, name)
-    if value is None:
-        return
-    if not isinstance(value, int) or value < least:
-        rule = "must not be negative" if least == 0 else f"must be at least {least}"
-        raise ValueError(f"`{name}` {rule}, a whole number. Received: {name}={value}")
 
 
 def _finite(*tensors):
