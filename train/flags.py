@@ -1,7 +1,7 @@
 """The command line: every flag, its default and its meaning, and the one frozen Settings.
 
-Names and defaults are the reference's (dashes become underscores), so that its command
-lines carry over. Nothing else in the project reads FLAGS.
+Names and defaults are the reference's (dashes become underscores). Nothing else in the project
+reads FLAGS.
 """
 
 import dataclasses

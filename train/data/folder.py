@@ -39,9 +39,10 @@ def find_unreadable(settings):
     """After a failure: what is wrong with the first image that cannot be decoded, or None."""
     if settings.data != "folder":
         return None
+    channels = source(settings).event_shape[-1]
     for path in _files(pathlib.Path(settings.dataroot)):
         try:
-            tf.io.decode_image(tf.io.read_file(str(path)))
+            tf.io.decode_image(tf.io.read_file(str(path)), channels)
         except tf.errors.OpError as error:
             reason = error.message.split("} ")[-1].split(" [Op:")[0]
             return f"{path}: not a readable image ({reason})"

@@ -32,7 +32,7 @@ class Run(typing.NamedTuple):
     log: pd.DataFrame
 
 
-def run(workdir, quick, config, *flags):
+def run(workdir, quick, config, *flags, needs=("metrics.json",)):
     """Trains and evaluates in `workdir`, or goes on there; at once if that is done.
 
     Args:
@@ -40,21 +40,25 @@ def run(workdir, quick, config, *flags):
       quick: a few steps only.
       config: name of a file in configs/.
       *flags: more of the command line.
+      needs: files of the workdir without which it is not done.
 
     Raises:
       UserError: the run failed.
     """
+    def is_done():
+        return all((workdir / name).exists() for name in needs)
+
     workdir = pathlib.Path(workdir)
     command = ["--flagfile=" + f"configs/{config}.cfg", f"--workdir={workdir}", *flags,
                *(_QUICK if quick else ())]
-    if not (workdir / "metrics.json").exists():
+    if not is_done():
         print(f"{workdir}: python -m train.main {' '.join(command)}", flush=True)
         done = subprocess.run([sys.executable, "-m", "train.main", *command], text=True,
                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             said = f"the run in {workdir} ended with code {done.returncode}: {last}"
-            if not (workdir / "metrics.json").exists():
+            if not is_done():
                 raise UserError(said)
             print(f"warning: {said}", flush=True)  # evaluated, but there are no samples
     log = pd.read_csv(workdir / "log.csv", on_bad_lines="skip")

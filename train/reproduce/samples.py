@@ -16,7 +16,8 @@ def reproduce(folder, quick):
     rows = []
     with figure(folder / "samples.png", 2, 3, figsize=(9, 6.2)) as axes:
         for column, (config, minutes) in zip(axes.T, _MINUTES.items()):
-            done = run(folder / config, quick, config, f"--max_minutes={minutes}")
+            done = run(folder / config, quick, config, f"--max_minutes={minutes}",
+                       needs=("metrics.json", "data.png", "samples.png"))
             rows.append({"config": config, "steps": done.metrics["step"],
                          "bits_per_dim": done.metrics["bits_per_dim"],
                          "histogram_bits_per_dim": done.metrics["histogram_bits_per_dim"]})
