@@ -39,10 +39,12 @@ def in_fresh_process(code, env=()):
     return done.stdout.split()
 
 
-@pytest.mark.skipif(len(os.sched_getaffinity(0)) != 2, reason="two cores are what it is for")
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="two cores are what it is for")
 def test_halves_are_the_whole():
     """An odd batch, values and gradients, in float64."""
     code = """if True:
+        import os
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
         from tfresflow import lanes
         lanes.prepare()
         from tests.test_lanes import results
