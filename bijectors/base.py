@@ -10,11 +10,11 @@ A flow says two things and no more:
 """
 
 import math
-import weakref
 
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from bijectors.cache import Cache
 from bijectors.norm_report import LayerNorm, NormReport
 from tfresflow.configurable import deserialize, serialize
 from tfresflow.functional import leaf_layers, norm_layers, update_norms
@@ -27,9 +27,9 @@ __all__ = ["Flow", "batch_shape", "check_event", "forward_and_log_det", "forward
 class Flow(tfp.bijectors.Bijector):
     """Base of all bijectors here: weights in Keras layers, one log-det for each example.
 
-    TFP asks for `forward(x)` and then for its log-determinant; both come from one evaluation,
-    remembered for as long as that very tensor `x` lives. Leading dimensions are whatever TFP
-    gives: they are flattened to the `N` of the pair and put back.
+    TFP asks for `forward(x)` and then for its log-determinant; both come from one evaluation (see
+    `cache.py`). Leading dimensions are whatever TFP gives: they are flattened to the `N` of the
+    pair and put back.
 
     Args:
       event_shape: shape of one `x`, all known.
@@ -51,7 +51,7 @@ class Flow(tfp.bijectors.Bijector):
         self._layers = list(layers)
         # tf.Module finds variables in attributes, and does not look into Keras layers.
         self._layer_variables = [v.value for layer in self._layers for v in layer.weights]
-        self._log_dets = _LogDets()
+        self._cache = Cache(self._forward_pair, self._inverse)
 
     @property
     def layers(self):
@@ -163,24 +163,18 @@ class Flow(tfp.bijectors.Bijector):
         return tuple(latent_shape)
 
     def _forward(self, x, seed=None):
-        return _over_batch(self._forward_remembered, x, self.forward_min_event_ndims, seed, x)
+        return self._forward_pair(x, seed)[0]
 
     def _inverse(self, z, seed=None):
-        return _over_batch(lambda z, seed: self.inverse_alone(z),
-                           z, self.inverse_min_event_ndims, seed)
+        return _over_batch(lambda z: [self.inverse_alone(z)], z, self.inverse_min_event_ndims)[0]
 
     def _forward_log_det_jacobian(self, x, seed=None):
-        log_det = self._log_dets.recall(x, seed)
-        if log_det is None:
-            log_det = _over_batch(lambda x, seed: self.forward_and_log_det(x, seed)[1],
-                                  x, self.forward_min_event_ndims, seed)
-        return log_det
+        known = self._cache.take_log_det(x, seed)
+        return self._forward_pair(x, seed)[1] if known is None else known
 
-    def _forward_remembered(self, x, seed, original):
-        z, log_det = self.forward_and_log_det(x, seed)
-        batch = tf.shape(original)[:original.shape.rank - self.forward_min_event_ndims]
-        self._log_dets.remember(original, seed, tf.reshape(log_det, batch))
-        return z
+    def _forward_pair(self, x, seed):
+        return _over_batch(lambda x: self.forward_and_log_det(x, seed), x,
+                           self.forward_min_event_ndims)
 
     def _forward_event_shape(self, shape):
         return shape if shape.rank is None else tf.TensorShape(self.latent_shape(shape))
@@ -195,6 +189,9 @@ class Flow(tfp.bijectors.Bijector):
     def _inverse_event_shape_tensor(self, shape):
         del shape
         return tf.constant(self.event_shape, tf.int32)
+
+    def _get_parameterization(self):
+        return id(self)  # by their arguments, TFP takes flows of other weights for equal
 
     @classmethod
     def _parameter_properties(cls, dtype, num_classes=None):
@@ -234,27 +231,11 @@ def batch_shape(x):
     return x.shape[:1] if x.shape[0] is not None else tf.shape(x)[:1]
 
 
-class _LogDets:
-    """Log-determinants that belong to tensors which are still alive, by identity."""
-
-    def __init__(self):
-        self._entries = {}
-
-    def remember(self, x, seed, log_det):
-        key = id(x)
-        forget = weakref.ref(x, lambda _: self._entries.pop(key, None))
-        self._entries[key] = forget, seed, log_det
-
-    def recall(self, x, seed):
-        reference, known_seed, log_det = self._entries.get(id(x), (lambda: None, None, None))
-        return log_det if reference() is x and known_seed is seed else None
-
-
-def _over_batch(function, x, event_ndims, seed, *args):
-    """Runs a function of `[N, ...]` on `x` with any number of leading dimensions."""
+def _over_batch(function, x, event_ndims):
+    """Functions `[N, ...]` of `x [N, ...]`, for any number of leading dimensions."""
     lead = x.shape.rank - event_ndims
     if lead == 1:
-        return function(x, seed, *args)
+        return function(x)
     shape = tf.shape(x)
-    flat = function(tf.reshape(x, [-1, *x.shape[lead:]]), seed, *args)
-    return tf.reshape(flat, tf.concat([shape[:lead], tf.shape(flat)[1:]], axis=0))
+    return [tf.reshape(y, tf.concat([shape[:lead], tf.shape(y)[1:]], axis=0))
+            for y in function(tf.reshape(x, [-1, *x.shape[lead:]]))]

@@ -71,7 +71,10 @@ class InvertibleResidual(Flow):
 
     @property
     def lipschitz(self):
-        """Product of the layers' Lipschitz constants, those that say one: a bound of Lip(g)."""
+        """Product of the layers' Lipschitz constants: a bound of Lip(g) if all of them say one.
+
+        Layers that do not are taken for contractions here; `norm_report` certifies none of them.
+        """
         return lipschitz(self.branch)
 
     def forward_and_log_det(self, x, seed=None):

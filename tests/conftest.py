@@ -15,12 +15,14 @@ tf.config.set_logical_device_configuration(_CPU, [tf.config.LogicalDeviceConfigu
 tf.config.threading.set_intra_op_parallelism_threads(1)  # pytest's processes share the cores
 
 
-_LONGEST = "test_main", "test_faults", "test_distributed", "test_published", "test_registry"
+_LONGEST = ["test_workers", "test_reproduce", "test_faults", "test_main", "test_distributed",
+            "test_published", "test_registry"]
 
 
 def pytest_collection_modifyitems(items):
     """Files that take minutes come first: a file is one process's, and the others must not wait."""
-    items.sort(key=lambda item: item.path.stem not in _LONGEST)
+    place = {name: i for i, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
 
 
 @pytest.fixture(autouse=True)

@@ -114,7 +114,7 @@ def test_samples_are_reparameterised():
         loss = tf.reduce_mean(dist.sample(20, seed=[0, 1]) ** 2)
     gradients = tape.gradient(loss, variables)
     for v, d in zip(variables, gradients):
-        assert d is not None and np.all(np.isfinite(d)), v.name
+        assert d is not None and np.all(np.isfinite(d)) and np.any(d), v.name
     i = next(i for i, v in enumerate(variables) if "kernel" in v.name)
     v, old = variables[i], variables[i].numpy()
     moved = []
@@ -130,7 +130,7 @@ def test_samples_are_reparameterised():
 
 @pytest.mark.parametrize("through", ["inverse", "forward"])
 def test_variational_inference(through):
-    """A surrogate posterior of a bent density: KL falls from that of the start to a fifth."""
+    """A surrogate posterior of a bent density: KL falls from that of the start to under a third."""
     tfd = tfp.distributions
 
     def target(x):

@@ -1,7 +1,6 @@
 """The estimators against the exact answer, and the strategies against each other."""
 
 import itertools
-import types
 
 import numpy as np
 import pytest
@@ -9,7 +8,6 @@ import tensorflow as tf
 
 from tests.registry import branch, example
 from tfresflow import logdet
-from tfresflow.logdet.series import sum_series
 
 UNBIASED = {"geometric": logdet.Geometric(0.4, n_exact=1), "poisson": logdet.Poisson(1.5, 2),
             "poisson_mean_of_3": logdet.Poisson(2.0, n_exact=0, num_samples=3)}
@@ -42,10 +40,10 @@ def flat(value, gradients):
 
 @every_gradient
 @pytest.mark.parametrize("name", UNBIASED)
-@pytest.mark.parametrize("probe", [logdet.normal, logdet.rademacher])
-def test_unbiased_value_and_gradients(name, gradient, probe):
+@pytest.mark.parametrize("probe, size", [(logdet.normal, 2), (logdet.rademacher, 3)])
+def test_unbiased_value_and_gradients(name, gradient, probe, size):
     """Means over many draws within 4 standard errors of exact: value, dx, every parameter."""
-    net, x = built_branch([2], hidden=4), example([2], 1)
+    net, x = built_branch([size], hidden=4), example([size], 1)
     value, gradients = value_and_gradients(logdet.Exact(), net, x, 0)
     exact = flat(value, gradients)
     copies, draws = 32, 500  # one number of terms a call, one probe an example
@@ -65,7 +63,7 @@ def test_unbiased_value_and_gradients(name, gradient, probe):
     stderr = np.std(samples, axis=0, ddof=1) / np.sqrt(draws)
     score = np.abs(error) / np.maximum(stderr, 1e-12)
     # The last bias has neither gradient nor spread.
-    assert np.all(stderr[:-2] > 0) and np.all(error[-2:] == 0)
+    assert np.all(stderr[:-size] > 0) and np.all(error[-size:] == 0)
     assert score.max() < 4, f"{score.max():.2f} standard errors: {error} of {exact} +- {stderr}"
 
 
@@ -93,23 +91,6 @@ def test_truncated_is_the_partial_sum(n, size):
         u = np.einsum("ni,nij->nj", u, jacobian)
         by_hand = by_hand + (-1) ** (k + 1) / k * np.sum(u * v, axis=1)
     np.testing.assert_allclose(estimator(net, x)[1], by_hand, rtol=1e-12, atol=1e-14)
-
-
-@pytest.mark.parametrize("dtype, rtol", [("float64", 1e-13), ("float32", 2e-5)])
-@pytest.mark.parametrize("angle, tilt", [(0, 0), (np.pi, 0), (1.2, 0), (np.pi, 0.2)])
-def test_series_of_the_plane_next_to_the_boundary(angle, tilt, dtype, rtol):
-    """42 terms of a J of norm 0.98 or more: I, -I, a rotation, a double eigenvalue; both sums."""
-    c, s = np.cos(angle), np.sin(angle)
-    j, v = 0.98 * np.array([[c, -s], [s + tilt, c]]), np.random.RandomState(0).normal(size=(9, 2))
-    u, log_det, w = v, 0.0, v
-    for k in range(1, 43):
-        u = u @ j
-        log_det, w = log_det - (-1) ** k / k * np.sum(u * v, axis=1), w + (-1) ** k * u
-    matrix = [[tf.fill([9], tf.constant(entry, dtype)) for entry in column] for column in j.T]
-    got = sum_series(types.SimpleNamespace(matrix=matrix),
-                     [tf.constant(v.astype(dtype))], tf.ones([43], dtype))
-    for a, b in zip(got, (log_det, [w])):
-        np.testing.assert_allclose(a, b, rtol=0, atol=rtol * np.abs(b).max())
 
 
 def test_exact_is_slogdet_of_the_jacobian():

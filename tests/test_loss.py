@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import bijectors
-from tests.test_model import compiled, data, toy_model
+from tests.test_model import data, toy_model
 from tfresflow import FlowModel, layers, logdet
 
 
@@ -27,14 +27,6 @@ def test_sample_weight(micro_batches):
     assert max(np.abs(a - b).max() for a, b in zip(half, plain)) > 1e-3
     for got, want in zip(weighted, half):
         np.testing.assert_allclose(got, want, rtol=0, atol=2e-6)
-
-
-def test_evaluate_weighs_examples():
-    x, model = data(64).numpy(), compiled(toy_model())
-    nll = -model.log_prob(x).numpy()
-    weights = np.linspace(0, 1, 64, dtype="float32")
-    got = model.evaluate(x, sample_weight=weights, batch_size=64, verbose=0, return_dict=True)
-    np.testing.assert_allclose(got["nll"], np.average(nll, weights=weights), rtol=1e-5)
 
 
 def test_regularisers_of_layers_count():

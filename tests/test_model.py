@@ -135,6 +135,12 @@ def test_actnorm_starts_from_the_first_batch():
     np.testing.assert_allclose(moved.shift, shift, atol=0.05)  # not set again
 
 
+def test_columns_of_a_table_have_units_of_their_own():
+    x = tf.cast(data(), tf.float64) * [1e-5, 1e5]
+    z = flows.tabular_flow([2], nblocks=1, dims=(4,), dtype="float64", seed=0).initialize(x)
+    np.testing.assert_allclose(tf.math.reduce_std(z, 0), 1, atol=0.1)
+
+
 def test_averaged_weights_are_used_and_put_back():
     model = compiled(toy_model(), use_ema=True, ema_momentum=0.9)
     x = data()
@@ -156,6 +162,22 @@ def test_averaged_weights_are_used_and_put_back():
     # The metric is a float32 mean over batches of 32.
     evaluated = model.evaluate(x, verbose=0, return_dict=True)["nll"]
     np.testing.assert_allclose(evaluated, averaged_nll, rtol=1e-5)
+
+
+@pytest.mark.parametrize("finite", [0, 2])
+def test_averages_begin_with_the_weights_though_the_first_steps_are_left_out(finite):
+    model = compiled(toy_model(skip_nonfinite=3), use_ema=True)
+    x = data(32)
+    model.initialize(x)
+    start = [v.numpy() for v in model.trainable_variables]
+    for _ in range(3):
+        model.train_on_batch(np.nan * x)
+    for _ in range(finite):
+        model.train_on_batch(x)
+    with model.averaged_weights():
+        for variable, value in zip(model.trainable_variables, start):
+            np.testing.assert_allclose(variable, value, rtol=0, atol=1e-3 * finite)
+    assert finite == 0 or np.abs(model.trainable_variables[0] - start[0]).max() > 5e-3
 
 
 def test_norms_stay_within_coeff_through_training():

@@ -23,9 +23,10 @@ import keras
 import tensorflow as tf
 
 from tfresflow import seeds
+from tfresflow.arguments import examples
 from tfresflow.captures import pack, pack_captures, unpack
 
-__all__ = ["DistributedModel", "examples", "first_batch", "labels"]
+__all__ = ["DistributedModel"]
 
 
 class DistributedModel(keras.Model):
@@ -84,9 +85,17 @@ class DistributedModel(keras.Model):
             if self.distribute_strategy.experimental_local_results(finite)[0]:
                 update(*results)
             else:
+                self._begin_averages()
                 run(self._skip)
 
         self.train_function = self._function(self._gradients, after)
+
+    def _begin_averages(self):
+        """Sets the optimizer's averages as Keras would have in the first step of all."""
+        if self.optimizer.use_ema and not int(self.optimizer.iterations.numpy()):
+            for variable, average in zip(self.optimizer._trainable_variables,
+                                         self.optimizer._model_variables_moving_average):
+                average.assign(variable)
 
     def make_test_function(self, force=False):
         if self.test_function is None or force:
@@ -231,26 +240,6 @@ class DistributedModel(keras.Model):
         """
         return seeds.Part(seeds.fold_in(self.seed, tf.cast(step, tf.int32)),
                           _first_example(x, even))
-
-
-def examples(data):
-    """`(x, weights [N])` of a batch as Keras gives it; labels are not looked at."""
-    x, _, weights = keras.utils.unpack_x_y_sample_weight(data)
-    if weights is None:
-        return x, tf.ones(tf.shape(x)[:1] if x.shape[0] is None else x.shape[:1])
-    return x, tf.ensure_shape(tf.reshape(weights, [-1]), x.shape[:1])
-
-
-def first_batch(x, batch_size):
-    """One batch of whatever `fit` was given."""
-    if isinstance(x, (tf.Tensor, keras.KerasTensor)) or hasattr(x, "__array__"):
-        return x[:batch_size]
-    return examples(next(iter(x)))[0]
-
-
-def labels(x, y, kwargs):
-    """`y`, or where Keras would drop the `sample_weight` of `kwargs` without one, any."""
-    return tf.zeros(len(x)) if y is None and kwargs.get("sample_weight") is not None else y
 
 
 class _Kind:

@@ -8,8 +8,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfresflow import seeds
+from tfresflow.arguments import call_with_labels, examples, peek
 from tfresflow.configurable import deserialize, serialize
-from tfresflow.distributed import DistributedModel, examples, first_batch, labels
+from tfresflow.distributed import DistributedModel
 from tfresflow.functional import norm_layers, update_norms
 from tfresflow.losses import StandardNormal, bits_per_dim
 
@@ -29,9 +30,9 @@ class FlowModel(DistributedModel):
 
     Args:
       flow: has `forward_and_log_det(x, seed) -> (z, log_det [N])`, `inverse_alone(z)` and
-        `layers`; data-dependent weights if it has `initialize(x)`. `event_shape` and
-        `latent_shape(event_shape)` where there is no `base`, `with_log_det(log_det)` for
-        `eval_log_det`.
+        `layers`, with seeds that `seeds.as_seed` takes, `Part`s among them; data-dependent weights
+        if it has `initialize(x)`. `event_shape` and `latent_shape(event_shape)` where there is no
+        `base`, `with_log_det(log_det)` for `eval_log_det`.
       base: distribution of z with `log_prob(z) -> [N]` and `sample(n, seed=)`; default standard
         normal, of the dtype of the flow's weights.
       nbits: for images quantised to `2^nbits` levels and scaled to [0, 1): report bits/dim
@@ -95,7 +96,7 @@ class FlowModel(DistributedModel):
 
     def compute_nll(self, x, seed, flow=None):
         """`-log p(x)`, `[N, ...] -> [N]`, nats; `flow` defaults to the one that is trained."""
-        z, log_det = (flow or self.flow).forward_and_log_det(x, seed)
+        z, log_det = (flow or self.flow).forward_and_log_det(self._as_weights(x), seed)
         return -self.base.log_prob(z) - log_det
 
     def log_prob(self, x, seed=None):
@@ -129,8 +130,8 @@ class FlowModel(DistributedModel):
     def fit(self, x=None, y=None, batch_size=None, *args, **kwargs):
         """As in Keras; sets data-dependent weights from the first batch if that is not done."""
         if not int(self.initialized.numpy()):
-            self._initialize_on_all(x, batch_size or 32)
-        history = super().fit(x, labels(x, y, kwargs), batch_size, *args, **kwargs)
+            x = self._initialize_on_all(x, batch_size or 32)
+        history = call_with_labels(super().fit, x, y, batch_size, *args, **kwargs)
         if self.optimizer.use_ema:
             self.refresh_norms()  # Keras has put the averaged weights in place.
         return history
@@ -139,7 +140,7 @@ class FlowModel(DistributedModel):
         """As in Keras, with averaged weights if the optimizer keeps them; repeatable."""
         self.eval_step.assign(0)
         with self.averaged_weights():
-            return super().evaluate(x, labels(x, y, kwargs), *args, **kwargs)
+            return call_with_labels(super().evaluate, x, y, *args, **kwargs)
 
     def initialize(self, x):
         """Sets data-dependent weights (ActNorm) from a batch `x [N, ...]`.
@@ -147,7 +148,7 @@ class FlowModel(DistributedModel):
         In a replica's context x is its share, and all replicas get the weights of the whole batch.
         """
         if hasattr(self.flow, "initialize"):
-            self.flow.initialize(tf.convert_to_tensor(x))
+            self.flow.initialize(self._as_weights(x))
         self.initialized.assign(1)
 
     def example_losses(self, x, seed):
@@ -239,18 +240,26 @@ class FlowModel(DistributedModel):
 
     # Private --------------------------------------------------------------------------------
 
+    def _as_weights(self, x):
+        """Floats in the dtype of the weights."""
+        x = tf.convert_to_tensor(x)
+        return tf.cast(x, self.variable_dtype) if x.dtype.is_floating and self.flow_layers else x
+
     def _initialize_on_all(self, x, batch_size):
-        strategy = self.distribute_strategy
+        """Returns x: what was taken out of a generator is put back."""
+        strategy, data = self.distribute_strategy, x
         if strategy.num_replicas_in_sync == 1:
-            self.initialize(first_batch(x, batch_size))
-            return
+            batch, x = peek(x, batch_size)
+            self.initialize(batch)
+            return x
         if not isinstance(x, (tf.data.Dataset, tf.distribute.DistributedDataset)):
-            batch = first_batch(x, batch_size)
-            x = tf.data.Dataset.from_tensor_slices(batch).batch(len(batch))
-        if isinstance(x, tf.data.Dataset):
-            x = strategy.experimental_distribute_dataset(x)
+            batch, x = peek(x, batch_size)
+            data = tf.data.Dataset.from_tensor_slices(batch).batch(len(batch))
+        if isinstance(data, tf.data.Dataset):
+            data = strategy.experimental_distribute_dataset(data)
         initialize = tf.function(lambda x: strategy.run(self.initialize, (x,)), autograph=False)
-        initialize(keras.utils.unpack_x_y_sample_weight(next(iter(x)))[0])
+        initialize(keras.utils.unpack_x_y_sample_weight(next(iter(data)))[0])
+        return x
 
     def _has_average(self):
         optimizer = getattr(self, "optimizer", None)
@@ -262,17 +271,15 @@ class FlowModel(DistributedModel):
         seed = self.seed_of(step, x)  # first: replicas may ask each other for it
         if not np.isfinite(x).all():
             return "the data"
-        find = getattr(self.flow, "find_nonfinite", None)
-        found = find(x, seed) if find else None
-        if found:
+        find = getattr(self.flow, "find_nonfinite", lambda x, seed: None)
+        if found := find(x, seed):
             return f"the value of block {found}"
         with tf.GradientTape() as tape:
             nll = self.compute_nll(x, seed)
         if not np.isfinite(nll).all():
             return "the density of the base distribution"
-        variables = self.trainable_variables
-        gradients = tape.gradient(nll, [v.value for v in variables])
-        bad = {v.path for v, g in zip(variables, gradients)
+        gradients = tape.gradient(nll, [v.value for v in self.trainable_variables])
+        bad = {v.path for v, g in zip(self.trainable_variables, gradients)
                if g is not None and not np.isfinite(tf.nn.l2_loss(g))}
         blocks = self.flow.named_layers() if hasattr(self.flow, "named_layers") else {}
         # Backward: the last block is the first.

@@ -19,4 +19,5 @@ def tabular_flow(event_shape, *, nblocks=10, dims=(128, 128), coeff=0.97, dtype=
       A `Chain` from `[N, D]` to `[N, D]`.
     """
     blocks = toy_flow(event_shape, nblocks=nblocks, dims=dims, coeff=coeff, dtype=dtype, **kwargs)
-    return Chain([blocks, ActNorm(event_shape, dtype=dtype)])
+    # However small the unit, a column starts with variance 1.
+    return Chain([blocks, ActNorm(event_shape, min_variance=1e-12, dtype=dtype)])

@@ -75,6 +75,7 @@ class LogDet(Configurable):
         Returns:
           `(g(x), log_det)`: `[N, ...]` and `[N]`, nats.
         """
+        x = tf.convert_to_tensor(x)
         g, weights = unprepared(g)
         return shared(_estimate, self, g)(x, *_parts(seed), weights)
 

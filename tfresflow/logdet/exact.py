@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from tfresflow.configurable import Configurable
-from tfresflow.functional import functional
+from tfresflow.functional import shared, unprepared
 
 __all__ = ["Exact", "jacobian"]
 
@@ -23,15 +23,20 @@ class Exact(Configurable):
     def __call__(self, g, x, seed=None):
         """Returns `(g(x), log_det)`: `[N, ...]` and `[N]`, nats; `seed` is not used."""
         y, matrices = jacobian(g, x)
-        identity = tf.eye(matrices.shape[-1], dtype=x.dtype)
+        identity = tf.eye(matrices.shape[-1], dtype=y.dtype)
         return y, tf.linalg.slogdet(identity + matrices).log_abs_determinant
 
 
 def jacobian(g, x):
     """`(g(x), dg/dx)`, `[N, ...]` and `[N, D, D]`."""
-    pure, weights = functional(g)
+    composition, weights = unprepared(g)
+    return shared(_jacobian, composition)(tf.convert_to_tensor(x), weights)
+
+
+def _jacobian(composition, x, weights):
+    g, weights = composition.prepared(), composition.prepare(weights)
     with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
         tape.watch(x)
-        y = pure(weights, x)
+        y = g(weights, x)
     size = x.shape[1:].num_elements()
     return y, tf.reshape(tape.batch_jacobian(y, x), [-1, size, size])

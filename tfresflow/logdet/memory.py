@@ -274,4 +274,5 @@ def _common_cotangent(dlog_det):
                "weighted. Received cotangents between")
     check = tf.debugging.Assert(high - low <= tolerance, [message, low, "and", high])
     with tf.control_dependencies([check] if check is not None else []):
-        return tf.identity(tf.reduce_mean(dlog_det))
+        n = tf.cast(tf.size(dlog_det), dlog_det.dtype)
+        return tf.math.divide_no_nan(tf.reduce_sum(dlog_det), n)
