@@ -13,7 +13,8 @@ from tfresflow.logdet.series import sum_series
 def test_weights_of_the_terms(products):
     """Each c_k counts in the value and in the Neumann vector, in both rules for the sum."""
     rng = np.random.RandomState(0)
-    j, v, c = 0.4 * rng.normal(size=(2, 2)), rng.normal(size=(5, 2)), np.r_[1, rng.uniform(0.5, 2, size=7)]
+    j, v = 0.4 * rng.normal(size=(2, 2)), rng.normal(size=(5, 2))
+    c = np.r_[1, rng.uniform(0.5, 2, size=7)]
     powers = [v @ np.linalg.matrix_power(j, k) for k in range(8)]
     log_det = sum((-1) ** (k + 1) / k * c[k] * np.sum(powers[k] * v, axis=1) for k in range(1, 8))
     w = sum((-1) ** k * c[k] * powers[k] for k in range(8))
