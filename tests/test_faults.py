@@ -71,7 +71,8 @@ def test_a_run_that_is_killed_in_its_last_validation(tmp_path, monkeypatch, caps
 def test_a_signal_in_validation(tmp_path, monkeypatch, capsys):
     """Saved are the weights of training, not the averaged ones that validation has in place."""
     runs = [tmp_path / name for name in ("undisturbed", "disturbed")]
-    assert main(["x", SMOKE, f"--workdir={runs[0]}", "--val_every=4"]) == 0
+    args = ["x", *TINY, "--niters=12", "--val_every=4", "--warmup_iters=0"]
+    assert main([*args, f"--workdir={runs[0]}"]) == 0
     original, calls = callbacks.Progress.on_test_begin, []
 
     def interrupted(self, logs=None):
@@ -82,10 +83,10 @@ def test_a_signal_in_validation(tmp_path, monkeypatch, capsys):
 
     with monkeypatch.context() as patch:
         patch.setattr(callbacks.Progress, "on_test_begin", interrupted)
-        assert main(["x", SMOKE, f"--workdir={runs[1]}", "--val_every=4"]) == 143
+        assert main([*args, f"--workdir={runs[1]}"]) == 143
     assert calls == [4, 8] and "SIGTERM: saved" in capsys.readouterr().err
     assert (runs[1] / "checkpoints" / "last" / "ckpt-8.index").exists()
-    assert main(["x", SMOKE, f"--workdir={runs[1]}", "--val_every=4"]) == 0
+    assert main([*args, f"--workdir={runs[1]}"]) == 0
     one, other = map(checkpoint, runs)
     for key, value in one.items():
         np.testing.assert_allclose(other[key], value, rtol=0, atol=1e-6, err_msg=key)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.command import KILLS, SMOKE, checkpoint, finish, start, start_workers, wait_for
+from train.main import main
 
 pytestmark = pytest.mark.slow
 SHORT = [SMOKE, "--niters=20", "--val_every=10", "--val_batchsize=179", "--eval_probes=1",
@@ -115,9 +116,10 @@ def test_two_tasks_of_a_slurm_step_find_each_other(tmp_path):
     ("{", "TF_CONFIG must be as"), ('{"cluster": {"worker": ["a:1"]}}', "TF_CONFIG must be as"),
     ('{"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "index": 2}}',
      "TF_CONFIG must be as"), ("", "--strategy=multiworker needs TF_CONFIG, or a Slurm step")])
-def test_a_bad_cluster_is_one_clear_line(config, message, tmp_path):
-    [code], _, [error] = finish([start(*SHORT, f"--workdir={tmp_path / 'run'}",
-                                       "--strategy=multiworker", env={"TF_CONFIG": config})])
+def test_a_bad_cluster_is_one_clear_line(config, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TF_CONFIG", config)
+    code = main(["x", *SHORT, f"--workdir={tmp_path / 'run'}", "--strategy=multiworker"])
+    error = capsys.readouterr().err
     assert code == 2 and error.startswith("error: ") and message in error
     assert error.count("\n") == 1 and not (tmp_path / "run").exists()
 
