@@ -92,6 +92,20 @@ def test_a_signal_in_validation(tmp_path, monkeypatch, capsys):
         np.testing.assert_allclose(other[key], value, rtol=0, atol=1e-6, err_msg=key)
 
 
+def test_the_best_of_all_validations_is_kept(tmp_path, monkeypatch):
+    """What is evaluated, unless the last is asked for."""
+    scores, untouched = iter([3.0, 1.0, 2.0]), callbacks.Checkpoints.on_epoch_end
+    monkeypatch.setattr(
+        callbacks.Checkpoints, "on_epoch_end", lambda self, epoch, logs:
+        untouched(self, epoch, {**logs, self._monitor: next(scores)}))
+    run = tmp_path / "run"
+    assert main(["x", *TINY, "--niters=12", "--val_every=4", f"--workdir={run}"]) == 0
+    for name, step in (("best", 8), ("last", 12), ("best", 8)):
+        assert main(["x", "eval", f"--workdir={run}", f"--checkpoint={name}"]) == 0
+        metrics = json.loads((run / "metrics.json").read_text())
+        assert (metrics["checkpoint"], metrics["step"]) == (name, step)
+
+
 def test_time_limit(tmp_path):
     assert main(["x", *TINY, "--niters=1000000", f"--workdir={tmp_path / 'run'}",
                  "--max_minutes=0.1"]) == 0

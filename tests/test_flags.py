@@ -2,7 +2,9 @@
 
 import pytest
 
+from bijectors import InvertibleResidual
 from tests.command import ROOT, SMOKE
+from tfresflow import logdet, solvers
 from train import flags
 from train.build import build_model, build_optimizer
 from train.main import main
@@ -74,6 +76,41 @@ def test_demo_builds_as_it_says():
 def test_optimizers(name, decay):
     made = build_optimizer(flags.parse(["x", SMOKE, f"--optimizer={name}", f"--wd={decay}"]))
     assert (made.weight_decay or 0.0) == decay and made.global_clipnorm == 1.0 and made.use_ema
+
+
+POISSON = logdet.Poisson(2.0, 2)
+
+
+@pytest.mark.parametrize("args, log_det, eval_log_det", [
+    ([], logdet.LogDet(POISSON), logdet.LogDet(logdet.Poisson(2.0, 20))),
+    (["--n_power_series=6", "--noneumann_grad", "--memory=released"],
+     logdet.LogDet(logdet.Truncated(6), logdet.Series(), logdet.Released()),
+     logdet.LogDet(logdet.Poisson(2.0, 20))),  # what is reported stays unbiased
+    (["--n_dist=geometric", "--geom_p=0.3", "--n_samples=2", "--n_exact_terms=1", "--nomem_eff"],
+     logdet.LogDet(logdet.Geometric(0.3, 1, 2), memory=logdet.Tape()),
+     logdet.LogDet(logdet.Geometric(0.3, 20))),
+    (["--probe=rademacher", "--n_probes=3", "--exact", "--memory=recompute"],
+     logdet.LogDet(POISSON, memory=logdet.Recompute(), probe=logdet.rademacher, num_probes=3),
+     logdet.Exact())])
+def test_flags_of_the_estimate(args, log_det, eval_log_det):
+    args = ["x", "--data=8gaussians", "--nblocks=1", "--dims=8", *args]
+    model = build_model(flags.parse([*args, "--solver=broyden", "--max_solver_steps=70"]))
+    for flow, want in ((model.flow, log_det), (model.eval_flow, eval_log_det)):
+        blocks = [b for b in flow.bijectors if isinstance(b, InvertibleResidual)]
+        assert len(blocks) == 1 and blocks[0].log_det == want
+        assert isinstance(blocks[0].solver, solvers.Broyden) and blocks[0].solver.max_steps == 70
+
+
+@pytest.mark.parametrize("args, rates", [
+    (["--warmup_iters=0"], {0: 1, 99: 1}), (["--warmup_iters=10"], {0: 0.1, 5: 0.55, 10: 1, 99: 1}),
+    (["--warmup_iters=0", "--lr_decay"], {0: 1, 50: 0.5, 100: 0}),
+    (["--warmup_iters=20", "--lr_decay"], {10: 0.5, 20: 1, 60: 0.5, 100: 0})])
+def test_learning_rate(args, rates):
+    """A straight warm-up, then constant, or a cosine down to zero at the last step."""
+    made = build_optimizer(flags.parse(["x", SMOKE, "--lr=0.008", "--niters=100", *args]))
+    for step, rate in rates.items():
+        made.iterations.assign(step)
+        assert float(made.learning_rate) == pytest.approx(0.008 * rate, abs=1e-8), step
 
 
 @pytest.mark.parametrize("args, orders", [
