@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from bijectors import flows
@@ -53,3 +54,16 @@ def test_validation_weighs_examples():
         nll = -model.log_prob(x).numpy()
         np.testing.assert_allclose(logs["val_nll"], np.average(nll, weights=weights), rtol=1e-5)
         assert abs(nll.mean() / logs["val_nll"][0] - 1) > 1e-3
+
+
+@pytest.mark.parametrize("how", [{"run_eagerly": True}, {"steps_per_execution": 3}])
+def test_however_steps_are_executed_they_are_the_same(how):
+    weights = []
+    for own in ({}, how):
+        model = toy_model()
+        model.compile(keras.optimizers.SGD(0.05, global_clipnorm=1.0), **own)
+        model.fit(data(200), batch_size=64, epochs=2, shuffle=False, verbose=0)
+        assert int(model.optimizer.iterations.numpy()) == 8  # the last one of each epoch is short
+        weights.append([w.numpy() for w in model.trainable_weights])
+    for got, want in zip(*weights):
+        np.testing.assert_allclose(got, want, rtol=0, atol=5e-6)
