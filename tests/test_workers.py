@@ -34,18 +34,31 @@ def one_device(tmp_path_factory, float64):
     return checkpoint(workdir)
 
 
-@pytest.mark.parametrize("workers, args", [
-    (1, ["--logical_cpus=2"]), (2, []), (2, ["--logical_cpus=2"]),
-    (1, ["--update_freq=2", "--batchsize=16"])],
+def alone(*args, env):
+    return [start(*args, env=env)]
+
+
+def two_by_tf_config(*args, env):
+    return start_workers(2, *args, env=env)
+
+
+def two_by_slurm(*args, env):
+    step = {"SLURM_JOB_ID": str(random.randrange(20000)), "SLURM_STEP_NUM_TASKS": "2",
+            "SLURM_STEP_NODELIST": "localhost", "SLURM_STEP_TASKS_PER_NODE": "2"}
+    return [start(*args, env={**env, **step, "SLURM_PROCID": str(i)}) for i in range(2)]
+
+
+@pytest.mark.parametrize("begin, args", [
+    (alone, ["--logical_cpus=2"]), (two_by_slurm, []), (two_by_tf_config, ["--logical_cpus=2"]),
+    (alone, ["--update_freq=2", "--batchsize=16"])],
     ids=["2 replicas", "2 workers", "2 workers x 2 replicas", "2 micro-batches"])
-def test_weights_after_20_steps_are_those_of_one_device(workers, args, one_device, float64,
+def test_weights_after_20_steps_are_those_of_one_device(begin, args, one_device, float64,
                                                         tmp_path):
     """Weights, averages, moments, singular vectors: 1e-5 is asked for, 1e-9 is held."""
-    command = [*SHORT, f"--workdir={tmp_path / 'run'}", *args]
-    codes, out, errors = finish([start(*command, env=float64)] if workers == 1 else
-                                start_workers(workers, *command, env=float64))
-    assert codes == [0] * workers, errors
+    codes, out, errors = finish(begin(*SHORT, f"--workdir={tmp_path / 'run'}", *args, env=float64))
+    assert codes == [0] * len(codes), errors
     assert "step      20" in out[0] and "step      20" not in "".join(out[1:])
+    assert len(out) == 1 or all("all 2 workers are here" in o for o in out)
     arrays = checkpoint(tmp_path / "run")
     assert len(arrays) > 100 and arrays.keys() == one_device.keys()
     for name, a in arrays.items():
@@ -102,14 +115,6 @@ def test_a_signal_to_one_worker_stops_all_at_the_same_step(tmp_path):
     codes, _, errors = finish(workers)
     assert codes == [143, 143] and all("SIGTERM: saved" in e for e in errors)
     assert checkpoint_step(tmp_path / "run") > 40
-
-
-def test_two_tasks_of_a_slurm_step_find_each_other(tmp_path):
-    step = {"SLURM_JOB_ID": str(random.randrange(20000)), "SLURM_STEP_NUM_TASKS": "2",
-            "SLURM_STEP_NODELIST": "localhost", "SLURM_STEP_TASKS_PER_NODE": "2"}
-    codes, out, errors = finish([start(*SHORT, f"--workdir={tmp_path / 'run'}",
-                                       env={**step, "SLURM_PROCID": str(i)}) for i in range(2)])
-    assert codes == [0, 0] and all("all 2 workers are here" in o for o in out), errors
 
 
 @pytest.mark.parametrize("config, message", [
