@@ -1,11 +1,13 @@
 """The invertible residual block."""
 
+import warnings
+
 import keras
 
 from bijectors.base import Flow
 from tfresflow import lanes, logdet, solvers
 from tfresflow.functional import functional, shared, unprepared
-from tfresflow.layers.orders import check_chain, lipschitz
+from tfresflow.layers.orders import check_chain, lipschitz, unbounded
 
 __all__ = ["InvertibleResidual"]
 
@@ -35,6 +37,9 @@ class InvertibleResidual(Flow):
     Raises:
       ValueError: if the branch changes the shape, says a Lipschitz constant of 1 or more or none
         at all, or is no chain of norms that ends where it began.
+
+    Warns:
+      UserWarning: of layers with weights whose Lipschitz constant nobody says.
 
     Example:
 
@@ -68,6 +73,12 @@ class InvertibleResidual(Flow):
         if self.lipschitz >= 1:
             raise ValueError("`branch` must have a Lipschitz constant below 1. "
                              f"Received: {self.lipschitz}")
+        strangers = [layer.name for layer in unbounded(branch)]
+        if strangers:
+            warnings.warn("`branch` should be made of layers that say their Lipschitz constant, as "
+                          "the property `lipschitz`; those that do not are taken for "
+                          f"contractions, and nothing keeps them so. Received: {strangers}",
+                          stacklevel=2)
 
     @property
     def lipschitz(self):

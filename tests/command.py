@@ -37,7 +37,7 @@ def start_workers(count, *args, env=(), **kwargs):
         for i in range(count)]
 
 
-def finish(processes, seconds=180):
+def finish(processes, seconds=900):
     """Their exit codes, output and errors; none is left running."""
     results = []
     try:
@@ -56,7 +56,14 @@ def checkpoint(workdir, name="last"):
             if key.startswith("variables/")}
 
 
-def wait_for(process, text, seconds=120):
+def checkpoint_step(workdir):
+    """Of the newest checkpoint, 0 without one."""
+    steps = [int(path.stem.split("-")[1])
+             for path in (workdir / "checkpoints" / "last").glob("*.index")]
+    return max(steps, default=0)
+
+
+def wait_for(process, text, seconds=600):
     """Reads the process's output until a line has `text` in it."""
     began, lines = time.monotonic(), []
     while time.monotonic() - began < seconds:

@@ -38,6 +38,13 @@ def in_the_project(monkeypatch):
     monkeypatch.chdir(ROOT)
 
 
+@pytest.fixture
+def only_train(monkeypatch):
+    """`train` ends without evaluation and samples, at which other tests look."""
+    from train import fit
+    monkeypatch.setattr(fit, "report", lambda settings: None)
+
+
 @pytest.fixture(scope="session")
 def mirrored():
     """Two replicas; one for all tests, as TensorFlow mixes up the sums of several."""

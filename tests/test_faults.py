@@ -15,9 +15,10 @@ import PIL.Image
 import pytest
 import tensorflow as tf
 
-from tests.command import KILLS, LONG, ROOT, SMOKE, checkpoint, finish, start, wait_for
+from tests.command import (KILLS, LONG, ROOT, SMOKE, checkpoint, checkpoint_step, finish, start,
+                           wait_for)
 from tfresflow import FlowModel
-from train import callbacks
+from train import callbacks, fit
 from train.main import main
 
 TINY = ["--data=8gaussians", "--nblocks=2", "--dims=8", "--n_test=400", "--batchsize=50",
@@ -39,9 +40,7 @@ def test_killed_again_and_again_it_ends_as_if_undisturbed(tmp_path):
         time.sleep(moments.uniform(0, 0.5 if i % 2 == 0 else 5))
         process.kill()
         process.communicate()
-        saved = [int(path.stem.split("-")[1])
-                 for path in (workdir / "checkpoints" / "last").glob("*.index")]
-        steps.append(max(saved, default=0))
+        steps.append(checkpoint_step(workdir))
     assert steps == sorted(steps) and 100 <= steps[-1], steps
     codes, [out], errors = finish([start(*args, f"--workdir={workdir}")])
     assert codes == [0] and f"continuing from step {steps[-1]}" in out, errors
@@ -53,7 +52,8 @@ def test_killed_again_and_again_it_ends_as_if_undisturbed(tmp_path):
 
 
 def test_a_run_that_is_killed_in_its_last_validation(tmp_path, monkeypatch, capsys):
-    run = ["x", SMOKE, f"--workdir={tmp_path / 'run'}", "--val_every=12", "--save_every=6"]
+    run = ["x", *TINY, f"--workdir={tmp_path / 'run'}", "--niters=12", "--val_every=12",
+           "--save_every=6"]
 
     def killed(*args, **kwargs):
         raise KeyboardInterrupt
@@ -68,6 +68,7 @@ def test_a_run_that_is_killed_in_its_last_validation(tmp_path, monkeypatch, caps
     assert metrics["step"] == 12 and metrics["checkpoint"] == "best"
 
 
+@pytest.mark.usefixtures("only_train")
 def test_a_signal_in_validation(tmp_path, monkeypatch, capsys):
     """Saved are the weights of training, not the averaged ones that validation has in place."""
     runs = [tmp_path / name for name in ("undisturbed", "disturbed")]
@@ -92,6 +93,7 @@ def test_a_signal_in_validation(tmp_path, monkeypatch, capsys):
         np.testing.assert_allclose(other[key], value, rtol=0, atol=1e-6, err_msg=key)
 
 
+@pytest.mark.usefixtures("only_train")
 def test_the_best_of_all_validations_is_kept(tmp_path, monkeypatch):
     """What is evaluated, unless the last is asked for."""
     scores, untouched = iter([3.0, 1.0, 2.0]), callbacks.Checkpoints.on_epoch_end
@@ -106,11 +108,16 @@ def test_the_best_of_all_validations_is_kept(tmp_path, monkeypatch):
         assert (metrics["checkpoint"], metrics["step"]) == (name, step)
 
 
-def test_time_limit(tmp_path):
-    assert main(["x", *TINY, "--niters=1000000", f"--workdir={tmp_path / 'run'}",
-                 "--max_minutes=0.1"]) == 0
-    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
-    assert 0 < metrics["step"] < 1000000
+@pytest.mark.usefixtures("only_train")
+def test_time_limit(tmp_path, capsys):
+    """Of all runs on a workdir together: one more has no time left."""
+    args = ["x", *TINY, "--niters=1000000", f"--workdir={tmp_path / 'run'}", "--max_minutes=0.1"]
+    assert main(args) == 0
+    step = checkpoint_step(tmp_path / "run")
+    assert 0 < step < 1000000
+    assert main(args) == 0
+    assert f"continuing from step {step}" in capsys.readouterr().out
+    assert checkpoint_step(tmp_path / "run") == step
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, capsys):
@@ -156,8 +163,9 @@ def test_a_truncated_image_is_named(tmp_path, capsys):
 def saved(tmp_path_factory):
     """A short run with checkpoints."""
     workdir = tmp_path_factory.mktemp("runs") / "saved"
-    codes, _, errors = finish([start(*TINY, "--niters=100", f"--workdir={workdir}")])
-    assert codes == [0], errors
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fit, "report", lambda settings: None)
+        assert main(["x", *TINY, "--niters=100", f"--workdir={workdir}"]) == 0
     return workdir
 
 
@@ -189,6 +197,7 @@ def test_a_batch_that_replicas_cannot_share(tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.usefixtures("only_train")
 def test_a_damaged_checkpoint_is_skipped(saved, tmp_path, capsys):
     workdir = tmp_path / "run"
     shutil.copytree(saved, workdir)
@@ -211,7 +220,8 @@ def test_the_second_run_on_a_workdir_is_refused(tmp_path):
     assert codes == [143] and "SIGTERM: saved" in error and "Traceback" not in error
 
 
-def test_a_disk_that_takes_no_more(saved, tmp_path):
+@pytest.mark.usefixtures("only_train")
+def test_a_disk_that_takes_no_more(saved, tmp_path, capsys):
     """Files may not grow beyond what the tables need: no checkpoint can be written."""
     workdir = tmp_path / "run"
     shutil.copytree(saved, workdir)
@@ -226,8 +236,8 @@ def test_a_disk_that_takes_no_more(saved, tmp_path):
     assert codes == [5] and "cannot be written: File too large" in error
     assert "Traceback" not in error
     assert contents(workdir / "checkpoints") == before
-    codes, [out], _ = finish([start(*TINY, "--niters=150", f"--workdir={workdir}")])
-    assert codes == [0] and "continuing from step 100" in out
+    assert main(["x", *TINY, "--niters=150", f"--workdir={workdir}"]) == 0
+    assert "continuing from step 100" in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -253,6 +263,7 @@ def test_a_workdir_that_is_a_file(tmp_path, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
+@pytest.mark.usefixtures("only_train")
 def test_last_checkpoints_are_kept(saved, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(saved, workdir)
@@ -261,6 +272,7 @@ def test_last_checkpoints_are_kept(saved, tmp_path):
     assert names == [f"ckpt-{step}" for step in (110, 120, 130, 140, 150)]
 
 
+@pytest.mark.usefixtures("only_train")
 def test_bad_steps_in_a_row_are_tolerated(tmp_path, capsys, monkeypatch):
     """Two batches of NaN: with --skip_nonfinite=2 the run goes on, with 1 it ends there."""
     from train import data

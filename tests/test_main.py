@@ -105,11 +105,13 @@ def test_train_again_does_not_train_again(trained, capsys):
     assert json.loads((workdir / "metrics.json").read_text())["step"] == 12
 
 
+@pytest.mark.usefixtures("only_train")
 def test_a_resumed_run_ends_where_an_undisturbed_one_does(trained, tmp_path):
-    """Six steps, then six in another process: the weights of twelve in one."""
+    """Six steps, then six in another run: the weights of twelve in one."""
     workdir, _ = trained
     assert main(["x", SMOKE, f"--workdir={tmp_path / 'run'}", "--niters=6"]) == 0
     assert main(["x", SMOKE, f"--workdir={tmp_path / 'run'}", "--niters=12"]) == 0
+    assert main(["x", "eval", f"--workdir={tmp_path / 'run'}"]) == 0
     whole, parts = (json.loads((w / "metrics.json").read_text())
                     for w in (workdir, tmp_path / "run"))
     assert parts["step"] == whole["step"] == 12

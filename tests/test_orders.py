@@ -26,13 +26,13 @@ def test_learned_orders_move_and_the_flow_stays_certified(tmp_path):
     x = tf.random.stateless_normal([256, 2], [0, 0])
     x = tf.concat([x[:128] * 0.3 + 2, x[128:] * 0.3 - 2], 0)
     losses = []
-    for _ in range(4):
-        losses.append(model.fit(x, batch_size=64, epochs=8, verbose=0).history["nll"][-1])
+    for _ in range(2):
+        losses += model.fit(x, batch_size=64, epochs=16, verbose=0).history["nll"]
         report = flow.norm_report()
         assert report.certified and report.largest <= 0.9 * (1 + 1e-2), str(report)
     orders = [row.codomain for row in report.layers]
     assert max(abs(order - 2) for order in orders) > 0.1 and all(1.5 < o < 2.5 for o in orders)
-    assert losses[-1] < losses[0] - 0.1
+    assert losses[-1] < losses[7] - 0.1
     for own in flow.lipschitz_layers().values():
         ends = [layer.codomain_order for layer in own]
         assert [layer.domain_order for layer in own] == [ends[-1], *ends[:-1]]
@@ -139,9 +139,10 @@ def test_the_report_of_a_norm_that_is_too_large():
 
 
 def test_a_layer_that_says_no_constant_certifies_nothing():
-    loud = keras.layers.Dense(3, kernel_initializer="ones")
-    flow = bijectors.InvertibleResidual(keras.Sequential([
-        layers.InducedNormDense(3), loud, layers.InducedNormDense(3)]), [3])
+    loud = keras.layers.Dense(3, kernel_initializer="ones", name="loud")
+    with pytest.warns(UserWarning, match=r"taken for contractions.*\['loud'\]"):
+        flow = bijectors.InvertibleResidual(keras.Sequential([
+            layers.InducedNormDense(3), loud, layers.InducedNormDense(3)]), [3])
     assert not flow.norm_report().certified
     assert flows.toy_flow(nblocks=1, dims=(4,)).norm_report().certified
     assert bijectors.ActNorm([3]).norm_report().verdict() == "certified (no residual blocks)"

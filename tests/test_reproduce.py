@@ -23,7 +23,7 @@ from train.reproduce.__main__ import NAMES, main
 def test_quick_reproductions(name, columns, tmp_path):
     folder = tmp_path / name
     [code], [out], [error] = finish([start(name, "--quick", f"--folder={folder}",
-                                           module="train.reproduce")], seconds=400)
+                                           module="train.reproduce")])
     assert code == 0, error
     table = pd.read_csv(folder / f"{name}.csv")
     assert columns <= set(table.columns) and len(table)

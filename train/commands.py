@@ -5,6 +5,7 @@ import signal
 import tensorflow as tf
 
 from train import data, evaluate, fit, sample
+from train.checkpoints import loaded
 from train.errors import Interrupted, NonFinite, Unwritable, UserError, WorkerLost, blame_the_disk
 
 __all__ = ["run"]
@@ -12,10 +13,9 @@ __all__ = ["run"]
 
 def run(settings, fail):
     """Runs `settings.command`; `fail(message, code)` tells the user and returns the code."""
-    commands = {"train": fit.train, "eval": evaluate.evaluate, "sample": sample.sample}
     try:
         with blame_the_disk(settings.workdir):
-            commands[settings.command](settings)
+            _COMMANDS[settings.command](settings)
     except UserError as error:
         return fail(error, 2)
     except tf.errors.InvalidArgumentError as error:
@@ -35,3 +35,15 @@ def run(settings, fail):
         return fail(f"{signal.Signals(error.signal).name}: saved. To go on, give the same command "
                     f"again (--workdir={settings.workdir})", 128 + error.signal)
     return 0
+
+
+def _with_model(function):
+    def command(settings):
+        with loaded(settings) as model:
+            function(model, settings)
+
+    return command
+
+
+_COMMANDS = {"train": fit.train, "eval": _with_model(evaluate.evaluate),
+             "sample": _with_model(sample.sample)}

@@ -9,7 +9,6 @@ import tensorflow as tf
 from tfresflow import seeds
 from tfresflow.losses import bits_per_dim
 from train import data, plots
-from train.checkpoints import loaded
 from train.errors import blame_the_input
 from train.files import write_json
 
@@ -18,8 +17,12 @@ __all__ = ["evaluate"]
 _STREAM = 7_000_000  # seeds of evaluation, apart from those of training
 
 
-def evaluate(settings):
+def evaluate(model, settings):
     """Evaluates on the whole test part, prints a table and writes metrics.json.
+
+    Args:
+      model: as `checkpoints.loaded` gives it.
+      settings: the flags.
 
     Returns:
       The metrics, a dictionary.
@@ -27,17 +30,16 @@ def evaluate(settings):
     began = time.monotonic()
     with blame_the_input():
         source = data.describe(settings)
-    with loaded(settings) as model:
-        metrics = {"data": settings.data, "checkpoint": settings.checkpoint,
-                   "step": int(model.optimizer.iterations.numpy()),
-                   **_likelihood(model, settings, source), **_norms(model, settings),
-                   **_baseline(settings, source), "reconstruction_error": None}
-        try:  # an inverse that does not converge takes nothing else with it
-            metrics["reconstruction_error"] = _reconstruction_error(model, settings)
-        finally:
-            metrics["evaluation_seconds"] = round(time.monotonic() - began, 1)
-            write_json(metrics, pathlib.Path(settings.workdir) / "metrics.json")
-            _print(metrics)
+    metrics = {"data": settings.data, "checkpoint": settings.checkpoint,
+               "step": int(model.optimizer.iterations.numpy()),
+               **_likelihood(model, settings, source), **_norms(model, settings),
+               **_baseline(settings, source), "reconstruction_error": None}
+    try:  # an inverse that does not converge takes nothing else with it
+        metrics["reconstruction_error"] = _reconstruction_error(model, settings)
+    finally:
+        metrics["evaluation_seconds"] = round(time.monotonic() - began, 1)
+        write_json(metrics, pathlib.Path(settings.workdir) / "metrics.json")
+        _print(metrics)
     return metrics
 
 

@@ -12,7 +12,7 @@ from train.build import build_model, build_optimizer, steps_per_epoch, total_ste
 from train.errors import Interrupted, UserError, blame_the_disk, blame_the_input
 from train.files import fingerprint, locked
 
-__all__ = ["train"]
+__all__ = ["report", "train"]
 
 
 def train(settings):
@@ -37,9 +37,15 @@ def train(settings):
         with _workdir(settings, workdir, group):
             _fit(model, settings, workdir, group)
             if group.chief:
-                evaluate.evaluate(settings)
-                sample.sample(settings)
+                report(settings)
         group.total([0])  # a worker that ended earlier would look lost
+
+
+def report(settings):
+    """What a run ends with: evaluation and samples of its checkpoint."""
+    with checkpoints.loaded(settings) as model:
+        evaluate.evaluate(model, settings)
+        sample.sample(model, settings)
 
 
 @contextlib.contextmanager

@@ -6,24 +6,26 @@ import numpy as np
 import tensorflow as tf
 
 from train import data, plots
-from train.checkpoints import loaded
 from train.errors import blame_the_input
 
 __all__ = ["sample"]
 
 
-def sample(settings):
+def sample(model, settings):
     """Draws samples and writes pictures beside the run.
 
     Images: samples.png and, of real ones, data.png. Toy densities: density.png. Tables:
     samples.csv and columns.png. All: curve.png, the course of training.
+
+    Args:
+      model: as `checkpoints.loaded` gives it.
+      settings: the flags.
     """
     workdir = pathlib.Path(settings.workdir)
     with blame_the_input():
         kind = data.describe(settings).kind
-    with loaded(settings) as model:
-        draw = {"image": _images, "vector": _table, "toy": _density}[kind]
-        written = draw(model, settings, workdir)
+    draw = {"image": _images, "vector": _table, "toy": _density}[kind]
+    written = draw(model, settings, workdir)
     unit = "bits/dim" if kind == "image" else "nats"
     if (workdir / "log.csv").exists():
         plots.curve(workdir / "log.csv", workdir / "curve.png", unit)

@@ -91,14 +91,17 @@ def power_iteration(matvec, adjoint, u, v, orders=(2.0, 2.0), *, max_steps, rtol
 
 
 def best_distinct(v, estimates, count):
-    """Indices of the largest estimates `[B]`, no two of whose `v` are the same up to sign."""
-    flat = tf.linalg.l2_normalize(tf.reshape(v, [v.shape[0], -1]), 1)
-    chosen = []
-    for _ in range(count):
-        chosen.append(tf.argmax(estimates))
-        alike = tf.abs(tf.linalg.matvec(flat, flat[chosen[-1]])) > 0.99
-        estimates = tf.where(alike, estimates - 2 * tf.reduce_max(estimates) - 1, estimates)
-    return chosen
+    """Indices `[count]` of the largest estimates `[B]`, no two of whose `v` are alike up to sign.
+
+    Where fewer are distinct, the last of them is repeated.
+    """
+    flat = tf.linalg.l2_normalize(tf.cast(tf.reshape(v, [v.shape[0], -1]), tf.float32), 1)
+    scores = tf.cast(estimates, tf.float32)
+    chosen = tf.raw_ops.NonMaxSuppressionWithOverlaps(
+        overlaps=tf.abs(tf.linalg.matmul(flat, flat, transpose_b=True)),
+        scores=tf.where(tf.math.is_nan(scores), scores.dtype.min, scores),
+        max_output_size=count, overlap_threshold=0.99, score_threshold=-math.inf)
+    return tf.gather(chosen, tf.minimum(tf.range(count), tf.size(chosen) - 1))
 
 
 def lp_norm(x, r):

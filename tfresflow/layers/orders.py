@@ -20,7 +20,7 @@ import tensorflow as tf
 from tfresflow.configurable import Configurable
 
 __all__ = ["Branch", "LearnedOrder", "Order", "check_chain", "check_order",
-           "lipschitz"]
+           "lipschitz", "unbounded"]
 
 
 @keras.saving.register_keras_serializable("tfresflow")
@@ -129,6 +129,18 @@ def lipschitz(layer, of=lambda layer: layer.lipschitz, unknown=1.0):
     if isinstance(layer, keras.Sequential):
         return math.prod(lipschitz(sub, of, unknown) for sub in layer.layers)
     return 1.0 if isinstance(layer, _ISOMETRIES) else unknown
+
+
+def unbounded(layer):
+    """The layers in `layer` that have trainable weights, but say no Lipschitz constant."""
+    inner = getattr(layer, "branch", None)
+    if inner is not None:
+        return unbounded(inner)
+    if hasattr(layer, "lipschitz"):
+        return []
+    if isinstance(layer, keras.Sequential):
+        return [found for sub in layer.layers for found in unbounded(sub)]
+    return [layer] if layer.trainable_variables else []
 
 
 _ISOMETRIES = (keras.layers.InputLayer, keras.layers.Reshape, keras.layers.Flatten,
