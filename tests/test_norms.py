@@ -10,7 +10,7 @@ import tensorflow as tf
 from tests.registry import example
 from tests.test_layers import dense_operator
 from tfresflow import layers
-from tfresflow.layers.norms import dual, lp_norm
+from tfresflow.layers.norms import best_distinct, dual, lp_norm
 
 INF = math.inf
 CLOSED = [(2, 2), (1, 1), (INF, INF), (1, 2), (1, 3.5), (1, INF), (2, INF), (1.5, INF), (4, INF)]
@@ -57,6 +57,18 @@ def best_of_starts(matrix, p, q, count=50):
     v = _many_steps(v, tf.constant(matrix), *(tf.constant(o, tf.float64) for o in (
         q, 1 / (1 - 1 / p))))
     return float(np.max(lp_norm(v @ matrix, q) / lp_norm(v, p)))
+
+
+@pytest.mark.parametrize("lost", [0.5, np.nan], ids=["finite", "nan"])
+def test_the_best_that_are_distinct(lost):
+    """Largest first, none twice up to sign and size; all alike, it is the same again and again."""
+    v = np.eye(7)[[0, 1, 2, 3, 4, 5, 6, 2, 5]] * [[1], [1], [1], [1], [1], [1], [1], [-1], [3]]
+    estimates = tf.constant([1.0, 9.0, 7.0, 2.0, 6.0, 3.0, lost, 8.0, 4.0], tf.float64)
+    np.testing.assert_array_equal(best_distinct(tf.constant(v), estimates, 5), [1, 7, 4, 8, 3])
+    np.testing.assert_array_equal(best_distinct(tf.ones([3, 2]), tf.constant([1.0, 3.0, 2.0]), 4),
+                                  [1, 1, 1, 1])
+    best = best_distinct(tf.constant(v), tf.fill([9], tf.constant(np.nan)), 3)
+    assert len(set(best.numpy())) == 3
 
 
 @pytest.mark.parametrize("p, q", CLOSED)
