@@ -113,7 +113,7 @@ def _estimator(workload, reduce_memory, n_dist):
 def _image(w, reduce_memory):
     estimator = _estimator(w, reduce_memory, "poisson")
     tolerance = {"coeff": w.coeff, "atol": 1e-3, "rtol": 1e-3}
-    channels, height, width = w.event_shape[2], *w.event_shape[:2]
+    height, width, channels = w.event_shape
     steps = [_Logit(w.alpha), nf.flows.ActNorm((channels, 1, 1))]
     for scale, count in enumerate(w.nblocks):
         for i in range(count):

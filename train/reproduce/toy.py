@@ -22,7 +22,7 @@ _FLAGS = (f"--niters={_NITERS}", "--val_every=1000")
 
 def reproduce(folder, quick):
     """The figure, its csv and the verdict."""
-    names, blocks = (flags.TOYS[:1], 2) if quick else (flags.TOYS, 10)
+    names, blocks = (flags.TOYS[:1], 4) if quick else (flags.TOYS, 10)
     rows, drawn = [], []
     for name in names:
         done = run(folder / name, quick, "toy", f"--data={name}", f"--nblocks={blocks}", *_FLAGS)
