@@ -89,8 +89,8 @@ def _shift_and_log_scale(net):
 def _real_nvp(settings, count, steps):
     """Trained as the flow was, `(model, exact test NLL, number of weights)`."""
     couplings = 8
-    # couplings (w^2 + 6 w + 2) weights
-    width = round(-3 + np.sqrt(7 + count / couplings))
+    # couplings (w^2 + 5 w + 2) weights
+    width = round(-2.5 + np.sqrt(4.25 + count / couplings))
     keras.utils.set_random_seed(settings.seed)
     model = FlowModel(RealNVP(couplings, width))
     rate = keras.optimizers.schedules.CosineDecay(0.0, steps, warmup_target=settings.lr,
@@ -111,8 +111,9 @@ def _density(model, limit=4.0, side=160):
 
 
 def _draw(path, drawn):
-    rows = -(-len(drawn) // 2)
-    with figure(path, rows, 4, figsize=(7.6, 2.1 * rows), squeeze=False) as axes:
+    pairs = min(2, len(drawn))
+    rows = -(-len(drawn) // pairs)
+    with figure(path, rows, 2 * pairs, figsize=(3.8 * pairs, 2.1 * rows), squeeze=False) as axes:
         for pair, (name, *densities) in zip(axes.reshape(-1, 2), drawn):
             largest = np.quantile(densities[0], 0.999)
             for ax, density, label in zip(pair, densities, (name, "by RealNVP")):
