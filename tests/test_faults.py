@@ -117,7 +117,8 @@ def test_time_limit(tmp_path, capsys):
     assert 0 < step < 1000000
     assert main(args) == 0
     assert f"continuing from step {step}" in capsys.readouterr().out
-    assert checkpoint_step(tmp_path / "run") == step
+    # One step at most, if the checkpoint was saved the moment before the time was over.
+    assert checkpoint_step(tmp_path / "run") - step in (0, 1)
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, capsys):
