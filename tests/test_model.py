@@ -73,12 +73,6 @@ def test_density_integrates_to_one():
     np.testing.assert_allclose(total, 1, atol=1e-3)
 
 
-def test_standard_normal_is_tfps():
-    z = example([2, 3], 4)
-    want = tfd.Independent(tfd.Normal(tf.zeros([2, 3], tf.float64), 1.0), 2).log_prob(z)
-    np.testing.assert_allclose(losses.StandardNormal([2, 3], "float64").log_prob(z), want)
-
-
 def test_fit_learns_and_evaluate_repeats():
     model = compiled(toy_model())
     x = data()
