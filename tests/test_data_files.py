@@ -37,6 +37,17 @@ def test_folder(tmp_path, mode, suffix, channels, resize):
     assert len({image.tobytes() for image in everything}) == 20
 
 
+@pytest.mark.parametrize("turned", [False, True], ids=["wide", "tall"])
+def test_crop_cuts_the_long_side_and_resize_squeezes_it(tmp_path, turned):
+    image = np.repeat([[0, 90, 170, 255]], 8, 0).repeat(4, 1).astype(np.uint8)  # 8x16, in stripes
+    for i in range(20):
+        PIL.Image.fromarray(image.T if turned else image).save(tmp_path / f"{i}.png")
+    for mode, columns in (("crop", [90, 90, 170, 170]), ("resize", [0, 90, 170, 255])):
+        read = data.levels(folder_settings(tmp_path, "--imagesize=4", f"--resize_mode={mode}"),
+                           "test")[0, ..., 0]
+        np.testing.assert_array_equal(read.T if turned else read, [columns] * 4)
+
+
 @pytest.mark.parametrize("given", [["--resize_mode=none"], []], ids=["none", "default"])
 def test_folder_without_resizing_keeps_the_pixels(tmp_path, given):
     write_images(tmp_path, 20)

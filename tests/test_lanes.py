@@ -76,8 +76,19 @@ def test_threads_that_were_chosen_stay():
 @pytest.mark.parametrize("size", [1, 2, 7, None])
 def test_side_by_side(size):
     x = tf.constant(np.arange(7.0 if size is None else float(size))[:, np.newaxis])
-    run = tf.function(lambda x: lanes.side_by_side(lambda x: ([x ** 2], [tf.reduce_sum(x)]), [x]),
-                      input_signature=[tf.TensorSpec([size, 1], tf.float64)])
-    [squares], [total] = run(x)
-    np.testing.assert_array_equal(squares, x ** 2)
-    assert float(total) == float(tf.reduce_sum(x))
+
+    def function(x):
+        return [x ** 3], [tf.reduce_sum(x ** 2)]
+
+    @tf.function(input_signature=[tf.TensorSpec([size, 1], tf.float64)])
+    def run(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            [cubes], [total] = lanes.side_by_side(function, [x])
+            loss = tf.reduce_sum(x * cubes) + 5 * total
+        return cubes, total, tape.gradient(loss, x)
+
+    cubes, total, gradient = run(x)
+    np.testing.assert_allclose(cubes, x ** 3, rtol=1e-15)
+    np.testing.assert_allclose(total, tf.reduce_sum(x ** 2), rtol=1e-15)
+    np.testing.assert_allclose(gradient, 4 * x ** 3 + 10 * x, rtol=1e-15)

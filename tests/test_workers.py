@@ -105,12 +105,13 @@ def test_one_of_two_workers_killed_again_and_again_all_end_as_if_undisturbed(tmp
 
 
 def test_a_signal_to_one_worker_stops_all_at_the_same_step(tmp_path):
-    workers = start_workers(2, *LONG, "--niters=5000", f"--workdir={tmp_path / 'run'}")
+    workers = start_workers(2, *LONG, "--niters=5000", "--save_every=5000",
+                            f"--workdir={tmp_path / 'run'}")
     wait_for(workers[0], " left")
     workers[1].send_signal(signal.SIGTERM)
     codes, _, errors = finish(workers)
     assert codes == [143, 143] and all("SIGTERM: saved" in e for e in errors)
-    assert checkpoint_step(tmp_path / "run") > 40
+    assert 40 < checkpoint_step(tmp_path / "run") < 80  # no validation saves there
 
 
 @pytest.mark.parametrize("config, message", [
