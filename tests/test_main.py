@@ -9,7 +9,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from tests.command import SMOKE, start
+from tests.command import SMOKE, start, wait_for
 from train.main import main
 
 
@@ -152,10 +152,13 @@ def test_no_readable_checkpoint_is_said_and_nothing_is_trained_over_it(trained, 
     assert "no checkpoint in" in capsys.readouterr().err.splitlines()[-1]
 
 
-@pytest.mark.parametrize("seconds", [2.5, 15], ids=["importing", "evaluating"])
-def test_ctrl_c_outside_of_training(trained, seconds):
+@pytest.mark.parametrize("when", ["importing", "evaluating"])
+def test_ctrl_c_outside_of_training(trained, when):
     process = start("eval", f"--workdir={trained[0]}", "--eval_probes=2000")
-    time.sleep(seconds)
+    if when == "evaluating":
+        wait_for(process, "/batch")
+    else:
+        time.sleep(2.5)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130 and error.startswith("error: SIGINT: stopped")

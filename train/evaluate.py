@@ -3,6 +3,7 @@
 import pathlib
 import time
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -49,10 +50,13 @@ def _likelihood(model, settings, source):
                         reduce_retracing=True, autograph=False)
     draws = 1 if settings.exact else settings.eval_probes
     rows = [[] for _ in range(draws)]
+    progress = keras.utils.Progbar(draws * data.steps(settings, "test"), unit_name="batch",
+                                   interval=10)
     for i, x in enumerate(data.load(settings, "test")):
         for r in range(draws):
             seed = seeds.fold_in(seeds.as_seed(settings.seed), tf.constant(_STREAM + draws * i + r))
             rows[r].append(score(x, seed).numpy())
+            progress.add(1)
     nll = np.stack([np.concatenate(row) for row in rows]).astype(np.float64)  # [draws, n]
     names = {"nll_nats": nll}
     if model.nbits:
