@@ -11,6 +11,7 @@ from train import flags
 from train.data import toy
 from train.reproduce import fig1, table2
 from train.reproduce.__main__ import NAMES, main
+from train.reproduce.kept import kept
 
 
 @pytest.mark.slow
@@ -22,15 +23,42 @@ from train.reproduce.__main__ import NAMES, main
     ("citation", {"method", "epoch", "loss", "val_accuracy", "test_accuracy", "residual"})])
 def test_quick_reproductions(name, columns, tmp_path):
     folder = tmp_path / name
-    [code], [out], [error] = finish([start(name, "--quick", f"--folder={folder}",
-                                           module="train.reproduce")])
-    assert code == 0, error
+
+    def reproduce():
+        [code], [out], [error] = finish([start(name, "--quick", f"--folder={folder}",
+                                               module="train.reproduce")])
+        assert code == 0, error
+        return out
+
+    out = reproduce()
     table = pd.read_csv(folder / f"{name}.csv")
     assert columns <= set(table.columns) and len(table)
     assert (folder / f"{name}.png").stat().st_size > 10_000
     assert (folder / f"{name}.txt").read_text().strip() in out
     if name == "toy":  # as many weights as the flow, to 5 per cent
         np.testing.assert_allclose(table.realnvp_weights, table.weights, rtol=0.05)
+    if name == "hypergrad":  # what was measured is not measured again
+        before = (folder / f"{name}.csv").read_bytes()
+        assert reproduce() == out and (folder / f"{name}.csv").read_bytes() == before
+
+
+def _fail_on_three(x, path):
+    with open(path, "a") as file:
+        file.write(f"{x} ")
+    if x == 3 and not path.with_suffix(".mended").exists():
+        raise RuntimeError("stopped")
+    return {"square": np.arange(x) ** 2}
+
+
+def test_what_was_computed_stays(tmp_path):
+    """A loop that is stopped in its third call goes on with that."""
+    path, function = tmp_path / "calls", kept(tmp_path, _fail_on_three)
+    with pytest.raises(RuntimeError, match="stopped"):
+        [function(x, path) for x in range(1, 6)]
+    path.with_suffix(".mended").touch()
+    results = [function(x, path) for x in range(1, 6)]
+    assert path.read_text().split() == ["1", "2", "3", "3", "4", "5"]
+    assert [list(r["square"]) for r in results] == [[i * i for i in range(x)] for x in range(1, 6)]
 
 
 def test_names_and_errors(capsys, tmp_path, monkeypatch):

@@ -1,8 +1,8 @@
 """`python -m train.reproduce NAME [--folder=DIR] [--quick]`: a png, a csv and a line of verdict.
 
-Each takes at most 20 minutes on 2 CPU cores; runs of the command line among it go on where they
-were stopped. --quick makes the same with next to no training, to see that all works; its numbers
-mean nothing.
+Each takes at most 20 minutes on 2 CPU cores. One that was stopped goes on where it was when the
+same command is given again. --quick makes the same with next to no training, to see that all works;
+its numbers mean nothing.
 """
 
 import argparse

@@ -12,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 
 from train.reproduce.adjoints import METHODS, methods
 from train.reproduce.figure import figure, mean_and_error, save_table
+from train.reproduce.kept import kept
 
 __all__ = ["citation_graph", "GraphNetwork", "reproduce"]
 
@@ -83,16 +84,16 @@ class GraphNetwork:
 
 def reproduce(folder, quick):
     """The figure, its csv and the verdict: is Neumann as good as TBPTT, and RBP behind?"""
-    rows, accuracy = [], {name: [] for name in ("baseline", *METHODS)}
+    rows, accuracy, train = [], {name: [] for name in ("baseline", *METHODS)}, kept(folder, _train)
     for seed in _SEEDS[:1] if quick else _SEEDS:
-        adjacency, words, labels = citation_graph(seed, *((100,) if quick else ()))
+        graph = citation_graph(seed, *((100,) if quick else ()))
+        _, words, labels = graph
         part = _parts(labels, seed)
         baseline = LogisticRegression(max_iter=1000).fit(words[part["train"]],
                                                          labels[part["train"]])
         accuracy["baseline"].append(baseline.score(words[part["test"]], labels[part["test"]]))
-        for name, root in methods(_UPDATES, _TRUNCATION, seed).items():
-            network = GraphNetwork(adjacency, words, int(labels.max()) + 1, seed)
-            own = _train(network, root, labels, part, 3 if quick else _EPOCHS)
+        for name in METHODS:
+            own = train(name, *graph, part, seed, 3 if quick else _EPOCHS)
             rows += [{"method": name, "seed": seed, **row} for row in own]
             best = max(own, key=lambda row: row["val_accuracy"])
             accuracy[name].append(best["test_accuracy"])
@@ -113,8 +114,10 @@ def _parts(labels, seed):
     return {"train": train, "validation": rest[:len(rest) // 2], "test": rest[len(rest) // 2:]}
 
 
-def _train(network, root, labels, part, epochs):
+def _train(name, adjacency, words, labels, part, seed, epochs):
     """AdamW on the labelled documents; a row an epoch."""
+    root = methods(_UPDATES, _TRUNCATION, seed)[name]
+    network = GraphNetwork(adjacency, words, int(labels.max()) + 1, seed)
     optimizer = keras.optimizers.AdamW(1e-3, weight_decay=0.05)
     optimizer.build(network.variables)
     labels = tf.constant(labels, tf.int32)

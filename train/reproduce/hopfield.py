@@ -16,6 +16,7 @@ import tensorflow as tf
 from tfresflow.batch import norm
 from train.reproduce.adjoints import METHODS, methods
 from train.reproduce.figure import figure, save_table
+from train.reproduce.kept import kept
 
 __all__ = ["Hopfield", "reproduce"]
 
@@ -81,18 +82,15 @@ def reproduce(folder, quick):
     corrupted = images * (np.random.RandomState(0).rand(*images.shape) > 0.5)
     steps = 3 if quick else _STEPS
     rows, retrieved, ends = [], {"corrupted": corrupted}, {}
-    for name, root in methods(_UPDATES, _TRUNCATION, seed=0).items():
-        model = Hopfield(images)
-        losses = model.train(root, steps)
+    for name in METHODS:
+        losses, retrieved[name] = kept(folder, _retrieve)(name, images, corrupted, steps)
         ends[name] = losses[0, 0], losses[-1, 0]
         print(f"{name}: {losses[0, 0]:.4f} -> {losses[-1, 0]:.4f}", flush=True)
         rows += [{"method": name, "step": i, "loss": loss, "residual": residual, "gradient": size}
                  for i, (loss, residual, size) in enumerate(losses)]
-        rest = model.rest(root, tf.constant(corrupted, tf.float32)).value
-        retrieved[name] = rest[:, model.sizes[1]:].numpy()
     table = pd.DataFrame(rows)
     save_table(table, folder / "hopfield.csv")
-    trials = _trials(images, quick, deadline)
+    trials = _trials(kept(folder, _trial), images, quick, deadline)
     save_table(trials, folder / "hopfield_trials.csv")
     _draw(folder / "hopfield.png", table)
     _draw_images(folder / "hopfield_images.png", images, retrieved)
@@ -106,24 +104,34 @@ def _images(count):
     return (x[first] / 255).astype(np.float32)
 
 
-def _trials(images, quick, deadline):
+def _retrieve(name, images, corrupted, steps):
+    """Training, `[steps, 3]`, and the outputs for corrupted images thereafter."""
+    root, model = methods(_UPDATES, _TRUNCATION, seed=0)[name], Hopfield(images)
+    losses = model.train(root, steps)
+    rest = model.rest(root, tf.constant(corrupted, tf.float32)).value
+    return losses, rest[:, model.sizes[1]:].numpy()
+
+
+def _trials(trial, images, quick, deadline):
     """Rounds of training with all methods and truncations, as many as there is time for."""
     rows, seed, longest = [], 1, 0.0
     while seed == 1 or (not quick and time.monotonic() + longest < deadline):
         began = time.monotonic()
         for truncation in _TRUNCATIONS[:1] if quick else _TRUNCATIONS:
-            for name, root in methods(_UPDATES, truncation, seed).items():
-                if name == "BPTT":
-                    continue
-                losses = Hopfield(images, seed).train(root, 2 if quick else _STEPS, _decided)
-                last = losses[-10:, 0].mean()
-                rows.append({"trial": seed, "method": name, "truncation": truncation,
-                             "steps": len(losses), "first": losses[0, 0], "last": last,
-                             "success": bool(last < 0.5 * losses[0, 0])})
+            for name in METHODS[1:]:  # BPTT is not truncated
+                rows.append(trial(seed, name, truncation, images, 2 if quick else _STEPS))
                 print(rows[-1], flush=True)
         longest = max(longest, time.monotonic() - began)
         seed += 1
     return pd.DataFrame(rows)
+
+
+def _trial(seed, name, truncation, images, steps):
+    losses = Hopfield(images, seed).train(methods(_UPDATES, truncation, seed)[name], steps,
+                                          _decided)
+    last = losses[-10:, 0].mean()
+    return {"trial": seed, "method": name, "truncation": truncation, "steps": len(losses),
+            "first": losses[0, 0], "last": last, "success": bool(last < 0.5 * losses[0, 0])}
 
 
 def _decided(losses):

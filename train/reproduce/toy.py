@@ -11,6 +11,7 @@ from tfresflow import FlowModel, optimizers
 from train import data, flags
 from train.checkpoints import loaded
 from train.reproduce.figure import figure, save_table
+from train.reproduce.kept import kept
 from train.reproduce.runs import run
 
 __all__ = ["RealNVP", "reproduce"]
@@ -18,6 +19,7 @@ __all__ = ["RealNVP", "reproduce"]
 tfb = tfp.bijectors
 _NITERS = 2000
 _FLAGS = (f"--niters={_NITERS}", "--val_every=1000")
+_COUPLINGS = 8  # of RealNVP
 
 
 def reproduce(folder, quick):
@@ -26,14 +28,16 @@ def reproduce(folder, quick):
     rows, drawn = [], []
     for name in names:
         done = run(folder / name, quick, "toy", f"--data={name}", f"--nblocks={blocks}", *_FLAGS)
-        settings = flags.parse(["x", "eval", f"--workdir={folder / name}"])
+        settings = _settings(folder / name)
         entropy = data.describe(settings).entropy
         with loaded(settings) as model:
-            count = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
-            peer, peer_nll, peer_count = _real_nvp(settings, count, 4 if quick else _NITERS)
+            width, weights, peer_nll = kept(folder, _train_real_nvp)(
+                folder / name, _size(model), 4 if quick else _NITERS)
+            peer = FlowModel(RealNVP(_COUPLINGS, width))
+            peer.set_weights(weights)
             rows.append({"density": name, "entropy": entropy, "nll": done.metrics["nll_nats"],
-                         "stderr": done.metrics["nll_nats_stderr_data"], "weights": count,
-                         "realnvp_nll": peer_nll, "realnvp_weights": peer_count})
+                         "stderr": done.metrics["nll_nats_stderr_data"], "weights": _size(model),
+                         "realnvp_nll": peer_nll, "realnvp_weights": _size(peer)})
             drawn.append((name, *(_density(m) for m in (model, peer))))
         print(rows[-1], flush=True)
     table = pd.DataFrame(rows)
@@ -86,20 +90,28 @@ def _shift_and_log_scale(net):
     return function
 
 
-def _real_nvp(settings, count, steps):
-    """Trained as the flow was, `(model, exact test NLL, number of weights)`."""
-    couplings = 8
+def _settings(workdir):
+    return flags.parse(["x", "eval", f"--workdir={workdir}"])
+
+
+def _train_real_nvp(workdir, count, steps):
+    """As the flow there was, with as many weights: `(width, weights, exact test NLL)`."""
+    settings = _settings(workdir)
     # couplings (w^2 + 5 w + 2) weights
-    width = round(-2.5 + np.sqrt(4.25 + count / couplings))
+    width = round(-2.5 + np.sqrt(4.25 + count / _COUPLINGS))
     keras.utils.set_random_seed(settings.seed)
-    model = FlowModel(RealNVP(couplings, width))
+    model = FlowModel(RealNVP(_COUPLINGS, width))
     rate = keras.optimizers.schedules.CosineDecay(0.0, steps, warmup_target=settings.lr,
                                                   warmup_steps=min(100, steps))
     model.compile(optimizers.Adam(rate, beta_2=settings.beta_2, global_clipnorm=1.0,
                                   use_ema=True, ema_momentum=settings.ema_decay))
     model.fit(data.load(settings, "train"), steps_per_epoch=steps, epochs=1, verbose=0)
     nll = model.evaluate(data.load(settings, "test"), verbose=0, return_dict=True)["nll"]
-    return model, nll, sum(int(np.prod(v.shape)) for v in model.trainable_variables)
+    return width, model.get_weights(), nll
+
+
+def _size(model):
+    return sum(int(np.prod(v.shape)) for v in model.trainable_variables)
 
 
 def _density(model, limit=4.0, side=160):
