@@ -156,7 +156,7 @@ def test_no_readable_checkpoint_is_said_and_nothing_is_trained_over_it(trained, 
 def test_ctrl_c_outside_of_training(trained, when):
     process = start("eval", f"--workdir={trained[0]}", "--eval_probes=2000")
     if when == "evaluating":
-        wait_for(process, "/batch")
+        wait_for(process, "evaluated ")
     else:
         time.sleep(2.5)
     process.send_signal(signal.SIGINT)

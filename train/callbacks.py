@@ -12,7 +12,7 @@ import tensorflow as tf
 from train import plots
 from train.errors import Interrupted, NonFinite
 
-__all__ = ["Checkpoints", "Limits", "Progress", "SampleGrid"]
+__all__ = ["Checkpoints", "Limits", "Progress", "SampleGrid", "duration"]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -167,7 +167,7 @@ class Progress(keras.callbacks.Callback):
             left = min(left, self._limit - self._checkpoints.seconds())
         print(f"step {step:>7}  train {logs[self._monitor]:.4f}  "
               f"validation {logs['val_' + self._monitor]:.4f} {self._unit}  "
-              f"{speed:.3f} s/step  {_duration(left)} left", flush=True)
+              f"{speed:.3f} s/step  {duration(left)} left", flush=True)
 
 
 class SampleGrid(keras.callbacks.Callback):
@@ -195,7 +195,8 @@ class SampleGrid(keras.callbacks.Callback):
                              step=int(self.model.optimizer.iterations.numpy()))
 
 
-def _duration(seconds):
+def duration(seconds):
+    """Seconds in words."""
     minutes, seconds = divmod(max(0, round(seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s"

@@ -3,19 +3,20 @@
 import pathlib
 import time
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from tfresflow import seeds
 from tfresflow.losses import bits_per_dim
 from train import data, plots
+from train.callbacks import duration
 from train.errors import blame_the_input
 from train.files import write_json
 
 __all__ = ["evaluate"]
 
 _STREAM = 7_000_000  # seeds of evaluation, apart from those of training
+_SECONDS = 10  # between two lines that say how far it is
 
 
 def evaluate(model, settings):
@@ -50,13 +51,16 @@ def _likelihood(model, settings, source):
                         reduce_retracing=True, autograph=False)
     draws = 1 if settings.exact else settings.eval_probes
     rows = [[] for _ in range(draws)]
-    progress = keras.utils.Progbar(draws * data.steps(settings, "test"), unit_name="batch",
-                                   interval=10)
+    passes, began = draws * data.steps(settings, "test"), time.monotonic()
+    due = began + _SECONDS
     for i, x in enumerate(data.load(settings, "test")):
         for r in range(draws):
             seed = seeds.fold_in(seeds.as_seed(settings.seed), tf.constant(_STREAM + draws * i + r))
             rows[r].append(score(x, seed).numpy())
-            progress.add(1)
+            if (now := time.monotonic()) > due:
+                done, due = draws * i + r + 1, now + _SECONDS
+                print(f"evaluated {done} of {passes} batches  "
+                      f"{duration((passes - done) * (now - began) / done)} left", flush=True)
     nll = np.stack([np.concatenate(row) for row in rows]).astype(np.float64)  # [draws, n]
     names = {"nll_nats": nll}
     if model.nbits:
