@@ -71,6 +71,17 @@ def test_the_best_that_are_distinct(lost):
     assert len(set(best.numpy())) == 3
 
 
+@pytest.mark.parametrize("units", [2, 32, 128, 256])
+def test_fresh_layers_are_contractions(units):
+    """Before any training: the largest singular values of fresh weights lie close together."""
+    for seed in range(8):
+        layer = layers.InducedNormDense(
+            units, 0.98, dtype="float64",
+            kernel_initializer=keras.initializers.RandomNormal(stddev=2.0, seed=seed))
+        layer.build((None, units))
+        assert np.linalg.norm(layer.normalized_kernel(), 2) < 0.982
+
+
 @pytest.mark.parametrize("p, q", CLOSED)
 def test_closed_forms_dense(p, q):
     layer = dense(p, q)

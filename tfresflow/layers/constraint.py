@@ -17,10 +17,10 @@ import tensorflow as tf
 from tfresflow.functions import Function, Scale
 from tfresflow.layers import bounds
 from tfresflow.layers.linear import Linear, scale_kernel
-from tfresflow.layers.norms import closed_norm, lp_norm
+from tfresflow.layers.norms import closed_norm, krylov, lp_norm
 
-__all__ = ["Constrained", "iterate_vectors", "log_norm", "normalize", "stacked", "unstacked",
-           "update_vectors"]
+__all__ = ["Constrained", "iterate_vectors", "krylov_vectors", "log_norm", "normalize", "stacked",
+           "unstacked", "update_vectors"]
 
 
 def iterate_vectors(function, iterate, static, state):
@@ -34,6 +34,21 @@ def iterate_vectors(function, iterate, static, state):
         static = [tf.repeat(order, starts) for order in orders]
     return iterate(lambda v: function.product(kernel, v), function.adjoint_map(kernel), u, v,
                    static)
+
+
+def krylov_vectors(function, state):
+    """`(u, v)` near the first singular vectors of `[kernel, u, v]`, from a Krylov space."""
+    kernel, u, v = map(tf.stop_gradient, state)
+    adjoint = function.adjoint_map(kernel)
+
+    def product(v):
+        return function.product(kernel, v)
+
+    if u.shape.num_elements() < v.shape.num_elements():
+        u = krylov(adjoint, product, u)
+        return u, adjoint(u)
+    v = krylov(product, adjoint, v)
+    return product(v), v
 
 
 def update_vectors(function, iterate, static, coeff, limit, state):

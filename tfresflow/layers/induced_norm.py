@@ -7,8 +7,8 @@ import tensorflow as tf
 
 from tfresflow.functional import FunctionalLayer, shared
 from tfresflow.layers import bounds
-from tfresflow.layers.constraint import (Constrained, iterate_vectors, log_norm, normalize, stacked,
-                                         unstacked, update_vectors)
+from tfresflow.layers.constraint import (Constrained, iterate_vectors, krylov_vectors, log_norm,
+                                         normalize, stacked, unstacked, update_vectors)
 from tfresflow.layers.linear import check_activation
 from tfresflow.layers.norms import PowerIteration, best_distinct, closed_norm
 from tfresflow.layers.orders import LearnedOrder, Order, check_order
@@ -171,7 +171,8 @@ class InducedNorm(FunctionalLayer):
             v = tf.convert_to_tensor(self.v.value)
             fresh = tf.random.stateless_normal(v.shape, [0, 1], dtype=v.dtype)
             self.v.assign(v / tf.norm(v) + 0.1 * fresh / tf.norm(fresh))
-        self._search()
+        if self.vectors:
+            self._search()
         self.update_norm(_thorough(num_steps, self._static))
 
     def normalized_kernel(self):
@@ -274,12 +275,13 @@ class InducedNorm(FunctionalLayer):
         return self.function.product(kernel, v), v
 
     def _search(self):
-        """Replaces the kept vectors by the best of these and many others; nothing if one is."""
+        """Replaces the kept vectors: by the best of many, or from a Krylov space if one is kept."""
         if self._static:
-            return
-        kernel, u, v, *_ = self._state(self.kernel)
-        more_u, more_v = self._starts(kernel, 0)
-        u, v = self._best(kernel, tf.concat([u, more_u], 0), tf.concat([v, more_v], 0))
+            u, v = shared(krylov_vectors, self.function)(self._state(self.kernel))
+        else:
+            kernel, u, v, *_ = self._state(self.kernel)
+            more_u, more_v = self._starts(kernel, 0)
+            u, v = self._best(kernel, tf.concat([u, more_u], 0), tf.concat([v, more_v], 0))
         self.u.assign(u)
         self.v.assign(v)
 
