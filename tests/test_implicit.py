@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.allocator import peaks
 from tests.registry import branch, example
 from tfresflow import solvers
 
@@ -192,14 +193,7 @@ def test_memory_does_not_grow_with_the_steps():
                 loss = tf.reduce_sum(x ** 2)
             return tape.gradient(loss, sources)
 
-        step()
-        peaks = []
-        for _ in range(5):
-            tf.config.experimental.reset_memory_stats("CPU:0")
-            before = tf.config.experimental.get_memory_info("CPU:0")["current"]
-            step()
-            peaks.append(tf.config.experimental.get_memory_info("CPU:0")["peak"] - before)
-        return max(peaks)
+        return max(peaks(step))
 
     def implicit(count):
         return solvers.Implicit(solvers.Picard(rtol=0.0, atol=0.0, max_steps=count),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.allocator import peaks
 from tests.registry import branch, example
 from tfresflow import logdet
 
@@ -238,18 +239,8 @@ def test_evaluations_of_g(memory, evaluations):
 
 
 def peak_memory(estimator, net, x):
-    """Bytes that one traced step allocates at its peak, above what is there before it.
-
-    Of several steps the smallest, as operations that wait for nothing run in any order.
-    """
-    step = tf.function(lambda: value_and_gradients(estimator, net, x, 0)[1])
-    peaks = []
-    for _ in range(6):
-        tf.config.experimental.reset_memory_stats("CPU:0")
-        before = tf.config.experimental.get_memory_info("CPU:0")["current"]
-        step()
-        peaks.append(tf.config.experimental.get_memory_info("CPU:0")["peak"] - before)
-    return min(peaks[1:])
+    """Of one traced step, the smallest of several."""
+    return min(peaks(tf.function(lambda: value_and_gradients(estimator, net, x, 0)[1])))
 
 
 @pytest.mark.parametrize("memory", MEMORY)

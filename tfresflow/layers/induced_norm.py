@@ -25,10 +25,10 @@ class InducedNorm(FunctionalLayer):
         W = kernel / max(1, slack sigma / coeff),   sigma = max_s <u_s, kernel v_s>
 
     `kernel` is never overwritten; the gradient goes through sigma, `u` and `v` are constants.
-    They are the maximisers (singular vectors where both orders are 2), found by power iteration
-    when the layer is built and brought up to date by `update_norm`, once a training step, never
-    in `call`: so forward and inverse see one function. Where the norm has a closed form (domain
-    1 or codomain inf) it is sigma, and `u` and `v` do not exist.
+    They are the maximisers (singular vectors where both orders are 2), found by a search and power
+    iteration when the layer is built and brought up to date by `update_norm`, once a training step,
+    never in `call`: so forward and inverse see one function. Where the norm has a closed form
+    (domain 1 or codomain inf) it is sigma, and `u` and `v` do not exist.
 
     Other orders have several local maxima, so several vectors are kept, and the largest product
     counts. That is an estimate from below: `slack >= 1` keeps an upper bound (`bounds.py`, as far

