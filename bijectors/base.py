@@ -16,12 +16,13 @@ import tensorflow_probability as tfp
 
 from bijectors.cache import Cache
 from bijectors.norm_report import LayerNorm, NormReport
+from tfresflow import lanes, seeds
 from tfresflow.configurable import deserialize, serialize
 from tfresflow.functional import leaf_layers, norm_layers, update_norms
 from tfresflow.layers.orders import lipschitz
 
 __all__ = ["Flow", "batch_shape", "check_event", "forward_and_log_det", "forward_and_pending",
-           "inverse_and_log_det"]
+           "inverse_and_log_det", "late_pass"]
 
 
 class Flow(tfp.bijectors.Bijector):
@@ -73,6 +74,41 @@ class Flow(tfp.bijectors.Bijector):
     def forward_and_pending(self, x, seed=None):
         """`forward_and_log_det`, or `(z, Pending)` for a `logdet.total` over many blocks."""
         return self.forward_and_log_det(x, seed)
+
+    def forward_late(self, x, later, seed=None):
+        """`forward_and_log_det` for a training step: faster where log_det is a term of the loss.
+
+        Log-determinants of residual blocks are missing from the one that is returned, and are
+        computed with their gradient: they are the gradient with respect to `later`. Their own is
+        right if the loss is `a(z) + <b, log_det>`, b any constants.
+
+        Args:
+          x, seed: see `forward_and_log_det`.
+          later: zeros `[N]`.
+
+        Returns:
+          `(z, log_det)`.
+        """
+        run, n = late_pass(self, x, seeds.as_seed(seed)), x.shape[0]
+        if not lanes.are_there() or n is None or n < 4 or n % 2:
+            return run(x, later, 0, False)
+        parts = zip(tf.split(x, 2), tf.split(later, 2), (0, n // 2))
+        halves = [run(*part, True) for part in parts]
+        return tuple(tf.concat(pair, axis=0) for pair in zip(*halves))
+
+    def late_pass(self, x, seed):
+        """What `forward_late` does to each half of a batch, all that they share made once.
+
+        Args:
+          x: the batch, of which the size and the dtype count.
+          seed: of `seeds.as_seed`.
+
+        Returns:
+          `(x, later, start, halved) -> (z, log_det)`: start is the place of the first example,
+          halved says whether the other half runs at the same time.
+        """
+        return lambda x, later, start, halved: self.forward_and_log_det(
+            x, seeds.starting(seed, start))
 
     def inverse_and_log_det(self, z, seed=None):
         """Maps latent to data.
@@ -205,9 +241,26 @@ def forward_and_log_det(bijector, x, seed=None):
 
 def forward_and_pending(bijector, x, seed=None):
     """`Flow.forward_and_pending` of any bijector."""
-    if isinstance(bijector, Flow):
+    if _says(bijector, "forward_and_pending"):
         return bijector.forward_and_pending(x, seed)
     return forward_and_log_det(bijector, x, seed)
+
+
+def late_pass(bijector, x, seed):
+    """`Flow.late_pass` of any bijector."""
+    if _says(bijector, "late_pass"):
+        return bijector.late_pass(x, seed)
+    return lambda x, later, start, halved: forward_and_log_det(
+        bijector, x, seeds.starting(seed, start))
+
+
+def _says(bijector, method):
+    """Whether a bijector has the method, and no forward pass that was said anew after it."""
+    if not isinstance(bijector, Flow):
+        return False
+    said, known = (next(c for c in type(bijector).__mro__ if name in vars(c))
+                   for name in ("forward_and_log_det", method))
+    return issubclass(known, said)
 
 
 def inverse_and_log_det(bijector, z, seed=None):

@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from bijectors.base import (Flow, batch_shape, check_event, forward_and_log_det,
-                            forward_and_pending, inverse_and_log_det)
+                            forward_and_pending, inverse_and_log_det, late_pass)
 from tfresflow import logdet, seeds
 
 __all__ = ["Chain"]
@@ -54,6 +54,18 @@ class Chain(Flow):
             else:
                 total += log_det
         return x, total + logdet.total(pending) if pending else total
+
+    def late_pass(self, x, seed):
+        passes = [late_pass(b, x, own) for b, own in zip(self._steps, self._seeds(seed))]
+
+        def run(x, later, start, halved):
+            log_dets = []
+            for one in passes:
+                x, log_det = one(x, later, start, halved)
+                log_dets.append(log_det)
+            return x, tf.add_n(log_dets)
+
+        return run
 
     def inverse_and_log_det(self, z, seed=None):
         check_event("z", z, self._latent)

@@ -5,7 +5,7 @@ import math
 import keras
 import tensorflow as tf
 
-from bijectors.base import Flow, check_event
+from bijectors.base import Flow, check_event, late_pass
 
 __all__ = ["FactorOut"]
 
@@ -46,6 +46,16 @@ class FactorOut(Flow):
         first, second = tf.split(x, 2, axis=-1)
         z, log_det = self.inner.forward_and_log_det(first, seed)
         return tf.concat([_flatten(z), _flatten(second)], axis=1), log_det
+
+    def late_pass(self, x, seed):
+        inner = late_pass(self.inner, x, seed)
+
+        def run(x, later, start, halved):
+            first, second = tf.split(x, 2, axis=-1)
+            z, log_det = inner(first, later, start, halved)
+            return tf.concat([_flatten(z), _flatten(second)], axis=1), log_det
+
+        return run
 
     def inverse_and_log_det(self, z, seed=None):
         first, second = self._split(z)

@@ -3,6 +3,7 @@
 import warnings
 
 import keras
+import tensorflow as tf
 
 from bijectors.base import Flow
 from tfresflow import lanes, logdet, solvers
@@ -102,6 +103,11 @@ class InvertibleResidual(Flow):
             return self.forward_and_log_det(x, seed)
         g_x, pending = deferred
         return x + g_x, pending
+
+    def late_pass(self, x, seed):
+        late = getattr(self.log_det, "late", None)  # `Exact` is differentiated as it is
+        spec = tf.TensorSpec([x.shape[0], *self.event_shape], x.dtype)
+        return late and late(self.branch, spec, seed) or super().late_pass(x, seed)
 
     def inverse_and_log_det(self, z, seed=None):
         x = self.inverse_alone(z)

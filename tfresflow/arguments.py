@@ -1,4 +1,4 @@
-"""What `fit` and `evaluate` of a Keras model without labels are given."""
+"""What a model of a density is given: data without labels, a flow and a base."""
 
 import inspect
 import types
@@ -6,7 +6,7 @@ import types
 import keras
 import tensorflow as tf
 
-__all__ = ["call_with_labels", "examples", "peek"]
+__all__ = ["call_with_labels", "check_trained", "examples", "peek"]
 
 
 def examples(data):
@@ -43,3 +43,15 @@ def call_with_labels(method, *args, **kwargs):
         x, _, weights = validation
         given["validation_data"] = x, tf.zeros(len(x)), weights
     return method(*call.args, **call.kwargs)
+
+
+def check_trained(model):
+    """Raises `ValueError` where Keras does not see what `flow` or `base` would have trained."""
+    seen = {id(v) for w in model.weights for v in (w, w.value)}
+    for name in ("flow", "base"):
+        variables = getattr(getattr(model, name), "trainable_variables", ())
+        unseen = [v.name for v in variables if id(v) not in seen]
+        if unseen:
+            raise ValueError(f"`{name}` must hold its trainable variables in the layers of the "
+                             "flow, or Keras does not train them (trainable=False: constants). "
+                             f"Received: {unseen}")

@@ -5,6 +5,8 @@ is an argument: of a step of a hundred small blocks, a tenth goes to nothing els
 all their handles, taken apart inside, costs next to nothing. So does one vector of all gradients.
 """
 
+import itertools
+
 import numpy as np
 import tensorflow as tf
 
@@ -40,11 +42,12 @@ def _is_on_one_cpu(concrete):
 
 def _packed(concrete):
     captured = concrete.captured_inputs
-    handles = tf.stack([t for t in captured if t.dtype == tf.resource])
+    handles = [t for t in captured if t.dtype == tf.resource]
+    handles = [tf.stack(handles[i:i + 256]) for i in range(0, len(handles), 256)]
 
     @tf.function(autograph=False)
     def run(handles, args):
-        each = iter(tf.unstack(handles))
+        each = itertools.chain(*map(tf.unstack, handles))
         used = [next(each) if t.dtype == tf.resource else t for t in captured]
         return tf.raw_ops.StatefulPartitionedCall(
             args=[*args, *used], Tout=[t.dtype for t in concrete.outputs], f=concrete)
@@ -89,9 +92,18 @@ def unpack(vectors, like):
 def _groups(tensors):
     """Places of the tensors of one vector: of one dtype, all of aligned sizes or none.
 
-    Parts of aligned sizes are taken out of a vector without a copy.
+    Parts of aligned sizes are taken out of a vector without a copy. Large vectors are several, so
+    that what is done to all entries is done on all cores.
     """
-    groups = {}
+    kinds = {}
     for i, t in enumerate(tensors):
-        groups.setdefault((t.dtype, t.shape.num_elements() % 16 == 0), []).append(i)
-    return list(groups.values())
+        kinds.setdefault((t.dtype, t.shape.num_elements() % 16 == 0), []).append(i)
+    groups = []
+    for places in kinds.values():
+        sizes = [tensors[i].shape.num_elements() for i in places]
+        each = max(2 ** 16, -(-sum(sizes) // 8))
+        parts = {}
+        for i, end in zip(places, itertools.accumulate(sizes)):
+            parts.setdefault(max(end - 1, 0) // each, []).append(i)
+        groups += parts.values()
+    return groups

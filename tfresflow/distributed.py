@@ -177,12 +177,16 @@ class DistributedModel(keras.Model):
         variables = self._values()
 
         def one(x, weights, part):
+            later = tf.zeros_like(weights, variables[0].dtype)
             with tf.GradientTape() as tape:
-                losses = self.example_losses(x, part)
+                tape.watch(later)
+                losses = self.early_losses(x, part, later)
                 total = tf.reduce_sum(tf.cast(weights, losses.dtype) * losses)
                 if self.losses:
                     total += tf.cast(tf.shape(x)[0], total.dtype) * tf.add_n(self.losses)
-            return losses, tape.gradient(total, variables, unconnected_gradients="zero")
+            *gradients, missing = tape.gradient(total, [*variables, later],
+                                                unconnected_gradients="zero")
+            return losses + missing, gradients
 
         if self.micro_batches == 1:
             return one(x, weights, part)
@@ -201,6 +205,15 @@ class DistributedModel(keras.Model):
         state = tf.constant(0), array, [tf.zeros(v.shape, v.dtype) for v in variables]
         _, array, sums = tf.while_loop(lambda i, *_: i < k, body, state, parallel_iterations=1)
         return array.concat(), sums
+
+    def early_losses(self, x, seed, later):
+        """`example_losses`, or what is known of them before the gradient is.
+
+        Args:
+          later: zeros `[N]`; the gradient with respect to them is what is missing.
+        """
+        del later
+        return self.example_losses(x, seed)
 
     def _update(self, packed, count, squares, clip):
         """The optimizer's update.

@@ -125,7 +125,7 @@ class Composition(Function):
         A factor of a kernel costs next to nothing, one of the activations does.
         """
         pieces = self._pieces()
-        owned = [w for f, own in self._each(weights) for w in f.piece_weights(own)]
+        owned = [w for f, own in self.each(weights) for w in f.piece_weights(own)]
         prepared = []
         for i, before, after in self._plan():
             own = owned[i]
@@ -158,7 +158,7 @@ class Composition(Function):
         return all(f.shareable for f, _ in self.members)
 
     def __call__(self, weights, x):
-        for function, own in self._each(weights):
+        for function, own in self.each(weights):
             x = function(own, x)
         return x
 
@@ -172,25 +172,25 @@ class Composition(Function):
 
     def largest(self, weights, shape):
         sizes = []
-        for function, own in self._each(weights):
+        for function, own in self.each(weights):
             sizes.append(function.largest(own, shape))
             shape = function.output_shape(own, shape)
         return max(sizes)
 
     def output_shape(self, weights, shape):
-        for function, own in self._each(weights):
+        for function, own in self.each(weights):
             shape = function.output_shape(own, shape)
         return shape
 
     def _products(self, method, weights, x):
         """`(y, products)`, one of each member, as `method` gives it."""
         products = []
-        for function, own in self._each(weights):
+        for function, own in self.each(weights):
             x, product = getattr(function, method)(own, x)
             products.append(product)
         return x, products
 
-    def _each(self, weights):
+    def each(self, weights):
         start = 0
         for function, size in self.members:
             yield function, weights[start:start + size]

@@ -5,7 +5,7 @@ import typing
 
 import tensorflow as tf
 
-__all__ = ["Part", "as_seed", "bits", "fold_in", "normal", "split"]
+__all__ = ["Part", "as_seed", "bits", "fold_in", "normal", "split", "starting"]
 
 
 class Part(typing.NamedTuple):
@@ -60,6 +60,12 @@ def fold_in(seed, data):
     if isinstance(seed, Part):
         return Part(fold_in(seed.seed, data), seed.first)
     return tf.random.fold_in(as_seed(seed), data)
+
+
+def starting(seed, start):
+    """The seed of the examples `start, ...` of a batch, a `Part`."""
+    part = seed if isinstance(seed, Part) else Part(as_seed(seed))
+    return Part(part.seed, part.first + start)
 
 
 def split(seed, n):

@@ -10,6 +10,8 @@ from tfresflow.layers.linear import Linear
 
 __all__ = ["InducedNormDense"]
 
+_NARROW = 8
+
 
 @keras.saving.register_keras_serializable("tfresflow")
 class InducedNormDense(InducedNorm, keras.layers.Dense):
@@ -63,7 +65,7 @@ class _Dense(Linear):
         """`W x`, or `W x + b`."""
         if kernel.shape.rank == 3:
             return _stacked(x, kernel)
-        y = tf.tensordot(x, kernel, 1) if x.shape.rank > 2 else tf.matmul(x, kernel)
+        y = tf.tensordot(x, kernel, 1) if x.shape.rank > 2 else _matmul(x, kernel)
         return y if bias is None else tf.nn.bias_add(y, bias)
 
     def adjoint_map(self, kernel):
@@ -73,7 +75,7 @@ class _Dense(Linear):
         def adjoint(u):
             if u.shape.rank > 2:
                 return tf.tensordot(u, kernel, [[u.shape.rank - 1], [1]])
-            return tf.matmul(u, kernel, transpose_b=True)
+            return _matmul(u, kernel, transpose_b=True)
 
         return adjoint
 
@@ -88,3 +90,38 @@ def _stacked(x, kernels, **kwargs):
     size = inputs if not kwargs else units
     y = tf.matmul(tf.reshape(x, [count, -1, size]), kernels, **kwargs)
     return tf.reshape(y, [-1, y.shape[-1]])
+
+
+def _matmul(x, kernel, transpose_b=False):
+    """`tf.matmul(x, kernel)`, several times as fast where the kernel is narrow.
+
+    On CPUs, a product whose result has two columns takes as long as one of sixteen; one whose
+    result has two rows does not.
+    """
+    if min(kernel.shape) > _NARROW:
+        return tf.matmul(x, kernel, transpose_b=transpose_b)
+    return _narrow(x, _transposed(kernel) if transpose_b else kernel)
+
+
+@tf.custom_gradient
+def _narrow(x, kernel):
+    inputs, units = kernel.shape
+    tall = units > _NARROW >= inputs
+
+    def gradient(dy):
+        if tall:
+            return (tf.transpose(tf.matmul(kernel, dy, transpose_b=True)),
+                    tf.matmul(x, dy, transpose_a=True))
+        return (tf.matmul(dy, kernel, transpose_b=True),
+                tf.transpose(tf.matmul(dy, x, transpose_a=True)))
+
+    if tall:
+        return tf.matmul(x, kernel), gradient
+    return tf.transpose(tf.matmul(_transposed(kernel), x, transpose_b=True)), gradient
+
+
+def _transposed(kernel):
+    """`tf.transpose(kernel)`, which TensorFlow would turn into a flag of the product again."""
+    if kernel.shape[0] <= _NARROW:
+        return tf.stack(tf.unstack(kernel), axis=1)
+    return tf.stack(tf.unstack(kernel, axis=1))

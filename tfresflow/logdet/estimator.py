@@ -11,8 +11,9 @@ from tfresflow.configurable import Configurable, check_count
 from tfresflow.functional import is_shareable, shared, unprepared
 from tfresflow.logdet.coefficients import Poisson
 from tfresflow.logdet.jacobian import is_small
-from tfresflow.logdet.memory import Auto
-from tfresflow.logdet.series import Neumann, Pending
+from tfresflow.logdet.late import Late, in_plane, is_worth_keeping
+from tfresflow.logdet.memory import Auto, Recompute
+from tfresflow.logdet.series import Neumann, Pending, rounds
 
 __all__ = ["LogDet", "normal", "rademacher"]
 
@@ -96,6 +97,40 @@ class LogDet(Configurable):
         y, *pending = shared(_deferred, self, g)(x, *_parts(seed), weights)
         return y, Pending(*pending)
 
+    def late(self, g, spec, seed=None):
+        """The block of g for a loss in which its log-determinant is a term, see `Late`.
+
+        Args:
+          g, seed: see `__call__`.
+          spec: `tf.TensorSpec` of x.
+
+        Returns:
+          A `Late`; None for other gradients than Neumann's, and where activations are kept.
+        """
+        g, weights = unprepared(g)
+        seed, first = _parts(seed)
+        plane = in_plane(self, spec)
+        shape = tuple(spec.shape) if plane else None
+        weights, c, v = shared(_at_hand, self, g, spec.dtype, shape)(seed, first, weights)
+        g = g.prepared()
+        memory = self.memory.choice(g, weights, spec) if isinstance(self.memory, Auto) else (
+            self.memory)
+        if not (isinstance(memory, Recompute) and isinstance(self.gradient, Neumann)):
+            return None
+        keep = plane and is_worth_keeping(g, weights, spec)
+        return Late(self, g, weights, memory.chunks(g, weights, spec), keep, c, v, seed, first)
+
+    def draw_probes(self, x, seed, first):
+        """Probes, each `[N, ...]`."""
+        n = tf.shape(x)[0] if x.shape[0] is None else x.shape[0]
+        shape = [self.num_probes, *x.shape[1:]]
+        v = self.probe([n, *shape], seeds.Part(seeds.split(seed, 2)[1], first), x.dtype)
+        return tuple(tf.unstack(tf.ensure_shape(v, [x.shape[0], *shape]), axis=1))
+
+    def draw_terms(self, seed, dtype):
+        """Weights of the terms, `[n + 1]`."""
+        return self.coefficients.draw(seeds.split(seed, 2)[0], dtype)
+
     @property
     def shareable(self):
         return all(map(is_shareable, (self.coefficients, self.gradient, self.memory, self.probe)))
@@ -103,15 +138,25 @@ class LogDet(Configurable):
 
 def _deferred(log_det, g, x, seed, first, weights):
     """The block's part of `defer`, all in one function, too."""
-    v, c = _draw(log_det, x, seed, first)
+    v, c = log_det.draw_probes(x, seed, first), log_det.draw_terms(seed, x.dtype)
     y, matrix, *products = log_det.memory.deferred(g.prepared(), g.prepare(weights), x, v)
     return y, matrix, v, tuple(products), c
 
 
 def _estimate(log_det, g, x, seed, first, weights):
     """All of a block in one function: a flow of equal blocks is traced as calls of it."""
-    v, c = _draw(log_det, x, seed, first)
+    v, c = log_det.draw_probes(x, seed, first), log_det.draw_terms(seed, x.dtype)
     return log_det.memory(g.prepared(), g.prepare(weights), x, v, c, log_det.gradient)
+
+
+def _at_hand(log_det, g, dtype, shape, seed, first, weights):
+    """What halves of a batch share: weights, terms and, where a shape is given, the probe."""
+    weights = g.prepare(weights)
+    c = log_det.draw_terms(seed, dtype)
+    if shape is None:
+        return weights, c, None
+    [v] = log_det.draw_probes(tf.TensorSpec(shape, dtype), seed, first)
+    return weights, rounds(c), v
 
 
 def _parts(seed):
@@ -119,14 +164,3 @@ def _parts(seed):
     seed = seeds.as_seed(seed)
     part = seed if isinstance(seed, seeds.Part) else seeds.Part(seed)
     return part.seed, tf.convert_to_tensor(part.first, tf.int64)
-
-
-def _draw(log_det, x, seed, first):
-    """Probes, each `[N, ...]`, and weights of the terms."""
-    of_terms, of_probes = seeds.split(seed, 2)
-    n = tf.shape(x)[0] if x.shape[0] is None else x.shape[0]
-    shape = [log_det.num_probes, *x.shape[1:]]
-    v = log_det.probe([n, *shape], seeds.Part(of_probes, first), x.dtype)
-    v = tf.ensure_shape(v, [x.shape[0], *shape])
-    c = log_det.coefficients.draw(of_terms, x.dtype)
-    return tuple(tf.unstack(v, axis=1)), c

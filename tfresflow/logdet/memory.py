@@ -13,7 +13,6 @@ apart, too: `deferred`, and then `series.total` for all blocks at once.
 """
 
 import dataclasses
-import typing
 
 import keras
 import tensorflow as tf
@@ -21,6 +20,7 @@ import tensorflow as tf
 from tfresflow import lanes
 from tfresflow.batch import each
 from tfresflow.configurable import Configurable, check_count
+from tfresflow.logdet.chunks import Chunks, in_chunks, largest_bytes
 from tfresflow.logdet.jacobian import linearise
 from tfresflow.logdet.series import Neumann, sum_series
 
@@ -97,7 +97,7 @@ class Recompute(Configurable):
         check_count(self, "chunk_bytes", 1, optional=True)
 
     def __call__(self, g, weights, x, v, c, gradient):
-        chunks = self._chunks(g, weights, x)
+        chunks = self.chunks(g, weights, x)
 
         @tf.custom_gradient
         def call(x, *weights):
@@ -112,7 +112,7 @@ class Recompute(Configurable):
 
     def deferred(self, g, weights, x, v):
         """`[g(x), J, *(J v for each v)]` in the plane; J, as in a `Pending`, has no gradient."""
-        chunks = self._chunks(g, weights, x)
+        chunks = self.chunks(g, weights, x)
 
         @tf.custom_gradient
         def call(x, *weights):
@@ -125,7 +125,7 @@ class Recompute(Configurable):
 
             size = x.shape[1]
             events = [[size], [size, size], *([size] for _ in v)]
-            outputs, _ = _in_chunks(chunk, chunks, [x, *v], events)
+            outputs, _ = in_chunks(chunk, chunks, [x, *v], events)
 
             def backward(dy, _, *dproducts):
                 # `total` has taken the mean over the probes.
@@ -137,12 +137,13 @@ class Recompute(Configurable):
 
         return call(x, *weights)
 
-    def _chunks(self, g, weights, x):
+    def chunks(self, g, weights, x):
+        """How many examples of x, of which shape and dtype count, at a time."""
         gpu = bool(tf.config.list_logical_devices("GPU"))
         chunk_bytes = self.chunk_bytes or (2 ** 30 if gpu else 2 ** 23)
-        each = _largest_bytes(g, weights, x)
+        each = largest_bytes(g, weights, x)
         parallel = not gpu and (each <= 4096 or lanes.are_there())
-        return _Chunks(max(1, chunk_bytes // each), max(2, 2 ** 16 // each) if parallel else None)
+        return Chunks(max(1, chunk_bytes // each), max(2, 2 ** 16 // each) if parallel else None)
 
 
 @keras.saving.register_keras_serializable("tfresflow")
@@ -162,34 +163,16 @@ class Auto(Configurable):
     tape_bytes: int = 2 ** 16
 
     def __call__(self, g, weights, x, v, c, gradient):
-        return self._choice(g, weights, x)(g, weights, x, v, c, gradient)
+        return self.choice(g, weights, x)(g, weights, x, v, c, gradient)
 
     def deferred(self, g, weights, x, v):
         """See `Recompute`."""
-        return self._choice(g, weights, x).deferred(g, weights, x, v)
+        return self.choice(g, weights, x).deferred(g, weights, x, v)
 
-    def _choice(self, g, weights, x):
+    def choice(self, g, weights, x):
         n = x.shape[0]
-        small = n is not None and n * _largest_bytes(g, weights, x) <= self.tape_bytes
+        small = n is not None and n * largest_bytes(g, weights, x) <= self.tape_bytes
         return Tape() if small else Recompute()
-
-
-def _largest_bytes(g, weights, x):
-    """Of the largest activation of one example."""
-    return x.dtype.size * g.largest(weights, tuple(x.shape[1:]))
-
-
-class _Chunks(typing.NamedTuple):
-    """At most `size` examples at a time; `parallel` of them or more as two halves side by side."""
-
-    size: int
-    parallel: int | None
-
-    def run(self, function, batched):
-        """Runs `function` on one chunk."""
-        if self.parallel is None:
-            return function(*batched)
-        return lanes.side_by_side(function, batched, self.parallel)
 
 
 def _forward(g, chunks, x, v, c, weights):
@@ -200,7 +183,7 @@ def _forward(g, chunks, x, v, c, weights):
         return [y, log_det, *w], []
 
     events = [x.shape[1:], [], *(x.shape[1:] for _ in v)]
-    return _in_chunks(chunk, chunks, [x, *v], events)[0]
+    return in_chunks(chunk, chunks, [x, *v], events)[0]
 
 
 def _backward(g, gradient, chunks, x, v, c, dy, dlog_det, w, weights):
@@ -219,45 +202,8 @@ def _backward(g, gradient, chunks, x, v, c, dy, dlog_det, w, weights):
         dx, *dweights = _gradient(tape, [y, *targets], [x, *weights], [dy, *cotangents])
         return [dx], dweights
 
-    [dx], dweights = _in_chunks(chunk, chunks, [x, dy, dlog_det, *v, *w], [x.shape[1:]], weights)
+    [dx], dweights = in_chunks(chunk, chunks, [x, dy, dlog_det, *v, *w], [x.shape[1:]], weights)
     return [dx, *dweights]
-
-
-def _in_chunks(function, chunks, batched, events, like=()):
-    """Runs a function of a batch on some examples at a time.
-
-    Args:
-      function: of tensors `[n, ...]`, returns a list of such tensors and a list of sums over n.
-      chunks: how many.
-      batched: what the function is given, `[N, ...]`.
-      events: shape of one example of each tensor that it returns.
-      like: tensors of the shapes of the sums.
-
-    Returns:
-      Both lists, for the whole batch.
-    """
-    static, dtype = batched[0].shape[0], batched[0].dtype
-    n = tf.shape(batched[0])[0] if static is None else static
-    count = -(-n // chunks.size)
-    if static is not None and count <= 1:
-        return chunks.run(function, batched)
-    each = static // count if static is not None and static % count == 0 else None
-    count = tf.maximum(1, count)
-    step = -(-n // count)  # chunks of one size but for the last
-
-    def chunk(i, arrays, sums):
-        parts = [tf.ensure_shape(t[i * step:(i + 1) * step], [each, *t.shape[1:]])
-                 for t in batched]
-        outputs, terms = chunks.run(function, parts)
-        return (i + 1, [a.write(i, output) for a, output in zip(arrays, outputs)],
-                [s + term for s, term in zip(sums, terms)])
-
-    arrays = [tf.TensorArray(dtype, count, element_shape=[each, *event], infer_shape=False)
-              for event in events]
-    state = (tf.constant(0), arrays, [tf.zeros_like(t) for t in like])
-    _, arrays, sums = tf.while_loop(lambda i, *_: i < count, chunk, state, parallel_iterations=1)
-    return [tf.ensure_shape(a.concat(), [static, *event])
-            for a, event in zip(arrays, events)], sums
 
 
 def _gradient(tape, target, sources, cotangent=None):

@@ -25,7 +25,8 @@ import tensorflow as tf
 from tfresflow.batch import dot, each
 from tfresflow.configurable import Configurable
 
-__all__ = ["Neumann", "Pending", "Series", "sum_series", "total"]
+__all__ = ["Neumann", "Pending", "Series", "rounds", "sum_beside", "sum_powers", "sum_series",
+           "total"]
 
 
 @keras.saving.register_keras_serializable("tfresflow")
@@ -100,7 +101,7 @@ def _side_by_side(pending):
     def summed(*products):
         del products  # only their gradient counts
         columns = [tf.unstack(column, axis=-1) for column in tf.unstack(matrix, axis=-2)]
-        log_dets, ws = _by_matrix(columns, v, tf.stack(_signed(tf.transpose(c)), axis=1))
+        log_dets, ws = sum_powers(columns, v, rounds(tf.transpose(c)))
         return tf.reduce_sum(log_dets, 0), lambda d: [d[:, tf.newaxis] * w / len(v) for w in ws]
 
     return summed(*[tf.stack(own) for own in zip(*(p.products for p in pending))])
@@ -127,10 +128,9 @@ def sum_series(jacobian, v, c):
     Returns:
       `(log_det, w)`: the mean over the probes `[N]`, and a list of one `[N, ...]` a probe.
     """
-    by_k, signed = _signed(c)
     if jacobian.matrix is None:
-        return _by_products(jacobian.vjp, v, signed, by_k)
-    return _by_matrix(jacobian.matrix, v, tf.stack([by_k, signed], axis=1))
+        return _by_products(jacobian.vjp, v, *reversed(_signed(c)))
+    return sum_powers(jacobian.matrix, v, rounds(c))
 
 
 def _signed(c):
@@ -154,18 +154,27 @@ def _by_products(vjp, v, signed, by_k):
     return log_det / len(v), ws
 
 
-def _by_matrix(matrix, v, coefficients):
-    """Of the plane or the line, where all powers of J are combinations of two.
+def rounds(c):
+    """`[R, 8, 2, ..., 1]`: what `sum_powers` does in each of its rounds, zeros at the end."""
+    a = tf.stack(_signed(c), axis=1)
+    missing = -tf.shape(a)[0] % 8
+    padded = tf.pad(a, [[0, missing]] + [[0, 0]] * (a.shape.rank - 1))
+    return tf.reshape(padded, [-1, 8, *a.shape[1:], 1])
 
-    `J^2 = T J - det J` with T the trace (Cayley and Hamilton), so that the sums follow from
-    numbers alone, one an example, by the recurrence of Clenshaw:
+
+def sum_powers(matrix, v, coefficients):
+    """The sum of the series of J itself, in the plane or on the line.
+
+    There, all powers of J are combinations of two, `J^2 = T J - det J` with T the trace (Cayley
+    and Hamilton), so that the sums follow from numbers alone, one an example, by the recurrence of
+    Clenshaw:
 
         sum_k a_k v^T J^k = b_0 v^T + b_1 (v^T J - T v^T),   b_k = a_k + T b_{k+1} - det J b_{k+2}
 
     Args:
       matrix: D by D numbers `[..., N]`, see `jacobian.py`.
       v: probes, each `[..., N, D]`.
-      coefficients: `[n + 1, 2, ...]`, a_k of the value and of the Neumann vector.
+      coefficients: a_k of the value and of the Neumann vector, as `rounds` gives them.
 
     Returns:
       `(log_det, w)`, see `sum_series`.
@@ -176,19 +185,8 @@ def _by_matrix(matrix, v, coefficients):
     else:
         trace = matrix[0][0] + matrix[1][1]
         determinant = matrix[0][0] * matrix[1][1] - matrix[0][1] * matrix[1][0]
-    at_once = 4  # steps: one of them is less than what a round of a loop costs
-    rounds = -(-tf.shape(coefficients)[0] // at_once)
-    missing = rounds * at_once - tf.shape(coefficients)[0]
-    padded = tf.pad(coefficients, [[0, missing]] + [[0, 0]] * (coefficients.shape.rank - 1))
-    parts = tf.reshape(padded, [-1, at_once, *coefficients.shape[1:], 1])
 
-    def step(i, b, next_b):
-        for a in reversed(tf.unstack(parts[i])):
-            b, next_b = a + trace * b - determinant * next_b, b
-        return i - 1, b, next_b
-
-    zero = tf.zeros_like([trace, trace])
-    _, b, next_b = tf.while_loop(lambda i, *_: i >= 0, step, (rounds - 1, zero, zero))
+    b, next_b = _clenshaw(trace, determinant, coefficients)
     pairs = list(zip(tf.unstack(b), tf.unstack(next_b)))  # of the value, of the Neumann vector
     log_dets, ws = [], []
     for v_p in v:
@@ -197,6 +195,45 @@ def _by_matrix(matrix, v, coefficients):
         log_dets.append(_sum_of_products(value, v_p))
         ws.append(tf.stack(w, axis=-1))
     return tf.add_n(log_dets) / len(v), ws
+
+
+def sum_beside(v, product, other, coefficients):
+    """The sum for one probe in the plane, from what J makes of it and of its neighbour.
+
+    Read as complex numbers, the neighbour is i v, and `a + ic = J v / v` and `b + id = J (i v) / v`
+    hold the columns of J in the basis of the two, in which v is (1, 0).
+
+    Args:
+      v: `[N, 2]`.
+      product, other: `J v` and `J (i v)`.
+      coefficients: of `rounds`.
+
+    Returns:
+      `(log_det, w)`: `[N]` and `[N, 2]`.
+    """
+    v0, v1 = tf.unstack(v, axis=1)
+    (p0, p1), (q0, q1) = (tf.unstack(t, axis=1) for t in (product, other))
+    squared = v0 * v0 + v1 * v1
+    r0, r1 = tf.math.divide_no_nan(v0, squared), tf.math.divide_no_nan(v1, squared)
+    a, c = r0 * p0 + r1 * p1, r0 * p1 - r1 * p0
+    b, d = r0 * q0 + r1 * q1, r0 * q1 - r1 * q0
+    now, after = _clenshaw(a + d, a * d - b * c, coefficients)
+    value, w0 = tf.unstack(now - d * after)
+    w1 = b * after[1]
+    return squared * value, tf.stack([v0 * w0 - v1 * w1, v1 * w0 + v0 * w1], axis=1)
+
+
+def _clenshaw(trace, determinant, coefficients):
+    """`(b_0, b_1)` of `sum_powers`, each `[2, ..., N]`."""
+    def step(i, b, next_b):
+        for a in reversed(tf.unstack(coefficients[i])):
+            b, next_b = a + trace * b - determinant * next_b, b
+        return i - 1, b, next_b
+
+    # The last round is not in the loop: mostly there is no other, and one of a loop costs more.
+    zero = tf.zeros_like([trace, trace])
+    start = tf.shape(coefficients)[0] - 1, zero, zero
+    return step(*tf.while_loop(lambda i, *_: i > 0, step, start))[1:]
 
 
 def _sum_of_products(a, b):
