@@ -170,6 +170,7 @@ class Auto(Configurable):
         return self.choice(g, weights, x).deferred(g, weights, x, v)
 
     def choice(self, g, weights, x):
+        """`Tape` or `Recompute`; of x, shape and dtype count."""
         n = x.shape[0]
         small = n is not None and n * largest_bytes(g, weights, x) <= self.tape_bytes
         return Tape() if small else Recompute()
