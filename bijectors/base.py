@@ -89,6 +89,7 @@ class Flow(tfp.bijectors.Bijector):
         Returns:
           `(z, log_det)`.
         """
+        check_event("x", x, self.event_shape)
         run, n = late_pass(self, x, seeds.as_seed(seed)), x.shape[0]
         if not lanes.are_there() or n is None or n < 4 or n % 2:
             return run(x, later, 0, False)

@@ -105,9 +105,11 @@ class InvertibleResidual(Flow):
         return x + g_x, pending
 
     def late_pass(self, x, seed):
-        late = getattr(self.log_det, "late", None)  # `Exact` is differentiated as it is
-        spec = tf.TensorSpec([x.shape[0], *self.event_shape], x.dtype)
-        return late and late(self.branch, spec, seed) or super().late_pass(x, seed)
+        block = None
+        if hasattr(self.log_det, "late"):  # `Exact` is differentiated as it is
+            spec = tf.TensorSpec([x.shape[0], *self.event_shape], x.dtype)
+            block = self.log_det.late(self.branch, spec, seed)
+        return super().late_pass(x, seed) if block is None else block
 
     def inverse_and_log_det(self, z, seed=None):
         x = self.inverse_alone(z)

@@ -1,8 +1,8 @@
 """Calls of functions with thousands of arguments.
 
 TensorFlow looks at each argument of a call for microseconds, and a variable that a function uses
-is an argument: of a step of a hundred small blocks, a tenth goes to nothing else. One tensor of
-all their handles, taken apart inside, costs next to nothing. So does one vector of all gradients.
+is an argument: of a step of a hundred small blocks, a tenth goes to nothing else. Few tensors of
+all their handles, taken apart inside, cost next to nothing. So does one vector of all gradients.
 """
 
 import itertools
@@ -14,7 +14,7 @@ __all__ = ["pack", "pack_captures", "unpack"]
 
 
 def pack_captures(function):
-    """The same function, called with the handles of all variables that it uses as one tensor.
+    """The same function, called with the handles of all variables that it uses as few tensors.
 
     Only where they are on one CPU: elsewhere TensorFlow could not tell which device a handle that
     came out of the tensor belongs to, and the function is called as it is.

@@ -186,7 +186,7 @@ class DistributedModel(keras.Model):
                     total += tf.cast(tf.shape(x)[0], total.dtype) * tf.add_n(self.losses)
             *gradients, missing = tape.gradient(total, [*variables, later],
                                                 unconnected_gradients="zero")
-            return losses + missing, gradients
+            return losses + tf.cast(missing, losses.dtype), gradients
 
         if self.micro_batches == 1:
             return one(x, weights, part)

@@ -113,15 +113,16 @@ class LogDet(Configurable):
         shape = tuple(spec.shape) if plane else None
         weights, c, v = shared(_at_hand, self, g, spec.dtype, shape)(seed, first, weights)
         g = g.prepared()
-        memory = self.memory.choice(g, weights, spec) if isinstance(self.memory, Auto) else (
-            self.memory)
+        memory = self.memory
+        if isinstance(memory, Auto):
+            memory = memory.choice(g, weights, spec)
         if not (isinstance(memory, Recompute) and isinstance(self.gradient, Neumann)):
             return None
         keep = plane and is_worth_keeping(g, weights, spec)
         return Late(self, g, weights, memory.chunks(g, weights, spec), keep, c, v, seed, first)
 
     def draw_probes(self, x, seed, first):
-        """Probes, each `[N, ...]`."""
+        """Probes, each `[N, ...]` as x, of which shape and dtype count."""
         n = tf.shape(x)[0] if x.shape[0] is None else x.shape[0]
         shape = [self.num_probes, *x.shape[1:]]
         v = self.probe([n, *shape], seeds.Part(seeds.split(seed, 2)[1], first), x.dtype)

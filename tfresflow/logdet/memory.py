@@ -9,7 +9,8 @@
 
 Each is a function `(g, weights, x, v, c, gradient) -> (g(x), log_det)`; the numbers and the
 gradients are the same for all of them. In the plane, all but `Released` offer the two steps of it
-apart, too: `deferred`, and then `series.total` for all blocks at once.
+apart, too: `deferred`, and then `series.total` for all blocks at once. A training step whose loss
+is linear in the log-determinant need not keep v and w: `late.py`.
 """
 
 import dataclasses
