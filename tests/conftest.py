@@ -29,7 +29,6 @@ def pytest_collection_modifyitems(items):
 def seeded():
     """Fixed seeds for every test."""
     keras.utils.set_random_seed(0)
-    tf.random.get_global_generator().reset_from_seed(0)
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,7 @@
 """Stateless seeds: one number in, the same randomness out, eager or traced, split or whole."""
 
 import math
+import numbers
 import typing
 
 import tensorflow as tf
@@ -28,8 +29,9 @@ def as_seed(seed=None):
     """`seed` as the `[2]` integer tensor that TensorFlow's stateless ops take.
 
     Args:
-      seed: None (fresh randomness from the global `tf.random.Generator`), a Python
-        integer, an integer tensor of shape `[2]`, or a `Part`.
+      seed: None (fresh randomness, which follows `tf.random.set_seed` and
+        `keras.utils.set_random_seed` as TensorFlow's own random ops do), an integer, an integer
+        tensor of shape `[2]`, or a `Part`.
 
     Returns:
       An int32 or int64 tensor of shape `[2]`; a `Part` as it is.
@@ -40,19 +42,22 @@ def as_seed(seed=None):
     if isinstance(seed, Part):
         return seed
     if seed is None:
-        return tf.random.get_global_generator().make_seeds(1)[:, 0]
-    if isinstance(seed, int):
-        return tf.constant([seed >> 31 & 0x7FFFFFFF, seed & 0x7FFFFFFF], tf.int32)
-    seed = tf.convert_to_tensor(seed)
-    if not seed.dtype.is_integer or seed.shape.rank not in (0, 1):
-        raise ValueError("`seed` must be None, an integer or a [2] tensor of integers. "
-                         f"Received: seed={seed}")
-    if seed.shape.rank == 0:
-        return tf.stack([tf.zeros_like(seed), seed])
-    if seed.shape[0] != 2:
-        raise ValueError("`seed` must be None, an integer or a [2] tensor of integers. "
-                         f"Received: seed={seed}")
-    return seed
+        return _fresh()
+    if isinstance(seed, numbers.Integral):
+        return tf.constant([int(seed) >> 31 & 0x7FFFFFFF, int(seed) & 0x7FFFFFFF], tf.int32)
+    try:
+        tensor = tf.convert_to_tensor(seed)
+    except (TypeError, ValueError):
+        raise _bad(seed) from None
+    if not tensor.dtype.is_integer or tensor.shape.rank not in (0, 1):
+        raise _bad(seed)
+    if tensor.dtype not in (tf.int32, tf.int64):
+        tensor = tf.cast(tensor, tf.int64)
+    if tensor.shape.rank == 0:
+        return tf.stack([tf.zeros_like(tensor), tensor])
+    if tensor.shape[0] != 2:
+        raise _bad(seed)
+    return tensor
 
 
 def fold_in(seed, data):
@@ -90,6 +95,23 @@ def normal(seed, shape, dtype):
 def bits(seed, shape):
     """Random int32, all 32 bits of them, otherwise as `normal`."""
     return _rows(tf.raw_ops.StatelessRandomUniformFullIntV2, seed, shape, tf.int32)
+
+
+def _fresh():
+    """Two random integers, other ones at every call, eager or of a traced function.
+
+    An op of TensorFlow's own and no `tf.random.Generator`: it follows the global seed, and an
+    exported function holds no variable for it. Its seed is drawn where Python runs, as two traces
+    of one function (for two batch sizes) would otherwise begin with the same numbers.
+    """
+    with tf.init_scope():
+        _, own = tf.compat.v1.get_seed(None)
+    return tf.random.uniform([2], -2 ** 31, 2 ** 31 - 1, dtype=tf.int32, seed=own)
+
+
+def _bad(seed):
+    return ValueError("`seed` must be None, an integer or a [2] tensor of integers. "
+                      f"Received: seed={seed}")
 
 
 def _rows(op, part, shape, dtype):
