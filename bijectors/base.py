@@ -9,6 +9,7 @@ A flow says two things and no more:
 `_forward_log_det_jacobian`) are shells over the pair.
 """
 
+import functools
 import math
 
 import tensorflow as tf
@@ -18,11 +19,16 @@ from bijectors.cache import Cache
 from bijectors.norm_report import LayerNorm, NormReport
 from tfresflow import lanes, seeds
 from tfresflow.configurable import deserialize, serialize
+from tfresflow.events import as_numbers, of_shape, take
 from tfresflow.functional import leaf_layers, norm_layers, update_norms
 from tfresflow.layers.orders import lipschitz
 
-__all__ = ["Flow", "batch_shape", "check_event", "forward_and_log_det", "forward_and_pending",
+__all__ = ["Flow", "batch_shape", "forward_and_log_det", "forward_and_pending",
            "inverse_and_log_det", "late_pass"]
+
+# What subclasses may say of x or z. Whatever they are given, their code gets tensors `[N, ...]`.
+_ENTRIES = {"forward_and_log_det": "x", "forward_and_pending": "x", "initialize": "x",
+            "find_nonfinite": "x", "inverse_and_log_det": "z", "inverse_alone": "z", "solve": "z"}
 
 
 class Flow(tfp.bijectors.Bijector):
@@ -32,9 +38,12 @@ class Flow(tfp.bijectors.Bijector):
     `cache.py`). Leading dimensions are whatever TFP gives: they are flattened to the `N` of the
     pair and put back.
 
+    Whatever holds numbers may be given as x and z, arrays, lists and DataFrames of any dtype: it is
+    converted, checked and cast to the dtype of the weights before the methods of a subclass run.
+
     Args:
       event_shape: shape of one `x`, all known.
-      layers: the Keras layers that hold this flow's weights, built.
+      layers: the Keras layers that hold this flow's weights, built, all of one dtype.
       parameters: the constructor's arguments (`dict(locals())`), for `copy` and saving.
       latent_rank: rank of one `z`; by default that of one `x`.
     """
@@ -50,9 +59,16 @@ class Flow(tfp.bijectors.Bijector):
                          parameters=parameters, name=name or type(self).__name__.lower())
         self.event_shape = event_shape
         self._layers = list(layers)
+        self._float = _one_dtype(self._layers)
         # tf.Module finds variables in attributes, and does not look into Keras layers.
         self._layer_variables = [v.value for layer in self._layers for v in layer.weights]
         self._cache = Cache(self._forward_pair, self._inverse)
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        for method, name in _ENTRIES.items():
+            if method in vars(cls):
+                setattr(cls, method, _entry(vars(cls)[method], name))
 
     @property
     def layers(self):
@@ -89,7 +105,7 @@ class Flow(tfp.bijectors.Bijector):
         Returns:
           `(z, log_det)`.
         """
-        check_event("x", x, self.event_shape)
+        x = self._take("x", x)
         run, n = late_pass(self, x, seeds.as_seed(seed)), x.shape[0]
         if not lanes.are_there() or n is None or n < 4 or n % 2:
             return run(x, later, 0, False)
@@ -197,6 +213,33 @@ class Flow(tfp.bijectors.Bijector):
         """Shape of one `x` from that of one `z`, as tuples."""
         return tuple(latent_shape)
 
+    @functools.cached_property
+    def _events(self):
+        """Shapes of one x and of one z."""
+        return {"x": self.event_shape, "z": self.latent_shape(self.event_shape)}
+
+    def _take(self, name, x):
+        """What the user gives as x, or as z, as a tensor `[N, ...]` of the dtype of the weights."""
+        return take(name, x, self._events[name], self._float)
+
+    def _look_at(self, name, x):
+        """The same for TFP's methods, which know tensors by identity: none is cast here."""
+        return of_shape(name, as_numbers(name, x, self._float), self._events[name], leading=None)
+
+    def _call_forward(self, x, name, **kwargs):
+        return super()._call_forward(self._look_at("x", x), name, **kwargs)
+
+    def _call_inverse(self, z, name, **kwargs):
+        return super()._call_inverse(self._look_at("z", z), name, **kwargs)
+
+    def _call_forward_log_det_jacobian(self, x, event_ndims, name, **kwargs):
+        x = self._look_at("x", x)
+        return super()._call_forward_log_det_jacobian(x, event_ndims, name, **kwargs)
+
+    def _call_inverse_log_det_jacobian(self, z, event_ndims, name, **kwargs):
+        z = self._look_at("z", z)
+        return super()._call_inverse_log_det_jacobian(z, event_ndims, name, **kwargs)
+
     def _forward(self, x, seed=None):
         return self._forward_pair(x, seed)[0]
 
@@ -271,11 +314,26 @@ def inverse_and_log_det(bijector, z, seed=None):
     return bijector.inverse(z), bijector.inverse_log_det_jacobian(z, event_ndims=z.shape.rank - 1)
 
 
-def check_event(name, x, event_shape):
-    """Raises `ValueError` unless x is `[N, *event_shape]`, as far as its shape is known."""
-    if not tf.TensorShape(x.shape)[1:].is_compatible_with(event_shape):
-        raise ValueError(f"`{name}` must be [N, {', '.join(map(str, event_shape))}]. "
-                         f"Received: shape={tuple(x.shape)}")
+def _entry(method, name):
+    """A method of a flow that is given x, or z, by a user."""
+    @functools.wraps(method)
+    def entry(self, *args, **kwargs):
+        if name in kwargs:
+            args = kwargs.pop(name), *args
+        args = *(self._take(name, x) for x in args[:1]), *args[1:]
+        return method(self, *args, **kwargs)
+
+    return entry
+
+
+def _one_dtype(layers):
+    """The floating-point dtype of all weights, None if there are none."""
+    found = {tf.as_dtype(w.dtype) for layer in layers for w in layer.weights}
+    found = sorted(dtype.name for dtype in found if dtype.is_floating)
+    if len(found) > 1:
+        raise ValueError("the weights of a flow must be of one dtype. "
+                         f"Received: {' and '.join(found)}")
+    return found[0] if found else None
 
 
 def batch_shape(x):

@@ -33,7 +33,8 @@ class Cache:
         if z is None:
             z, log_det = self._call_forward(x, seed)
             self._log_dets.put(x, (seed, weakref.ref(z), _reference(log_det)))
-            self._data.put(z, _reference(x) if x is not z else weakref.ref(x))
+            if x.dtype == z.dtype:  # else x was cast
+                self._data.put(z, _reference(x) if x is not z else weakref.ref(x))
             self._know_latent(x, z)
         return z
 

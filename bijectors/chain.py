@@ -3,8 +3,8 @@
 import keras
 import tensorflow as tf
 
-from bijectors.base import (Flow, batch_shape, check_event, forward_and_log_det,
-                            forward_and_pending, inverse_and_log_det, late_pass)
+from bijectors.base import (Flow, batch_shape, forward_and_log_det, forward_and_pending,
+                            inverse_and_log_det, late_pass)
 from tfresflow import logdet, seeds
 
 __all__ = ["Chain"]
@@ -42,10 +42,9 @@ class Chain(Flow):
         super().__init__(event_shape, layers=layers, parameters=parameters,
                          latent_rank=len(latent), name=name)
         self.bijectors = list(bijectors)
-        self._steps, self._latent = steps, latent
+        self._steps = steps
 
     def forward_and_log_det(self, x, seed=None):
-        check_event("x", x, self.event_shape)
         total, pending = tf.zeros(batch_shape(x), x.dtype), []
         for bijector, own in zip(self._steps, self._seeds(seed)):
             x, log_det = forward_and_pending(bijector, x, own)
@@ -68,7 +67,6 @@ class Chain(Flow):
         return run
 
     def inverse_and_log_det(self, z, seed=None):
-        check_event("z", z, self._latent)
         total = tf.zeros(batch_shape(z), z.dtype)
         for bijector, own in zip(self.bijectors, reversed(self._seeds(seed))):
             z, log_det = inverse_and_log_det(bijector, z, own)
@@ -76,7 +74,6 @@ class Chain(Flow):
         return z, total
 
     def inverse_alone(self, z):
-        check_event("z", z, self._latent)
         for b in self.bijectors:
             z = b.inverse_alone(z) if isinstance(b, Flow) else b.inverse(z)
         return z

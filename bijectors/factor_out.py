@@ -5,7 +5,7 @@ import math
 import keras
 import tensorflow as tf
 
-from bijectors.base import Flow, check_event, late_pass
+from bijectors.base import Flow, late_pass
 
 __all__ = ["FactorOut"]
 
@@ -42,7 +42,6 @@ class FactorOut(Flow):
         self.inner = inner
 
     def forward_and_log_det(self, x, seed=None):
-        check_event("x", x, self.event_shape)
         first, second = tf.split(x, 2, axis=-1)
         z, log_det = self.inner.forward_and_log_det(first, seed)
         return tf.concat([_flatten(z), _flatten(second)], axis=1), log_det
@@ -90,7 +89,6 @@ class FactorOut(Flow):
 
     def _split(self, z):
         """The latents of both halves, each in the shape that it had."""
-        check_event("z", z, self.latent_shape(self.event_shape))
         latent = self.inner.latent_shape(self.inner.event_shape)
         first, second = tf.split(z, 2, axis=1)
         return tf.reshape(first, [-1, *latent]), tf.reshape(second, [-1, *self.inner.event_shape])

@@ -5,7 +5,7 @@ import math
 import keras
 import tensorflow as tf
 
-from bijectors.base import Flow, batch_shape, check_event
+from bijectors.base import Flow, batch_shape
 
 __all__ = ["Flatten"]
 
@@ -23,11 +23,9 @@ class Flatten(Flow):
         super().__init__(event_shape, parameters=dict(locals()), latent_rank=1, name=name)
 
     def forward_and_log_det(self, x, seed=None):
-        check_event("x", x, self.event_shape)
         return tf.reshape(x, [-1, math.prod(self.event_shape)]), tf.zeros(batch_shape(x), x.dtype)
 
     def inverse_and_log_det(self, z, seed=None):
-        check_event("z", z, [math.prod(self.event_shape)])
         return tf.reshape(z, [-1, *self.event_shape]), tf.zeros(batch_shape(z), z.dtype)
 
     def latent_shape(self, event_shape):
