@@ -3,11 +3,12 @@
 from bijectors.actnorm import ActNorm
 from bijectors.base import Flow
 from bijectors.chain import Chain
+from bijectors.column_supports import ColumnSupports
 from bijectors.factor_out import FactorOut
 from bijectors.flatten import Flatten
 from bijectors.logit import Logit
 from bijectors.residual import InvertibleResidual
 from bijectors.squeeze import Squeeze
 
-__all__ = ["ActNorm", "Chain", "FactorOut", "Flatten", "Flow", "InvertibleResidual", "Logit",
-           "Squeeze"]
+__all__ = ["ActNorm", "Chain", "ColumnSupports", "FactorOut", "Flatten", "Flow",
+           "InvertibleResidual", "Logit", "Squeeze"]

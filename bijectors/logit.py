@@ -5,18 +5,22 @@ import math
 import keras
 import tensorflow as tf
 
-from bijectors.base import Flow
+from bijectors.support import Supported
 
 __all__ = ["Logit"]
 
 
 @keras.saving.register_keras_serializable("bijectors")
-class Logit(Flow):
+class Logit(Supported):
     """`z = logit(alpha + (1 - 2 alpha) x)`, `x` in [0, 1].
 
     Both `s = alpha + (1 - 2 alpha) x` and `1 - s` are formed from x, not from each other, so
     that white pixels keep their precision when alpha is 1e-6. The log-determinant is
     `sum log(1 - 2 alpha) - log s - log(1 - s)`.
+
+    The support is all x with `0 < s < 1`, a little wider than [0, 1]. Outside of it the density
+    is 0, and the log-determinant -inf; data to train on that lies there (bytes from 0 to 255) is
+    refused by `initialize`, and so by `FlowModel.fit`.
 
     Args:
       event_shape: shape of one x.
@@ -31,15 +35,27 @@ class Logit(Flow):
         super().__init__(event_shape, parameters=parameters, name=name)
         self.alpha = alpha
 
-    def forward_and_log_det(self, x, seed=None):
-        log_s, log_1_s = (tf.math.log(self.alpha + (1 - 2 * self.alpha) * y) for y in (x, 1 - x))
-        return log_s - log_1_s, self._log_det(log_s, log_1_s)
+    def _both(self, x):
+        """s and 1 - s."""
+        return [self.alpha + (1 - 2 * self.alpha) * y for y in (x, 1 - x)]
 
-    def inverse_and_log_det(self, z, seed=None):
-        log_s, log_1_s = tf.math.log_sigmoid(z), tf.math.log_sigmoid(-z)
+    def _outside(self, x):
+        s, rest = self._both(x)
+        return (s <= 0) | (rest <= 0)
+
+    def _nearest(self, x):
+        return tf.clip_by_value(x, 0, 1)
+
+    def _transform(self, x):
+        log_s, log_rest = map(tf.math.log, self._both(x))
+        return log_s - log_rest, math.log(1 - 2 * self.alpha) - log_s - log_rest
+
+    def _recover(self, z):
         x = (tf.sigmoid(z) - self.alpha) / (1 - 2 * self.alpha)
-        return x, -self._log_det(log_s, log_1_s)
+        log_slope = tf.math.log_sigmoid(z) + tf.math.log_sigmoid(-z)
+        return x, log_slope - math.log(1 - 2 * self.alpha)
 
-    def _log_det(self, log_s, log_1_s):
-        axes = list(range(1, log_s.shape.rank))
-        return tf.reduce_sum(math.log(1 - 2 * self.alpha) - log_s - log_1_s, axis=axes)
+    def _complaint(self, x, outside):
+        del outside
+        return ("`x` must be in [0, 1] for the logit (8-bit images: divided by 256, or see "
+                f"`logit_alpha`). Received: values from {float(x.min()):g} to {float(x.max()):g}")

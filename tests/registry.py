@@ -51,11 +51,14 @@ def chain(*middle):
     return bijectors.Chain([bijectors.Flatten([2, 2, 1]), *middle, actnorm([2, 2, 1])])
 
 
+SUPPORTS = ["positive", None, ("interval", -1, 2), "softplus", ("interval", -0.5, 1.5)]
+
 REGISTRY = {
     "ActNorm": (lambda: actnorm([2, 3, 2]), [2, 3, 2]),
     "ActNorm_per_element": (lambda: actnorm([4], per_element=True), [4]),
     "Chain": (chain, [2, 2, 1]),
     "Chain_with_tfp": (lambda: chain(tfp.bijectors.Softsign()), [2, 2, 1]),
+    "ColumnSupports": (lambda: bijectors.ColumnSupports([5], SUPPORTS), [5]),
     "FactorOut": (lambda: bijectors.FactorOut(actnorm([2, 2, 1]), [2, 2, 2]), [2, 2, 2]),
     "Flatten": (lambda: bijectors.Flatten([2, 3, 1]), [2, 3, 1]),
     "InvertibleResidual_dense": (dense_block, [3]),
@@ -76,6 +79,8 @@ REGISTRY = {
         lambda: image(nblocks=(1,), kernels=(3, 3), fc_end=False, act=layers.CLipSwish,
                       orders=(1.5, 2.5)), [4, 4, 1]),
     "tabular_flow": (lambda: flows.tabular_flow([3], nblocks=2, dims=(6,), **EXACT), [3]),
+    "tabular_flow_with_supports": (lambda: flows.tabular_flow(
+        [5], nblocks=1, dims=(6,), supports=SUPPORTS, **EXACT), [5]),
     "toy_flow_closed_norms": (
         lambda: flows.toy_flow(nblocks=1, dims=(6, 6), act=layers.Sin, orders=(1, float("inf"), 2),
                                **EXACT), [2]),
@@ -85,7 +90,8 @@ REGISTRY = {
     "toy_flow": (lambda: flows.toy_flow(nblocks=2, dims=(6, 6), **EXACT), [2]),
 }
 
-UNIT_INTERVAL = {name for name in REGISTRY if name.startswith(("Logit", "image_flow"))}
+UNIT_INTERVAL = {name for name in REGISTRY if name.startswith(
+    ("ColumnSupports", "Logit", "image_flow", "tabular_flow_with_supports"))}
 
 
 def example(event_shape, n=3, seed=1, unit=False):

@@ -2,17 +2,21 @@
 
 from bijectors.actnorm import ActNorm
 from bijectors.chain import Chain
+from bijectors.column_supports import ColumnSupports
 from bijectors.flows.toy import toy_flow
 
 __all__ = ["tabular_flow"]
 
 
-def tabular_flow(event_shape, *, nblocks=10, dims=(128, 128), coeff=0.97, dtype=None, **kwargs):
+def tabular_flow(event_shape, *, nblocks=10, dims=(128, 128), coeff=0.97, supports=None,
+                 dtype=None, **kwargs):
     """Rows of a table to latent vectors: `toy_flow` behind an ActNorm of the columns.
 
     Args:
       event_shape: `[D]`.
       nblocks, dims, coeff, dtype: see `toy_flow`.
+      supports: of columns that are not real, `{0: "positive", 2: ("interval", 0, 1)}` or a list
+        with one for each; see `ColumnSupports`. Samples lie inside, and the density is 0 outside.
       **kwargs: the others of `toy_flow`.
 
     Returns:
@@ -20,4 +24,5 @@ def tabular_flow(event_shape, *, nblocks=10, dims=(128, 128), coeff=0.97, dtype=
     """
     blocks = toy_flow(event_shape, nblocks=nblocks, dims=dims, coeff=coeff, dtype=dtype, **kwargs)
     # However small the unit, a column starts with variance 1.
-    return Chain([blocks, ActNorm(event_shape, min_variance=1e-12, dtype=dtype)])
+    steps = [blocks, ActNorm(event_shape, min_variance=1e-12, dtype=dtype)]
+    return Chain(steps if supports is None else [*steps, ColumnSupports(event_shape, supports)])
