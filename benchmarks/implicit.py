@@ -15,6 +15,7 @@ import tensorflow as tf
 from bijectors import InvertibleResidual
 from tfresflow import layers, solvers
 from tfresflow.functional import functional
+from train.reproduce.peak import peak
 
 _SHAPE, _BATCH, _RTOL, _ROUNDS = (16, 16, 8), 64, 1e-6, 7
 
@@ -87,14 +88,6 @@ def gradient(inverse, z, g):
 
     step()
     return step
-
-
-def peak(step):
-    """Bytes of the allocator at the peak of a step, above those before it."""
-    tf.config.experimental.reset_memory_stats("CPU:0")
-    before = tf.config.experimental.get_memory_info("CPU:0")["current"]
-    step()
-    return tf.config.experimental.get_memory_info("CPU:0")["peak"] - before
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ def measure(rounds):
     """Median seconds of an epoch by one and by two processes of one thread, in turns."""
     seconds = {1: [], 2: []}
     env = {**os.environ, "TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1",
-           "OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "2"}
+           "OMP_NUM_THREADS": "1"}
     out = DOCS / ".seconds"
     for r in range(rounds):
         for count in seconds:

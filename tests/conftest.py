@@ -1,13 +1,14 @@
 """Two virtual CPUs for the tests of distribution, and repeatable randomness."""
 
-import os
+from train import environment
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+environment.prepare()
 
 import keras  # noqa: E402
 import pytest  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
+from tests.allocator import in_a_process_that_counts  # noqa: E402
 from tests.command import ROOT  # noqa: E402
 
 _CPU = tf.config.list_physical_devices("CPU")[0]
@@ -23,6 +24,12 @@ def pytest_collection_modifyitems(items):
     """Files that take minutes come first: a file is one process's, and the others must not wait."""
     place = {name: i for i, name in enumerate(_LONGEST)}
     items.sort(key=lambda item: place.get(item.path.stem, len(place)))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem):
+    """Tests of memory run where it can be measured."""
+    return in_a_process_that_counts(pyfuncitem) or None
 
 
 @pytest.fixture(autouse=True)

@@ -1,10 +1,11 @@
 """A worker of its own process: `model.fit` as a Keras user writes it. Argument: a folder."""
 
-import os
 import pathlib
 import sys
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+from train import environment
+
+environment.prepare()
 
 import keras  # noqa: E402
 import numpy as np  # noqa: E402

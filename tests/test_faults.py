@@ -11,6 +11,7 @@ import sys
 import time
 
 import numpy as np
+import pandas as pd
 import PIL.Image
 import pytest
 import tensorflow as tf
@@ -91,6 +92,9 @@ def test_a_signal_in_validation(tmp_path, monkeypatch, capsys):
     one, other = map(checkpoint, runs)
     for key, value in one.items():
         np.testing.assert_allclose(other[key], value, rtol=0, atol=1e-6, err_msg=key)
+    one, other = (pd.read_csv(run / "log.csv") for run in runs)
+    assert list(other.step) == [4, 8, 12] and list(other.nll.isna()) == [False, True, False]
+    np.testing.assert_allclose(other.val_nll, one.val_nll, rtol=1e-5)
 
 
 @pytest.mark.usefixtures("only_train")

@@ -178,6 +178,7 @@ def test_adjoints_in_single_precision(adjoint):
             np.testing.assert_allclose(got.value, want, atol=1e-3, rtol=1e-3)
 
 
+@pytest.mark.allocator
 def test_memory_does_not_grow_with_the_steps():
     """Peak of the allocator, of a sampling gradient of ten steps and of two hundred."""
     g = branch([16, 16, 4], hidden=32)

@@ -1,6 +1,7 @@
 """Two halves side by side: the same numbers, and threads are set only where nobody chose."""
 
 import os
+import platform
 import subprocess
 import sys
 
@@ -92,3 +93,31 @@ def test_side_by_side(size):
     np.testing.assert_allclose(cubes, x ** 3, rtol=1e-15)
     np.testing.assert_allclose(total, tf.reduce_sum(x ** 2), rtol=1e-15)
     np.testing.assert_allclose(gradient, 4 * x ** 3 + 10 * x, rtol=1e-15)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="elsewhere oneDNN is another library")
+def test_a_processor_for_which_onednn_is_left_off_is_told():
+    code = """if True:
+        import os, warnings
+        import tensorflow as tf
+        from tensorflow.python.util import _pywrap_util_port
+        %s
+        from tfresflow import lanes
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            lanes.prepare()
+        print(_pywrap_util_port.IsMklEnabled(), [str(w.message)[:34] for w in caught])"""
+    flag = "TF_ENABLE_ONEDNN_OPTS"
+    assert in_fresh_process(code % "", {flag: "0"}) == ["False", "[]"]
+    assert in_fresh_process(code % "", {flag: "1"}) == ["True", "[]"]
+    nobody_asked = f"del os.environ['{flag}']"
+    said = " ".join(in_fresh_process(code % nobody_asked, {flag: "0"}))
+    assert said == "False ['TensorFlow has left oneDNN off on t']"
+
+
+def test_train_switches_onednn_on_unless_told_otherwise():
+    code = "import os; from train import environment; environment.prepare(); print(os.environ[%r])"
+    flag = "TF_ENABLE_ONEDNN_OPTS"
+    assert in_fresh_process(code % flag, {flag: "0"}) == ["0"]
+    unset = f"import os; del os.environ[{flag!r}]; "
+    assert in_fresh_process(unset + code % flag, {flag: "0"}) == ["1"]

@@ -182,6 +182,7 @@ def gradients_of(block, x):
     return tape.gradient(loss, [x, later])
 
 
+@pytest.mark.allocator
 def test_a_block_keeps_its_input_alone():
     """By so much memory grows with the depth: its v and w come only with the gradient."""
     x = tf.cast(example([64], 4096), tf.float32)

@@ -243,6 +243,7 @@ def peak_memory(estimator, net, x):
     return min(peaks(tf.function(lambda: value_and_gradients(estimator, net, x, 0)[1])))
 
 
+@pytest.mark.allocator
 @pytest.mark.parametrize("memory", MEMORY)
 def test_peak_memory_against_the_number_of_terms(memory):
     """Constant for the Neumann gradient; for the differentiated series, linear in n."""

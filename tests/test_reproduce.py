@@ -13,6 +13,8 @@ from train.reproduce import fig1, table2
 from train.reproduce.__main__ import NAMES, main
 from train.reproduce.kept import kept
 
+COUNTING = {"TF_ENABLE_ONEDNN_OPTS": "1"}  # peak memory is told by the allocator of oneDNN
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name, columns", [
@@ -26,7 +28,7 @@ def test_quick_reproductions(name, columns, tmp_path):
 
     def reproduce():
         [code], [out], [error] = finish([start(name, "--quick", f"--folder={folder}",
-                                               module="train.reproduce")])
+                                               module="train.reproduce", env=COUNTING)])
         assert code == 0, error
         return out
 

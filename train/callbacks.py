@@ -11,14 +11,18 @@ import tensorflow as tf
 
 from train import plots
 from train.errors import Interrupted, NonFinite
+from train.status import duration, repeating
 
-__all__ = ["Checkpoints", "Limits", "Progress", "SampleGrid", "duration"]
+__all__ = ["Checkpoints", "Limits", "Progress", "SampleGrid"]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Checkpoints(keras.callbacks.Callback):
     """Saves `last` at each validation and every `save_every` steps, `best` by validation.
+
+    Comes after the callbacks that write what a validation found, so that a checkpoint after it is
+    never there without that, and after `Limits`.
 
     A checkpoint counts only once it is whole: TensorFlow names it in its `checkpoint` file by
     a rename after everything else is written.
@@ -46,7 +50,10 @@ class Checkpoints(keras.callbacks.Callback):
         if int(self.model.skipped.numpy()) > self.model.skip_nonfinite:
             self._stop(f"the loss or the gradient is not finite at step {step}; first bad: "
                        f"{self.model.find_nonfinite()}")
-        if self._save_every and step % self._save_every == 0:
+        # What a validation will save is not saved before it: a run that was killed in between would
+        # go on after it, and never have made it.
+        due = self._save_every and step % self._save_every == 0
+        if due and not self.model.stop_training:
             self.save()
 
     def on_epoch_end(self, epoch, logs=None):
@@ -91,12 +98,14 @@ class Checkpoints(keras.callbacks.Callback):
 class Limits(keras.callbacks.Callback):
     """Ends training at a step or after so many minutes; raises `Interrupted` on SIGINT, SIGTERM.
 
-    All workers of the `Cluster` end at the same step: what one has noticed counts for all.
+    Ends an epoch, at which Keras validates, where the step is a multiple of `interval`: that of a
+    run that goes on in the middle of one is shorter. All workers of the `Cluster` end at the same
+    step: what one has noticed counts for all.
     """
 
-    def __init__(self, checkpoints, steps, max_minutes, cluster):
+    def __init__(self, checkpoints, steps, interval, max_minutes, cluster):
         super().__init__()
-        self._signal = None
+        self._signal, self._over, self._interval = None, False, interval
         self._cluster = cluster
         self._checkpoints, self._steps, self._seconds = checkpoints, steps, 60 * max_minutes
         self._handlers = {}
@@ -116,9 +125,13 @@ class Limits(keras.callbacks.Callback):
         return 0 < self._seconds <= self._checkpoints.seconds()
 
     def on_train_batch_end(self, batch, logs=None):
-        late = self._noticed(self.late())
-        if late or int(self.model.optimizer.iterations.numpy()) >= self._steps:
+        late, step = self._noticed(self.late()), int(self.model.optimizer.iterations.numpy())
+        self._over = bool(late) or step >= self._steps
+        if self._over or step % self._interval == 0:
             self.model.stop_training = True
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.stop_training = self._over
 
     def on_test_batch_end(self, batch, logs=None):
         self._noticed()
@@ -144,30 +157,71 @@ class Limits(keras.callbacks.Callback):
 
 
 class Progress(keras.callbacks.Callback):
-    """A line at each validation: step, bits/dim or nats, speed, time left."""
+    """A line at each validation: step, bits/dim or nats, speed, time left; others before the first.
+
+    Args:
+      checkpoints: `Checkpoints`, for the time that earlier runs took.
+      monitor: name of the metric.
+      unit: of it.
+      steps: when training ends.
+      max_minutes: when it ends, too, or 0.
+    """
 
     def __init__(self, checkpoints, monitor, unit, steps, max_minutes):
         super().__init__()
         self._checkpoints, self._monitor, self._unit = checkpoints, monitor, unit
         self._steps, self._limit = steps, 60 * max_minutes
         self._began = self._at = None
+        # What `_news` tells, from another thread: the last step's number, end and metrics.
+        self._doing, self._last, self._first = "preparing the first step", None, None
+        self._since = time.monotonic()
+
+    def until_validated(self):
+        """Within, a line each 10 seconds, until the first validation has been made."""
+        return repeating(self._news)
+
+    def _news(self):
+        if self._doing is None:
+            return None
+        if self._last is None or self._doing != "training":
+            return f"{self._doing} ... {duration(time.monotonic() - self._since)}"
+        (first, began), (step, ended, logs) = self._first, self._last
+        line = f"step {step:>7}  train {float(logs[self._monitor]):.4f} {self._unit}"
+        if step > first:
+            speed = (ended - began) / (step - first)
+            line += f"  {speed:.3f} s/step  {duration(self._left(step, speed))} left"
+        return line
+
+    def _left(self, step, speed):
+        """Seconds to the end."""
+        left = (self._steps - step) * speed
+        return min(left, self._limit - self._checkpoints.seconds()) if self._limit else left
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._began, self._at = time.monotonic(), int(self.model.optimizer.iterations.numpy())
+        self._began, self._at = time.monotonic(), self._step()
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self._doing is None:
+            return
+        self._last = self._step(), time.monotonic(), logs
+        self._first = self._first or self._last[:2]
+        self._doing = "training"
 
     def on_test_begin(self, logs=None):
         self._trained = time.monotonic()
+        if self._doing is not None:
+            self._doing, self._since = f"validating at step {self._step()}", self._trained
 
     def on_epoch_end(self, epoch, logs=None):
-        step = int(self.model.optimizer.iterations.numpy())
+        step, self._doing = self._step(), None
         speed = (self._trained - self._began) / max(1, step - self._at)
         whole = (time.monotonic() - self._began) / max(1, step - self._at)
-        left = (self._steps - step) * whole
-        if self._limit:
-            left = min(left, self._limit - self._checkpoints.seconds())
         print(f"step {step:>7}  train {logs[self._monitor]:.4f}  "
               f"validation {logs['val_' + self._monitor]:.4f} {self._unit}  "
-              f"{speed:.3f} s/step  {duration(left)} left", flush=True)
+              f"{speed:.3f} s/step  {duration(self._left(step, whole))} left", flush=True)
+
+    def _step(self):
+        return int(self.model.optimizer.iterations.numpy())
 
 
 class SampleGrid(keras.callbacks.Callback):
@@ -193,10 +247,3 @@ class SampleGrid(keras.callbacks.Callback):
         with self._writer.as_default():
             tf.summary.image("samples", plots.tile(images.numpy())[None],
                              step=int(self.model.optimizer.iterations.numpy()))
-
-
-def duration(seconds):
-    """Seconds in words."""
-    minutes, seconds = divmod(max(0, round(seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s"

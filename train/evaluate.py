@@ -9,9 +9,9 @@ import tensorflow as tf
 from tfresflow import seeds
 from tfresflow.losses import bits_per_dim
 from train import data, plots
-from train.callbacks import duration
 from train.errors import blame_the_input
 from train.files import write_json
+from train.status import duration
 
 __all__ = ["evaluate"]
 

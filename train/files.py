@@ -10,15 +10,20 @@ import socket
 
 from train.errors import UserError
 
-__all__ = ["fingerprint", "locked", "write_json"]
+__all__ = ["fingerprint", "locked", "write_json", "write_text"]
 
 
 def write_json(value, path):
-    """Writes `value` as JSON; a reader, or a kill in between, never sees half a file."""
+    """Writes `value` as JSON, as `write_text` does."""
+    write_text(json.dumps(value, indent=1) + "\n", path)
+
+
+def write_text(text, path):
+    """Writes `text`; a reader, or a kill in between, never sees half a file."""
     path = pathlib.Path(path)
     part = path.with_suffix(".part")
     try:
-        part.write_text(json.dumps(value, indent=1) + "\n")
+        part.write_text(text)
         os.replace(part, path)
     except OSError:
         part.unlink(missing_ok=True)

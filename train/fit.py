@@ -1,16 +1,19 @@
 """`train`: fit, continue where an earlier run of the workdir stopped, evaluate, sample."""
 
 import contextlib
+import io
 import os
 import pathlib
 import sys
 
 import keras
+import pandas as pd
 
 from train import callbacks, checkpoints, cluster, data, evaluate, flags, sample
 from train.build import build_model, build_optimizer, steps_per_epoch, total_steps
 from train.errors import Interrupted, UserError, blame_the_disk, blame_the_input
-from train.files import fingerprint, locked
+from train.files import fingerprint, locked, write_text
+from train.status import saying
 
 __all__ = ["report", "train"]
 
@@ -31,9 +34,11 @@ def train(settings):
         group = cluster.form(settings)
     with cluster.watching(group):
         with blame_the_input(), group.strategy.scope():
-            data.load(settings, "train", strategy=group.strategy)  # unsuitable data is told first
-            model = build_model(settings)
-            model.compile(build_optimizer(settings))
+            with saying(f"reading {settings.data}"):  # unsuitable data is told first
+                data.load(settings, "train", strategy=group.strategy)
+            with saying("building the model"):
+                model = build_model(settings)
+                model.compile(build_optimizer(settings))
         with _workdir(settings, workdir, group):
             _fit(model, settings, workdir, group)
             if group.chief:
@@ -78,33 +83,62 @@ def _fit(model, settings, workdir, group):
     interval = min(settings.val_every or steps_per_epoch(settings), steps)
     keeper = callbacks.Checkpoints(checkpoint, saved, f"val_{monitor}", settings.save_every,
                                    writes=group.chief)
-    limits = callbacks.Limits(keeper, steps, settings.max_minutes, group)
+    limits = callbacks.Limits(keeper, steps, interval, settings.max_minutes, group)
     validation = {"x": data.load(settings, "validation", strategy=group.strategy),
                   "steps": data.steps(settings, "validation")}
+    log = workdir / "log.csv"
+    logged = _cut(log, step) if group.chief else step
+    due = logged < step and (step % interval == 0 or step >= steps)
+    if path is not None and group.total([due])[0]:  # it was ended in the validation of this step
+        found = model.evaluate(**validation, verbose=0, return_dict=True)
+        if group.chief:
+            _add(log, {"epoch": (step - 1) // interval, "step": step,
+                       **{f"val_{name}": value for name, value in found.items()}})
+        keeper.set_model(model)
+        keeper.judge(found[monitor])
     if step >= steps or group.total([limits.late()])[0]:
-        if path is not None:  # a run that was ended in its last validation
-            keeper.set_model(model)
-            keeper.judge(model.evaluate(**validation, verbose=0, return_dict=True)[monitor])
         return
-    epoch = step // interval
-    watched = [keeper, limits, _Step()]
-    if group.chief:
-        watched += [callbacks.Progress(keeper, monitor, unit, steps, settings.max_minutes),
-                    *_pictures(model, settings, workdir),
-                    keras.callbacks.TensorBoard(workdir / "tensorboard", write_graph=False),
-                    keras.callbacks.CSVLogger(workdir / "log.csv", append=True)]
-    with limits.catching_signals():
+    progress = callbacks.Progress(keeper, monitor, unit, steps, settings.max_minutes)
+    bar = group.chief and sys.stdout.isatty() and "CI" not in os.environ
+    writers = [progress, *_pictures(model, settings, workdir),
+               keras.callbacks.TensorBoard(workdir / "tensorboard", write_graph=False),
+               keras.callbacks.CSVLogger(log, append=True)] if group.chief else []
+    silent = contextlib.nullcontext()
+    with limits.catching_signals(), (
+            progress.until_validated() if group.chief and not bar else silent):
         try:
             model.fit(
                 data.load(settings, "train", start=step, strategy=group.strategy),
-                initial_epoch=epoch, epochs=epoch + -(-(steps - step) // interval),
+                initial_epoch=step // interval, epochs=-(-steps // interval),
                 steps_per_epoch=interval, validation_data=validation["x"],
                 validation_steps=validation["steps"], shuffle=False,
-                verbose=int(group.chief and sys.stdout.isatty() and "CI" not in os.environ),
-                callbacks=watched)
+                verbose=int(bar), callbacks=[limits, _Step(), *writers, keeper])
         except Interrupted:
             keeper.save()  # here, where the weights are those of training again
             raise
+
+
+def _cut(log, step):
+    """Leaves out of log.csv what an earlier run did after the checkpoint of `step`: it is redone.
+
+    Returns:
+      The step of the last validation that is left, 0 without one.
+    """
+    if not log.exists() or not log.stat().st_size:
+        return 0
+    text = log.read_text()
+    table = pd.read_csv(io.StringIO(text[:text.rfind("\n") + 1]), dtype=str)  # no half line
+    steps = pd.to_numeric(table["step"])
+    write_text(table[steps <= step].to_csv(index=False), log)
+    return steps[steps <= step].max() if (steps <= step).any() else 0
+
+
+def _add(log, row):
+    """Adds a row to log.csv, in which the metrics of training are not known, if there is one."""
+    if log.exists() and log.stat().st_size:
+        table = pd.read_csv(log, dtype=str)
+        table.loc[len(table)] = {name: str(row.get(name, "")) for name in table.columns}
+        write_text(table.to_csv(index=False), log)
 
 
 def _pictures(model, settings, workdir):

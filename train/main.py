@@ -4,11 +4,11 @@ Exit codes: 0 done; 2 a flag, a file or the data is not right; 3 an inverse did 
 loss or gradient is not finite; 5 the workdir is not writable; 6 a worker is lost; 130, 143 signals.
 """
 
-import os
 import sys
 
-from train import flags
+from train import environment, flags
 from train.loading import hearing_interrupts, loading
+from train.status import saying
 
 __all__ = ["main", "run"]
 
@@ -22,11 +22,11 @@ def main(argv):
         settings = flags.parse(argv)
     except (ValueError, OSError) as error:
         return _fail(error, 2)
-    # TensorFlow takes seconds to import: flags are checked first.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    environment.prepare()
     try:
         with hearing_interrupts():
-            with loading():
+            # TensorFlow takes seconds to import: flags were checked first.
+            with saying(f"{settings.command} {settings.data} in {settings.workdir}"), loading():
                 from train import commands
                 commands.tf.config.list_physical_devices()
             return commands.run(settings, _fail)

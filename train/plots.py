@@ -84,9 +84,10 @@ def curve(log, path, unit):
     """Saves the course of training from a run's log.csv; nothing to draw gives no file."""
     if not pathlib.Path(log).stat().st_size:
         return
-    # A run that was killed may have left half a line.
-    table = pd.read_csv(log, on_bad_lines="skip").apply(pd.to_numeric, errors="coerce").dropna()
+    # A run that was killed may have left half a line, or a validation without training's metrics.
+    table = pd.read_csv(log, on_bad_lines="skip").apply(pd.to_numeric, errors="coerce")
     name = "bpd" if "bpd" in table else "nll"
+    table = table.dropna(subset=["step", f"val_{name}"])
     if len(table) < 2:
         return
     figure, ax = plt.subplots(figsize=(6, 3.6))

@@ -10,6 +10,7 @@ import importlib
 import pathlib
 import sys
 
+from train import environment
 from train.errors import UserError
 
 NAMES = {"fig1": "the biased estimator against the unbiased one, as the Lipschitz constant grows",
@@ -36,6 +37,7 @@ def main(argv=None):
     args = parser.parse_args(argv)
     folder = args.folder or pathlib.Path("runs/reproduce",
                                          args.name + ("-quick" if args.quick else ""))
+    environment.prepare()
     module = importlib.import_module(f"train.reproduce.{args.name}")
     try:
         verdict = module.reproduce(folder, args.quick)

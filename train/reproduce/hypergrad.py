@@ -17,6 +17,7 @@ import tensorflow as tf
 from tfresflow import solvers
 from train.reproduce.figure import figure, mean_and_error, save_table
 from train.reproduce.kept import kept
+from train.reproduce.peak import peak
 
 __all__ = ["Training", "reproduce"]
 
@@ -149,14 +150,10 @@ def _costs(x, labels, quick):
     measured = []
     for _ in range(rounds):
         for (method, truncation), meta_gradient in cases.items():
-            tf.config.experimental.reset_memory_stats("CPU:0")
-            before = tf.config.experimental.get_memory_info("CPU:0")["current"]
             began = time.perf_counter()
-            float(meta_gradient()[0])
-            seconds = time.perf_counter() - began
-            peak = tf.config.experimental.get_memory_info("CPU:0")["peak"] - before
-            measured.append({"method": method, "truncation": truncation, "seconds": seconds,
-                             "peak_mb": peak / 1e6})
+            held = peak(lambda: float(meta_gradient()[0]))
+            measured.append({"method": method, "truncation": truncation,
+                             "seconds": time.perf_counter() - began, "peak_mb": held / 1e6})
     table = pd.DataFrame(measured).groupby(["method", "truncation"]).median().reset_index()
     table["time_ratio"] = table.seconds.iloc[0] / table.seconds
     table["memory_ratio"] = table.peak_mb.iloc[0] / table.peak_mb

@@ -10,6 +10,7 @@ from bijectors import flows
 from tfresflow import logdet
 from train.reproduce.figure import figure, save_table
 from train.reproduce.kept import kept
+from train.reproduce.peak import peak
 
 __all__ = ["reproduce"]
 
@@ -58,10 +59,7 @@ def _peak(terms, depth, method):
 
     x = tf.random.stateless_normal([_BATCH, *_SHAPE], [0, 0])
     step(x)
-    tf.config.experimental.reset_memory_stats("CPU:0")
-    before = tf.config.experimental.get_memory_info("CPU:0")["current"]
-    step(x)
-    return tf.config.experimental.get_memory_info("CPU:0")["peak"] - before
+    return peak(lambda: step(x))
 
 
 def _draw(path, table):
