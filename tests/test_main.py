@@ -1,15 +1,19 @@
 """End to end, through the command line that users type."""
 
 import json
+import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
 import PIL.Image
 import pytest
 
-from tests.command import SMOKE, start, wait_for
+from tests.command import ROOT, SMOKE, start, wait_for
+from train import flags
 from train.main import main
 
 
@@ -174,3 +178,36 @@ def test_a_workdir_of_another_model_is_refused(trained, capsys):
         assert "coeff (there 0.98, here 0.5), idim (there 8, here 9)" in error
         assert error.count("\n") == 1
     assert before == {path: path.stat().st_mtime_ns for path in workdir.rglob("*")}
+
+
+@pytest.mark.parametrize("module", ["tfresflow", "train.main"])
+def test_ways_in(module, tmp_path):
+    """Both check their flags before they load TensorFlow; `tfresflow` in any folder."""
+    folder = tmp_path if module == "tfresflow" else ROOT
+    (tmp_path / "train.py").write_text("raise RuntimeError('not ours')")
+    (tmp_path / "tensorflow.py").write_text("raise RuntimeError('loaded')")
+    for args, text in ((["--help"], "--dataroot"), (["--coeff=2"], "--coeff must be in (0, 1)")):
+        done = subprocess.run(
+            [sys.executable, "-m", module, *args], cwd=folder, text=True,
+            env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}" if folder == ROOT else str(ROOT)},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert text in done.stdout + done.stderr, done
+        assert "Traceback" not in done.stderr
+
+
+def test_a_package_started_by_name_may_import_ours(tmp_path):
+    """The whole of it, though Python is looking for a `__main__` then, too."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "__init__.py").write_text("import tfresflow")
+    (tmp_path / "mine" / "__main__.py").write_text("import tfresflow\n"
+                                                   "print(tfresflow.FlowModel.__name__)")
+    done = subprocess.run([sys.executable, "-m", "mine"], cwd=tmp_path, text=True,
+                          env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE)
+    assert done.stdout == "FlowModel\n"
+
+
+def test_the_home_folder_is_meant_by_a_tilde(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    settings = flags.parse(["x", "--workdir=~/run", "--data=csv", "--dataroot=~/table.csv"])
+    assert settings.workdir == str(tmp_path / "run")
+    assert settings.dataroot == str(tmp_path / "table.csv")

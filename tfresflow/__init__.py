@@ -1,7 +1,15 @@
 """Residual flows: layers, log-determinants, solvers and a Keras model."""
 
-from tfresflow import lanes, layers, logdet, losses, optimizers, solvers
-from tfresflow.model import FlowModel
+import sys
+
+# While Python looks for `__main__`, of the command line `python -m tfresflow`, nothing is imported:
+# TensorFlow takes seconds, and is told by the environment what to do, see `train/environment.py`.
+_IS_STARTING = sys.argv[:1] == ["-m"] and ("-m", "tfresflow") in zip(
+    sys.orig_argv, sys.orig_argv[1:])
+
+if not _IS_STARTING:
+    from tfresflow import lanes, layers, logdet, losses, optimizers, solvers
+    from tfresflow.model import FlowModel
 
 __all__ = ["FlowModel", "lanes", "layers", "logdet", "losses", "optimizers", "solvers"]
 __version__ = "0.1.0"

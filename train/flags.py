@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import json
 import math
+import os
 import pathlib
 
 from absl import flags
@@ -183,6 +184,8 @@ def parse(argv):
         raise ValueError(f"the command must be one of {', '.join(COMMANDS)}. Received: "
                          f"{' '.join(rest)}{f'. Did you mean {near[0]}?' if near else ''}")
     given = {name: values[name].value for name in _ALL if values[name].present}
+    given.update({name: os.path.expanduser(given[name])  # a shell leaves --workdir=~/x alone
+                  for name in ("workdir", "dataroot") if name in given})
     settings = {name: spec[0] for name, spec in _ALL.items()}
     if command != "train":
         workdir = pathlib.Path(given.get("workdir") or f"runs/{given.get('data', 'mnist5k')}")
@@ -196,7 +199,8 @@ def parse(argv):
 
 def usage():
     """The text of --help: the commands and all flags with their defaults."""
-    lines = ["python -m train.main [train|eval|sample] --flagfile=configs/X.cfg --workdir=DIR", ""]
+    lines = ["tfresflow [train|eval|sample] --flagfile=configs/X.cfg --workdir=DIR",
+             "(or python -m tfresflow, or python -m train.main)", ""]
     for group, specs in _GROUPS.items():
         lines.append(f"{group}:")
         for name, (default, text, *allowed) in specs.items():
