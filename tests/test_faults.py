@@ -261,11 +261,22 @@ def test_a_full_and_a_read_only_disk(saved, tmp_path, options, message):
     assert "Traceback" not in error
 
 
-def test_a_workdir_that_is_a_file(tmp_path, capsys):
+def test_a_workdir_that_cannot_be_made(tmp_path, capsys):
+    """A file, a folder in a file, and one in a file system without folders of ours: named."""
     (tmp_path / "run").write_text("mine")
-    assert main(["x", *TINY, f"--workdir={tmp_path / 'run'}"]) in (2, 5)
+    for workdir in (tmp_path / "run", tmp_path / "run" / "below", "/proc/run"):
+        assert main(["x", *TINY, f"--workdir={workdir}"]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"error: --workdir={workdir} must be a folder") and (
+            error.count("\n") == 1), error
     assert (tmp_path / "run").read_text() == "mine"
-    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_log_that_is_not_ours(tmp_path, capsys):
+    (tmp_path / "log.csv").write_text("a,b\n1,2\n")
+    assert main(["x", *TINY, f"--workdir={tmp_path}"]) == 2
+    assert f"{tmp_path / 'log.csv'} must be the log of a run" in capsys.readouterr().err
+    assert (tmp_path / "log.csv").read_text() == "a,b\n1,2\n"
 
 
 @pytest.mark.usefixtures("only_train")

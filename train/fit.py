@@ -59,8 +59,13 @@ def _workdir(settings, workdir, group):
     if not group.chief:
         yield
         return
-    with blame_the_input(), blame_the_disk(workdir):
-        workdir.mkdir(parents=True, exist_ok=True)
+    with blame_the_disk(workdir):
+        try:
+            workdir.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, FileNotFoundError, NotADirectoryError) as error:
+            raise UserError(f"--workdir={workdir} must be a folder, or one that can be made. "
+                            f"Received: a path of which the system says: {error.strerror}"
+                            ) from None
     with locked(workdir):
         checkpoints.remove_partial(workdir)
         with blame_the_input(), blame_the_disk(workdir):
@@ -126,9 +131,13 @@ def _cut(log, step):
     """
     if not log.exists() or not log.stat().st_size:
         return 0
-    text = log.read_text()
-    table = pd.read_csv(io.StringIO(text[:text.rfind("\n") + 1]), dtype=str)  # no half line
-    steps = pd.to_numeric(table["step"])
+    try:
+        text = log.read_text()
+        table = pd.read_csv(io.StringIO(text[:text.rfind("\n") + 1]), dtype=str)  # no half line
+        steps = pd.to_numeric(table["step"])
+    except (OSError, KeyError, ValueError) as error:
+        raise UserError(f"{log} must be the log of a run, a table with a column `step`. Move it "
+                        f"away, or choose another --workdir. Received: {error!r}") from None
     write_text(table[steps <= step].to_csv(index=False), log)
     return steps[steps <= step].max() if (steps <= step).any() else 0
 
