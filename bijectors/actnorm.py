@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from bijectors.base import Flow, batch_shape
+from tfresflow.sizes import as_sizes
 
 __all__ = ["ActNorm"]
 
@@ -27,12 +28,13 @@ class ActNorm(Flow):
     """
 
     def __init__(self, event_shape, per_element=False, min_variance=0.2, dtype=None, name=None):
+        event_shape = as_sizes("event_shape", event_shape)
         parameters = dict(locals())
         if min_variance <= 0:
             raise ValueError("`min_variance` must be positive. "
                              f"Received: min_variance={min_variance}")
         weights = _ScaleAndShift(dtype=dtype)
-        weights.build(tuple(event_shape) if per_element else tuple(event_shape)[-1:])
+        weights.build(event_shape if per_element else event_shape[-1:])
         super().__init__(event_shape, layers=[weights], parameters=parameters, name=name)
         self.per_element = per_element
         self.min_variance = min_variance

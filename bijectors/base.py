@@ -22,6 +22,7 @@ from tfresflow.configurable import deserialize, serialize
 from tfresflow.events import as_numbers, of_shape, take
 from tfresflow.functional import leaf_layers, norm_layers, update_norms
 from tfresflow.layers.orders import lipschitz
+from tfresflow.sizes import as_sizes
 
 __all__ = ["Flow", "batch_shape", "forward_and_log_det", "forward_and_pending",
            "inverse_and_log_det", "late_pass"]
@@ -49,10 +50,7 @@ class Flow(tfp.bijectors.Bijector):
     """
 
     def __init__(self, event_shape, *, layers=(), parameters=None, latent_rank=None, name=None):
-        event_shape = tuple(int(d) for d in event_shape)
-        if not event_shape or min(event_shape) < 1:
-            raise ValueError("`event_shape` must have at least one dimension, all positive. "
-                             f"Received: event_shape={event_shape}")
+        event_shape = as_sizes("event_shape", event_shape)
         rank = len(event_shape)
         super().__init__(forward_min_event_ndims=rank,
                          inverse_min_event_ndims=rank if latent_rank is None else latent_rank,

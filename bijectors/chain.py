@@ -6,6 +6,7 @@ import tensorflow as tf
 from bijectors.base import (Flow, batch_shape, forward_and_log_det, forward_and_pending,
                             inverse_and_log_det, late_pass)
 from tfresflow import logdet, seeds
+from tfresflow.sizes import as_sizes
 
 __all__ = ["Chain"]
 
@@ -36,8 +37,9 @@ class Chain(Flow):
                 raise ValueError("`event_shape` must be given where the last of `bijectors` is "
                                  f"one of TFP's own. Received: {bijectors[-1]}")
             event_shape = bijectors[-1].event_shape
+        event_shape = as_sizes("event_shape", event_shape)
         steps = list(reversed(bijectors))
-        latent = _check_shapes(steps, tuple(event_shape))
+        latent = _check_shapes(steps, event_shape)
         layers = [layer for b in steps if isinstance(b, Flow) for layer in b.layers]
         super().__init__(event_shape, layers=layers, parameters=parameters,
                          latent_rank=len(latent), name=name)

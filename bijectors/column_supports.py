@@ -10,6 +10,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from bijectors.support import Supported
+from tfresflow.sizes import as_sizes
 
 __all__ = ["ColumnSupports"]
 
@@ -43,6 +44,7 @@ class ColumnSupports(Supported):
     """
 
     def __init__(self, event_shape, supports, name=None):
+        event_shape = as_sizes("event_shape", event_shape)
         # As Keras saves it: a list, without the integer keys that JSON has not.
         supports = _each_column(event_shape, supports)
         parameters = dict(locals())
@@ -153,7 +155,7 @@ _KINDS = {"real": _Real, "positive": _Positive, "softplus": _Softplus, "interval
 def _each_column(event_shape, supports):
     """A list of lists, `[kind, *ends]`, one for each column."""
     if len(event_shape) != 1:
-        raise ValueError(f"`event_shape` must be [D]. Received: event_shape={tuple(event_shape)}")
+        raise ValueError(f"`event_shape` must be [D]. Received: event_shape={event_shape}")
     [size] = event_shape
     given = supports if isinstance(supports, dict) else dict(enumerate(supports))
     if not isinstance(supports, dict) and len(supports) != size:

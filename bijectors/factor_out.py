@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from bijectors.base import Flow, late_pass
+from tfresflow.sizes import as_sizes
 
 __all__ = ["FactorOut"]
 
@@ -28,11 +29,12 @@ class FactorOut(Flow):
     """
 
     def __init__(self, inner, event_shape, name=None):
+        event_shape = as_sizes("event_shape", event_shape)
         parameters = dict(locals())
         *space, channels = event_shape
         if channels % 2:
             raise ValueError("`event_shape` must have an even number of channels. "
-                             f"Received: event_shape={tuple(event_shape)}")
+                             f"Received: event_shape={event_shape}")
         half = (*space, channels // 2)
         if not isinstance(inner, Flow) or inner.event_shape != half:
             raise ValueError("`inner` must be a Flow (a Chain, for TFP's own) of event_shape "

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from bijectors.base import Flow, batch_shape
+from tfresflow.sizes import as_sizes
 
 __all__ = ["Flatten"]
 
@@ -20,6 +21,7 @@ class Flatten(Flow):
     """
 
     def __init__(self, event_shape, name=None):
+        event_shape = as_sizes("event_shape", event_shape)
         super().__init__(event_shape, parameters=dict(locals()), latent_rank=1, name=name)
 
     def forward_and_log_det(self, x, seed=None):

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from bijectors.support import Supported
+from tfresflow.sizes import as_sizes
 
 __all__ = ["Logit"]
 
@@ -29,6 +30,7 @@ class Logit(Supported):
     """
 
     def __init__(self, event_shape, alpha=0.05, name=None):
+        event_shape = as_sizes("event_shape", event_shape)
         parameters = dict(locals())
         if not 0 < alpha < 0.5:
             raise ValueError(f"`alpha` must be in (0, 0.5). Received: alpha={alpha}")

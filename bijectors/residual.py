@@ -9,6 +9,7 @@ from bijectors.base import Flow
 from tfresflow import lanes, logdet, solvers
 from tfresflow.functional import functional, shared, unprepared
 from tfresflow.layers.orders import check_chain, lipschitz, unbounded
+from tfresflow.sizes import as_sizes
 
 __all__ = ["InvertibleResidual"]
 
@@ -56,8 +57,8 @@ class InvertibleResidual(Flow):
 
     def __init__(self, branch, event_shape, log_det=None, solver=None, adjoint=None,
                  name=None):
+        event_shape = as_sizes("event_shape", event_shape)
         parameters = dict(locals())
-        event_shape = tuple(event_shape)
         if not branch.built:
             branch.build((None, *event_shape))
         output = branch.compute_output_shape((None, *event_shape))

@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from bijectors.base import Flow, batch_shape
+from tfresflow.sizes import as_size, as_sizes
 
 __all__ = ["Squeeze"]
 
@@ -21,12 +22,12 @@ class Squeeze(Flow):
     """
 
     def __init__(self, event_shape, factor=2, name=None):
+        event_shape = as_sizes("event_shape", event_shape)
+        factor = as_size("factor", factor, 2)
         parameters = dict(locals())
-        if factor < 2:
-            raise ValueError(f"`factor` must be at least 2. Received: factor={factor}")
         if len(event_shape) != 3 or any(side % factor for side in event_shape[:2]):
             raise ValueError("`event_shape` must be [H, W, C] with H and W multiples of "
-                             f"factor={factor}. Received: event_shape={tuple(event_shape)}")
+                             f"factor={factor}. Received: event_shape={event_shape}")
         super().__init__(event_shape, parameters=parameters, name=name)
         self.factor = factor
 

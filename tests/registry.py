@@ -17,22 +17,23 @@ EXACT = {"log_det": logdet.Exact(), "dtype": "float64", "seed": 0}
 
 def branch(event_shape, hidden=8, act=layers.LipSwish, coeff=0.8):
     """A small residual branch, dense or convolutional, in float64."""
-    size = event_shape[-1]
+    size, dtype = event_shape[-1], "float64"
     if len(event_shape) == 1:
-        stack = [layers.InducedNormDense(hidden, coeff, dtype="float64"), act(dtype="float64"),
-                 layers.InducedNormDense(size, coeff, dtype="float64")]
-    else:
-        stack = [layers.InducedNormConv2D(hidden, 3, coeff, dtype="float64"), act(dtype="float64"),
-                 layers.InducedNormConv2D(size, 1, coeff, dtype="float64")]
-    return keras.Sequential(stack)
+        dense = layers.InducedNormDense
+        return keras.Sequential([dense(hidden, coeff, dtype=dtype), act(dtype=dtype),
+                                 dense(size, coeff, dtype=dtype)])
+    conv = {2: layers.InducedNormConv1D, 3: layers.InducedNormConv2D,
+            4: layers.InducedNormConv3D}[len(event_shape)]
+    return keras.Sequential([conv(hidden, 3, coeff, dtype=dtype), act(dtype=dtype),
+                             conv(size, 1, coeff, dtype=dtype)])
 
 
 def dense_block():
     return bijectors.InvertibleResidual(branch([3]), [3], logdet.Exact())
 
 
-def conv_block():
-    return bijectors.InvertibleResidual(branch([3, 5, 2]), [3, 5, 2], logdet.Exact(),
+def conv_block(event_shape, hidden=8):
+    return bijectors.InvertibleResidual(branch(event_shape, hidden), event_shape, logdet.Exact(),
                                         solvers.Picard())
 
 
@@ -62,7 +63,9 @@ REGISTRY = {
     "FactorOut": (lambda: bijectors.FactorOut(actnorm([2, 2, 1]), [2, 2, 2]), [2, 2, 2]),
     "Flatten": (lambda: bijectors.Flatten([2, 3, 1]), [2, 3, 1]),
     "InvertibleResidual_dense": (dense_block, [3]),
-    "InvertibleResidual_conv": (conv_block, [3, 5, 2]),
+    "InvertibleResidual_conv": (lambda: conv_block([3, 5, 2]), [3, 5, 2]),
+    "InvertibleResidual_sequence": (lambda: conv_block([6, 2], 4), [6, 2]),
+    "InvertibleResidual_volume": (lambda: conv_block([2, 3, 2, 1], 4), [2, 3, 2, 1]),
     "Logit": (lambda: bijectors.Logit([2, 2, 1], alpha=0.05), [2, 2, 1]),
     "Squeeze": (lambda: bijectors.Squeeze([4, 2, 2]), [4, 2, 2]),
     "image_flow": (image, [4, 4, 1]),

@@ -156,27 +156,6 @@ def test_bad_arguments(make, message):
         make()
 
 
-@pytest.mark.parametrize("channels, filters, kernel_size", [
-    (1, 6, 3), (6, 1, 3), (6, 6, 3), (3, 3, 5), (2, 6, (1, 3)), (6, 2, (3, 1)), (6, 2, 2),
-    (2, 6, (2, 3)), (5, 7, 1)])
-def test_every_way_to_convolve_is_the_convolution(channels, filters, kernel_size):
-    """As matrix products or not: value, vector-Jacobian product, gradient of the kernel."""
-    layer = layers.InducedNormConv2D(filters, kernel_size, use_bias=False, dtype="float64")
-    layer.build((None, 5, 6, channels))
-    x, u = example([5, 6, channels], 3), example([5, 6, filters], 3, seed=2)
-    kernel = tf.convert_to_tensor(layer.kernel)
-    with tf.GradientTape(persistent=True) as tape:
-        tape.watch([x, kernel])
-        expected = tf.nn.conv2d(x, kernel, 1, "SAME")
-        y, vjp = layer.function.linearise([kernel], x)
-        weighted = tf.reduce_sum(vjp(u) * x)  # = <u, W x>
-    np.testing.assert_allclose(y, expected, rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(vjp(u), tape.gradient(expected, x, u), rtol=1e-12, atol=1e-12)
-    want = tape.gradient(expected, kernel, u)
-    np.testing.assert_allclose(tape.gradient(y, kernel, u), want, rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(tape.gradient(weighted, kernel), want, rtol=1e-12, atol=1e-12)
-
-
 @pytest.mark.parametrize("policy", [layers.PowerIteration(num_steps=3), layers.PowerIteration()])
 def test_norms_updated_together_are_those_updated_alone(policy):
     """Many small layers as one operator: by count to the last digits, by tolerance no worse."""

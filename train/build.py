@@ -11,10 +11,6 @@ from train.flags import numbers, span
 
 __all__ = ["build_model", "build_optimizer", "steps_per_epoch", "total_steps"]
 
-_ACTIVATIONS = {"swish": layers.LipSwish, "clipswish": layers.CLipSwish, "elu": layers.ELU,
-                "lcube": layers.LipschitzCube, "softplus": layers.Softplus, "sin": layers.Sin,
-                "tanh": layers.Tanh, "maxmin": layers.MaxMin, "fullsort": layers.FullSort,
-                "identity": layers.Identity, "relu": layers.ReLU}
 _MEMORY = {"auto": logdet.Auto, "tape": logdet.Tape, "released": logdet.Released,
            "recompute": logdet.Recompute}
 _PROBES = {"normal": logdet.normal, "rademacher": logdet.rademacher}
@@ -62,7 +58,7 @@ def total_steps(settings):
 
 def _flow(settings, source):
     iterations = settings.n_lipschitz_iters or None
-    common = {"coeff": settings.coeff, "act": _ACTIVATIONS[settings.act],
+    common = {"coeff": settings.coeff, "act": settings.act,
               "power_iteration": layers.PowerIteration(iterations, rtol=settings.sn_tol),
               "certified": settings.certified, "log_det": _log_det(settings),
               "solver": _solver(settings), "seed": settings.seed}

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import math
+import numbers
 import typing
 
 import keras
@@ -38,7 +39,7 @@ class Blocks:
 
     Args:
       coeff: bound of each layer's operator norm, in (0, 1).
-      act: class of the activation, of `tfresflow.layers`.
+      act: activation, see `layers.as_activation`.
       preact: begin a branch with an activation.
       orders: of the norms, `(p_0, ..., p_{L-1})` for branches of L linear layers: layer l goes from
         p_l to p_{l+1}, the last one back to p_0. Numbers in [1, inf], `layers.LearnedOrder`s, or
@@ -69,6 +70,9 @@ class Blocks:
 
     def __post_init__(self):
         self._counter = itertools.count()
+        self._act = layers.as_activation(self.act)
+        # Channels of its output a channel of its input.
+        self._expansion = getattr(self._act(dtype=self.dtype), "expansion", 1)
         self._seeds = itertools.count(0 if self.seed is None else 1_000_003 * (self.seed + 1))
 
     def conv(self, event_shape, idim, kernels, preact=None):
@@ -90,12 +94,12 @@ class Blocks:
             step = self.dense_net.growth, self.dense_net.kernel
             sizes = [step] * self.dense_net.depth + [(event_shape[-1], 1)]
         preact = self.preact if preact is None else preact
-        stack = [self.act(dtype=self.dtype)] if preact else []
-        inputs = event_shape[-1] * (self._expansion() if preact else 1)
+        stack = [self._act(dtype=self.dtype)] if preact else []
+        inputs = event_shape[-1] * (self._expansion if preact else 1)
         codomains = self._codomains(len(sizes))
         for (size, kernel), codomain in zip(sizes[:-1], codomains):
-            layer = [linear(size, kernel, inputs, codomain), self.act(dtype=self.dtype)]
-            outputs = size * self._expansion()
+            layer = [linear(size, kernel, inputs, codomain), self._act(dtype=self.dtype)]
+            outputs = size * self._expansion
             if self.dense_net:
                 layer = [layers.LipschitzConcatenation(
                     layers.Branch(layer), self.dense_net.learned, dtype=self.dtype)]
@@ -105,14 +109,10 @@ class Blocks:
         return InvertibleResidual(branch, event_shape, self.log_det, self.solver,
                                   self.adjoint, name=f"{kind}{next(self._counter)}")
 
-    def _expansion(self):
-        """Channels of an activation's output a channel of its input."""
-        return getattr(self.act, "expansion", 1)
-
     def _codomains(self, count):
         """Of each layer: `orders`, one place on."""
         orders = self.orders
-        if isinstance(orders, (int, float, layers.LearnedOrder)):
+        if isinstance(orders, (numbers.Real, layers.LearnedOrder)):
             orders = [orders] + [None] * (count - 1)
         if len(orders) != count:
             raise ValueError("`orders` must be one for each linear layer of a branch, "

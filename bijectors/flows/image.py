@@ -7,6 +7,7 @@ from bijectors.flows.blocks import Blocks
 from bijectors.logit import Logit
 from bijectors.squeeze import Squeeze
 from tfresflow import layers
+from tfresflow.sizes import as_size, as_sizes
 
 __all__ = ["image_flow"]
 
@@ -24,11 +25,11 @@ def image_flow(event_shape, *, nblocks=(16, 16, 16), idim=512, kernels=(3, 1, 3)
 
     Args:
       event_shape: `[H, W, C]`; H and W divisible by 2 for each squeeze.
-      nblocks: residual blocks of each scale.
+      nblocks: residual blocks of each scale; a single number is that of a single scale.
       idim: hidden channels of the convolutions.
       kernels: sizes of the convolutions of a block.
       coeff: bound of each layer's operator norm, in (0, 1).
-      act: class of the activation, of `tfresflow.layers`.
+      act: activation: a class of `tfresflow.layers`, or a name; see `layers.as_activation`.
       preact: each block begins with an activation.
       first_resblock: the very first block is next to the data: no activation before it, an
         ActNorm instead.
@@ -64,7 +65,8 @@ def image_flow(event_shape, *, nblocks=(16, 16, 16), idim=512, kernels=(3, 1, 3)
 
     References: Chen et al., Residual Flows (2019), and the code published with it.
     """
-    event_shape = tuple(event_shape)
+    event_shape, nblocks = as_sizes("event_shape", event_shape), as_sizes("nblocks", nblocks)
+    kernels = as_sizes("kernels", kernels)
     _validate(event_shape, nblocks, kernels, squeeze_first)
     blocks = Blocks(coeff, act, preact, orders, certified, dense_net, power_iteration, log_det,
                     solver, adjoint, seed, dtype)
@@ -92,7 +94,7 @@ def image_flow(event_shape, *, nblocks=(16, 16, 16), idim=512, kernels=(3, 1, 3)
         flatten = Flatten(shape)
         [size] = flatten.latent_shape(shape)
         steps = [flatten]
-        for _ in range(n_fc_blocks if fc_end else 0):
+        for _ in range(as_size("n_fc_blocks", n_fc_blocks, 0) if fc_end else 0):
             steps.append(blocks.dense((size,), [fc_idim] * (len(kernels) - 1)))
             steps += [blocks.actnorm((size,))] if actnorm or fc_actnorm else []
         return steps
@@ -113,12 +115,9 @@ def _validate(event_shape, nblocks, kernels, squeeze_first):
     if len(event_shape) != 3:
         raise ValueError("`event_shape` must be [H, W, C]. "
                          f"Received: event_shape={event_shape}")
-    if not nblocks or min(nblocks) < 1:
-        raise ValueError("`nblocks` must be one positive number for each scale. "
-                         f"Received: nblocks={tuple(nblocks)}")
     if len(kernels) < 2:
         raise ValueError("`kernels` must be at least two sizes. "
-                         f"Received: kernels={tuple(kernels)}")
+                         f"Received: kernels={kernels}")
     factor = 2 ** (len(nblocks) - 1 + squeeze_first)
     if any(side % factor for side in event_shape[:2]):
         raise ValueError(f"`event_shape` must have height and width divisible by {factor} for "

@@ -13,7 +13,7 @@ def tabular_flow(event_shape, *, nblocks=10, dims=(128, 128), coeff=0.97, suppor
     """Rows of a table to latent vectors: `toy_flow` behind an ActNorm of the columns.
 
     Args:
-      event_shape: `[D]`.
+      event_shape: `[D]`, or D.
       nblocks, dims, coeff, dtype: see `toy_flow`.
       supports: of columns that are not real, `{0: "positive", 2: ("interval", 0, 1)}` or a list
         with one for each; see `ColumnSupports`. Samples lie inside, and the density is 0 outside.

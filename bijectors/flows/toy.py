@@ -3,6 +3,7 @@
 from bijectors.chain import Chain
 from bijectors.flows.blocks import Blocks
 from tfresflow import layers
+from tfresflow.sizes import as_size, as_sizes
 
 __all__ = ["toy_flow"]
 
@@ -14,11 +15,11 @@ def toy_flow(event_shape=(2,), *, nblocks=100, dims=(128, 128, 128, 128), coeff=
     """Vectors to latent vectors: residual blocks of dense layers.
 
     Args:
-      event_shape: `[D]`.
+      event_shape: `[D]`, or D.
       nblocks: residual blocks.
-      dims: hidden widths of a block.
+      dims: hidden widths of a block, or the only one.
       coeff: bound of each layer's operator norm, in (0, 1).
-      act: class of the activation, of `tfresflow.layers`.
+      act: activation: a class of `tfresflow.layers`, or a name; see `layers.as_activation`.
       preact: each block begins with an activation.
       actnorm: an ActNorm after each block.
       orders: of the norms between the layers of a branch, one a layer or a single one; see
@@ -36,15 +37,14 @@ def toy_flow(event_shape=(2,), *, nblocks=100, dims=(128, 128, 128, 128), coeff=
 
     References: Chen et al., Residual Flows (2019), and the code published with it.
     """
-    if nblocks < 1:
-        raise ValueError(f"`nblocks` must be positive. Received: nblocks={nblocks}")
-    if not dims:
-        raise ValueError("`dims` must be at least one hidden width. Received: dims=()")
-    shape = tuple(event_shape)
+    nblocks, dims = as_size("nblocks", nblocks), as_sizes("dims", dims)
+    shape = as_sizes("event_shape", event_shape)
+    if len(shape) != 1:
+        raise ValueError(f"`event_shape` must be [D]. Received: event_shape={shape}")
     blocks = Blocks(coeff, act, preact, orders, certified, dense_net, power_iteration, log_det,
                     solver, adjoint, seed, dtype)
     steps = []
     for _ in range(nblocks):
-        steps.append(blocks.dense(shape, list(dims)))
+        steps.append(blocks.dense(shape, dims))
         steps += [blocks.actnorm(shape)] if actnorm else []
     return Chain(steps[::-1])

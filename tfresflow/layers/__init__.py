@@ -4,13 +4,15 @@ from tfresflow.layers.activations import (ELU, Identity, LipschitzCube, LipSwish
                                           Softplus, Tanh)
 from tfresflow.layers.concatenated import CLipSwish, Concatenated
 from tfresflow.layers.concatenation import LipschitzConcatenation
-from tfresflow.layers.conv import InducedNormConv2D
+from tfresflow.layers.conv import InducedNormConv1D, InducedNormConv2D, InducedNormConv3D
 from tfresflow.layers.dense import InducedNormDense
+from tfresflow.layers.named import KerasActivation, as_activation
 from tfresflow.layers.norms import PowerIteration
 from tfresflow.layers.orders import Branch, LearnedOrder
 from tfresflow.layers.sorting import FullSort, MaxMin
 
 __all__ = ["Branch", "CLipSwish", "Concatenated", "ELU", "FullSort", "Identity",
-           "InducedNormConv2D", "InducedNormDense", "LearnedOrder", "LipSwish",
-           "LipschitzConcatenation", "LipschitzCube", "MaxMin", "PowerIteration", "ReLU", "Sin",
-           "Softplus", "Tanh"]
+           "InducedNormConv1D", "InducedNormConv2D", "InducedNormConv3D", "InducedNormDense",
+           "KerasActivation", "LearnedOrder", "LipSwish", "LipschitzConcatenation",
+           "LipschitzCube", "MaxMin", "PowerIteration", "ReLU", "Sin", "Softplus", "Tanh",
+           "as_activation"]

@@ -13,7 +13,8 @@ import tensorflow as tf
 from tfresflow.functional import FunctionalLayer
 from tfresflow.functions import Function, Scale
 
-__all__ = ["ELU", "Identity", "LipSwish", "LipschitzCube", "ReLU", "Sin", "Softplus", "Tanh"]
+__all__ = ["ELU", "ElementwiseLayer", "Identity", "LipSwish", "LipschitzCube", "ReLU", "Sin",
+           "Softplus", "Tanh"]
 
 _SWISH_SLOPE = 1.0998393201288668  # the largest; at x tanh(x / 2) = 2
 
@@ -34,7 +35,7 @@ class _Elementwise(Function):
     linearise_forward = linearise  # a diagonal Jacobian is its own transpose
 
 
-class _Activation(FunctionalLayer, keras.layers.Layer):
+class ElementwiseLayer(FunctionalLayer, keras.layers.Layer):
     """An elementwise map; subclasses say `function`.
 
     Attributes:
@@ -57,7 +58,7 @@ class _Activation(FunctionalLayer, keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("tfresflow")
-class LipSwish(_Activation):
+class LipSwish(ElementwiseLayer):
     """`x sigmoid(softplus(beta) x) / 1.1`, slope at most 1 for every beta (equation 13).
 
     The largest slope of swish is 1.0998 whatever its beta; dividing by 1.1 gives 0.99985.
@@ -88,7 +89,7 @@ class LipSwish(_Activation):
 
 
 @keras.saving.register_keras_serializable("tfresflow")
-class ELU(_Activation):
+class ELU(ElementwiseLayer):
     """`x` where positive, else `exp(x) - 1`; slope at most 1, no curvature where it is 1."""
 
     @property
@@ -97,7 +98,7 @@ class ELU(_Activation):
 
 
 @keras.saving.register_keras_serializable("tfresflow")
-class Softplus(_Activation):
+class Softplus(ElementwiseLayer):
     """`log(1 + exp(x))`, slope `sigmoid(x)` below 1."""
 
     steepest_pair = (1.0, 0.0)
@@ -108,7 +109,7 @@ class Softplus(_Activation):
 
 
 @keras.saving.register_keras_serializable("tfresflow")
-class LipschitzCube(_Activation):
+class LipschitzCube(ElementwiseLayer):
     """`x - 2/3` above 1, `x + 2/3` below -1, `x^3 / 3` between: slope `min(x^2, 1)`."""
 
     @property
@@ -117,7 +118,7 @@ class LipschitzCube(_Activation):
 
 
 @keras.saving.register_keras_serializable("tfresflow")
-class Sin(_Activation):
+class Sin(ElementwiseLayer):
     """`sin(x)`, slope `cos(x)`: curved where it is flat, and periodic."""
 
     @property
@@ -126,7 +127,7 @@ class Sin(_Activation):
 
 
 @keras.saving.register_keras_serializable("tfresflow")
-class Tanh(_Activation):
+class Tanh(ElementwiseLayer):
     """`tanh(x)`. It saturates, and its curvature vanishes where its slope is 1: for comparisons."""
 
     @property
@@ -135,7 +136,7 @@ class Tanh(_Activation):
 
 
 @keras.saving.register_keras_serializable("tfresflow")
-class ReLU(_Activation):
+class ReLU(ElementwiseLayer):
     """`max(x, 0)`. Without curvature the log-determinant hardly trains it: for comparisons."""
 
     steepest_pair = (1.0, 0.0)
@@ -146,7 +147,7 @@ class ReLU(_Activation):
 
 
 @keras.saving.register_keras_serializable("tfresflow")
-class Identity(_Activation):
+class Identity(ElementwiseLayer):
     """`x`: blocks of linear maps only, for comparisons."""
 
     @property

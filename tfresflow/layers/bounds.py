@@ -159,8 +159,8 @@ class _Factors:
         if math.prod(outputs) < math.prod(inputs):
             apply, then, shape = self.adjoint, self.product, outputs
         n = math.prod(shape)
-        if len(inputs) == 3:
-            wide = min(inputs[:2]) >= _WIDE
+        if len(inputs) > 1:  # a convolution's
+            wide = min(inputs[:-1]) >= _WIDE
             if n > (_LARGEST_DECOMPOSED if wide else _LARGEST_GRAM):
                 return None
         identity = np.eye(n).reshape(n, *shape)

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from tfresflow.layers.induced_norm import InducedNorm
 from tfresflow.layers.linear import Linear
+from tfresflow.sizes import as_size
 
 __all__ = ["InducedNormDense"]
 
@@ -37,7 +38,7 @@ class InducedNormDense(InducedNorm, keras.layers.Dense):
 
     def __init__(self, units, coeff=0.98, domain=None, codomain=2, power_iteration=None,
                  certified=True, **kwargs):
-        super().__init__(units, **kwargs)
+        super().__init__(as_size("units", units), **kwargs)
         self._set_norm(coeff, domain, codomain, power_iteration, certified)
 
     def build(self, input_shape):

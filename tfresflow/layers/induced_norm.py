@@ -1,6 +1,7 @@
-"""What the norm-constrained Dense and Conv2D layers share."""
+"""What the norm-constrained dense layers and convolutions share."""
 
 import math
+import numbers
 
 import keras
 import tensorflow as tf
@@ -39,10 +40,10 @@ class InducedNorm(FunctionalLayer):
     """
 
     def _set_norm(self, coeff, domain, codomain, power_iteration, certified):
-        if not 0 < coeff < 1:
+        if not isinstance(coeff, numbers.Real) or not 0 < coeff < 1:
             raise ValueError(f"`coeff` must be in (0, 1). Received: coeff={coeff}")
         check_activation(self.activation)
-        self.coeff, self.certified = coeff, certified
+        self.coeff, self.certified = float(coeff), certified
         self.domain = None if domain is None else check_order("domain", domain)
         free = codomain is None or isinstance(codomain, LearnedOrder)
         self.codomain = codomain if free else check_order("codomain", codomain)
@@ -224,7 +225,7 @@ class InducedNorm(FunctionalLayer):
         return function, [*state, *self._bias()]
 
     def save_own_variables(self, store):
-        # Keras's Dense and Conv2D would save kernel and bias alone.
+        # Keras's own layers would save kernel and bias alone.
         keras.layers.Layer.save_own_variables(self, store)
 
     def load_own_variables(self, store):

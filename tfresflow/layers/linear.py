@@ -9,10 +9,13 @@ import tensorflow as tf
 from tfresflow.functional import is_shareable
 from tfresflow.functions import Function, product_of
 
-__all__ = ["Linear", "check_activation", "scale_kernel"]
+__all__ = ["CONTRACTIONS", "Linear", "check_activation", "scale_kernel"]
 
-_CONTRACTIONS = [getattr(keras.activations, name) for name in (
-    "linear", "relu", "elu", "tanh", "sigmoid", "softplus", "softsign")]
+# Those of Keras that act on each number by itself, with a slope in [-1, 1].
+CONTRACTIONS = {name: getattr(keras.activations, name) for name in (
+    "celu", "elu", "hard_sigmoid", "hard_tanh", "leaky_relu", "linear", "log_sigmoid", "relu",
+    "relu6", "sigmoid", "soft_shrink", "softplus", "softsign", "sparse_plus", "sparse_sigmoid",
+    "squareplus", "tanh", "tanh_shrink")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,10 +79,10 @@ class Linear(Function):
 
 def check_activation(activation):
     """Raises unless `activation` is a function of Keras whose slope is at most 1."""
-    if activation not in _CONTRACTIONS:
-        names = ", ".join(sorted(f.__name__ for f in _CONTRACTIONS))
-        raise ValueError(f"`activation` must be one of {names}, whose slope is at most 1; others "
-                         f"are layers of their own. Received: activation={activation}")
+    if activation not in CONTRACTIONS.values():
+        raise ValueError(f"`activation` must be one of {', '.join(CONTRACTIONS)}, whose slope is "
+                         "at most 1; others are layers of their own. "
+                         f"Received: activation={activation}")
 
 
 @tf.custom_gradient

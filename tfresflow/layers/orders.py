@@ -13,6 +13,7 @@ References: Chen et al., Residual Flows (2019), section 2.3.
 
 import dataclasses
 import math
+import numbers
 
 import keras
 import tensorflow as tf
@@ -83,7 +84,7 @@ class Order:
 
 def check_order(name, order):
     """Raises if `order` is not a number in [1, inf]; returns it as a float."""
-    if not isinstance(order, (int, float)) or not 1 <= order <= math.inf:
+    if not isinstance(order, numbers.Real) or not 1 <= order <= math.inf:
         raise ValueError(f"`{name}` must be a number in [1, inf]. Received: {name}={order!r}")
     return float(order)
 
