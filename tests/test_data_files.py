@@ -122,7 +122,7 @@ def test_arrays_of_vectors_with_their_own_parts(tmp_path):
     ({"a": np.zeros([9, 2, 2], np.float32)}, r"expected uint8 .* Found a: float32 \[9, 2, 2\]"),
     ({"a": np.full([30, 2], np.nan)}, r"a\[0, 0\] is not finite"),
     ({"a": np.zeros([9, 2]), "b": np.zeros([9, 2])}, r"Found arrays named a, b"),
-    ({"train": np.zeros([9, 2]), "test": np.zeros([9, 3])}, r"examples of one shape"),
+    ({"train": np.zeros([9, 2]), "test": np.zeros([9, 3])}, r"examples of one kind and shape"),
 ])
 def test_bad_arrays(tmp_path, arrays, message):
     np.savez(tmp_path / "x.npz", **arrays)
@@ -159,7 +159,7 @@ def test_csv_is_standardised_and_the_scale_kept(tmp_path, header):
     np.testing.assert_allclose(train.mean(0), 0, atol=1e-5)
     np.testing.assert_allclose(train.std(0), 1, atol=1e-5)
     assert source.counts == {"train": 160, "validation": 20, "test": 20}
-    assert source.log_scale == pytest.approx(np.log(3.0) + np.log(0.1), abs=0.25)
+    assert source.scaler.log_scale == pytest.approx(np.log(3.0) + np.log(0.1), abs=0.25)
 
 
 def test_a_first_row_that_says_a_number_twice_is_a_row(tmp_path):
@@ -169,12 +169,12 @@ def test_a_first_row_that_says_a_number_twice_is_a_row(tmp_path):
 
 @pytest.mark.parametrize("text, message", [
     ("a,b\n1,2\n3,NaN\n", r"line 3, column 'b' must be a finite number. Received: 'NaN'"),
-    ("1,2\n3,inf\n", r"line 2, column '2' must be a finite number. Received: 'inf'"),
+    ("1,2\n3,inf\n", r"line 2, column 2 must be a finite number. Received: 'inf'"),
     ("a,b\n1,red\n", r"line 2, column 'b' must be a finite number. Received: 'red'"),
     ("a,b\n1,\n", r"line 2, column 'b' must be a finite number. Received: ''"),
     ("a,b\n" + "1,2\n3,2\n" * 20, r"column 'b' is constant"),
     ("", r"not a readable .csv file"),
-    ("a,b\n1,2,3\n", r"rows have more fields than the header, which has 2"),
+    ("a,b\n1,2,3\n", r"Expected 2 fields in line 2, saw 3"),
 ])
 def test_bad_csv(tmp_path, text, message):
     (tmp_path / "x.csv").write_text(text)

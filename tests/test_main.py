@@ -122,28 +122,14 @@ def test_a_resumed_run_ends_where_an_undisturbed_one_does(trained, tmp_path):
     assert parts["bits_per_dim"] == pytest.approx(whole["bits_per_dim"], abs=1e-5)
 
 
-@pytest.mark.parametrize("data, picture", [("8gaussians", "density.png"), ("csv", "columns.png")])
-def test_vectors(tmp_path, data, picture, capsys):
-    table = tmp_path / "table.csv"
-    np.savetxt(table, np.random.RandomState(0).randn(300, 2) * [1, 40] + 5, delimiter=",")
-    config = "toy" if data == "8gaussians" else "tabular"
+def test_toy_densities(tmp_path):
     workdir = tmp_path / "run"
-    assert main(["x", f"--flagfile=configs/{config}.cfg", f"--data={data}", f"--dataroot={table}",
-                 f"--workdir={workdir}", "--nblocks=2", "--dims=8", "--niters=4", "--val_every=2",
-                 "--n_test=500", "--exact", "--batchsize=50"]) == 0
+    assert main(["x", "--flagfile=configs/toy.cfg", "--data=8gaussians", f"--workdir={workdir}",
+                 "--nblocks=2", "--dims=8", "--niters=4", "--val_every=2", "--n_test=500",
+                 "--exact", "--batchsize=50"]) == 0
     metrics = json.loads((workdir / "metrics.json").read_text())
-    assert np.isfinite(metrics["nll_nats"]) and PIL.Image.open(workdir / picture).size[0] > 300
-    if data == "csv":
-        with open(table, "a", encoding="utf-8") as file:  # other data than it was trained on
-            file.write("1,2\n")
-        assert main(["x", f"--flagfile=configs/{config}.cfg", f"--data={data}",
-                     f"--dataroot={table}", f"--workdir={workdir}", "--nblocks=2", "--dims=8",
-                     "--niters=6", "--batchsize=50"]) == 2
-        assert "other files in dataroot" in capsys.readouterr().err
-        difference = metrics["nll_nats_original_units"] - metrics["nll_nats"]
-        assert difference == pytest.approx(np.log(40), abs=0.3)
-    else:
-        assert 2.82 < metrics["entropy_nats"] < 2.85
+    assert np.isfinite(metrics["nll_nats"]) and 2.82 < metrics["entropy_nats"] < 2.85
+    assert PIL.Image.open(workdir / "density.png").size[0] > 300
 
 
 def test_no_readable_checkpoint_is_said_and_nothing_is_trained_over_it(trained, tmp_path, capsys):

@@ -1,6 +1,7 @@
 """`eval`: what the model is worth on the test part, and whether it is invertible."""
 
 import pathlib
+import sys
 import time
 
 import numpy as np
@@ -8,9 +9,9 @@ import tensorflow as tf
 
 from tfresflow import seeds
 from tfresflow.losses import bits_per_dim
-from train import data, plots
+from train import data, flags, plots
 from train.errors import blame_the_input
-from train.files import write_json
+from train.files import fingerprint, write_json
 from train.status import duration
 
 __all__ = ["evaluate"]
@@ -32,7 +33,9 @@ def evaluate(model, settings):
     began = time.monotonic()
     with blame_the_input():
         source = data.describe(settings)
-    metrics = {"data": settings.data, "checkpoint": settings.checkpoint,
+        _warn_of_other_files(settings)
+    metrics = {"data": settings.data, "dataroot": settings.dataroot,
+               "checkpoint": settings.checkpoint,
                "step": int(model.optimizer.iterations.numpy()),
                **_likelihood(model, settings, source), **_norms(model, settings),
                **_baseline(settings, source), "reconstruction_error": None}
@@ -43,6 +46,16 @@ def evaluate(model, settings):
         write_json(metrics, pathlib.Path(settings.workdir) / "metrics.json")
         _print(metrics)
     return metrics
+
+
+def _warn_of_other_files(settings):
+    """Of files that changed since training, the test part may have been trained on."""
+    if settings.command == "eval" and settings.data in flags.FILES:
+        known = flags.load(settings.workdir).get(flags.FINGERPRINT)
+        if known not in (None, fingerprint(settings.dataroot)):
+            print(f"warning: --dataroot={settings.dataroot} is not what the run was trained on. If "
+                  "it holds some of the same examples, they may be among those of its test part",
+                  file=sys.stderr)
 
 
 def _likelihood(model, settings, source):
@@ -65,8 +78,8 @@ def _likelihood(model, settings, source):
     names = {"nll_nats": nll}
     if model.nbits:
         names["bits_per_dim"] = bits_per_dim(nll, int(np.prod(source.event_shape)), model.nbits)
-    if source.log_scale:
-        names["nll_nats_original_units"] = nll + source.log_scale
+    if source.scaler:
+        names["nll_nats_original_units"] = nll + source.scaler.log_scale
     metrics = {"num_test_examples": nll.shape[1], "num_probe_draws": draws}
     for name, values in names.items():
         means = values.mean(axis=1)

@@ -31,10 +31,13 @@ def write_text(text, path):
 
 
 def fingerprint(path):
-    """A number of what a file holds, or of names and sizes of the files in a folder."""
+    """A number of what a file holds, or of names and sizes of the files in a folder.
+
+    Hidden files are passed over, as systems write them into any folder that is looked at.
+    """
     path, digest = pathlib.Path(path), hashlib.sha256()
     if path.is_dir():
-        for file in sorted(p for p in path.rglob("*") if p.is_file()):
+        for file in sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith(".")):
             digest.update(f"{file.relative_to(path)} {file.stat().st_size}\n".encode())
     else:
         with open(path, "rb") as file:

@@ -72,6 +72,7 @@ def _workdir(settings, workdir, group):
             found = fingerprint(settings.dataroot) if settings.data in flags.FILES else ""
             flags.conflicts(settings, workdir, found)
             flags.save(settings, workdir, found)
+            data.save_trained(data.describe(settings), workdir)
         yield
 
 

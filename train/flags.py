@@ -15,7 +15,8 @@ from absl import flags
 
 from train.files import write_json
 
-__all__ = ["COMMANDS", "DATA", "FILES", "Settings", "conflicts", "define", "load", "parse", "save"]
+__all__ = ["COMMANDS", "DATA", "FILES", "FINGERPRINT", "Settings", "conflicts", "define", "load",
+           "parse", "save"]
 
 COMMANDS = ("train", "eval", "sample")
 TOYS = ("pinwheel", "swissroll", "8gaussians", "circles", "moons", "2spirals", "checkerboard",
@@ -138,7 +139,7 @@ _FIXED = tuple(name for name in (*_DATA_FLAGS, *_MODEL_FLAGS) if name not in (
     "dataroot", "val_batchsize", "n_test", "solver", "rtol", "atol", "max_solver_steps",
     "memory", "mem_eff")) + ("seed", "optimizer", "ema_val")
 
-_FINGERPRINT = "dataroot_fingerprint"
+FINGERPRINT = "dataroot_fingerprint"
 
 Settings = dataclasses.make_dataclass(
     "Settings", [("command", str), *((name, type(spec[0])) for name, spec in _ALL.items())],
@@ -213,14 +214,35 @@ def usage():
 
 def save(settings, workdir, fingerprint):
     """Writes settings.json beside the run; `fingerprint`: of the files in --dataroot."""
-    write_json({**dataclasses.asdict(settings), _FINGERPRINT: fingerprint},
+    write_json({**dataclasses.asdict(settings), FINGERPRINT: fingerprint},
                pathlib.Path(workdir) / "settings.json")
 
 
 def load(workdir):
-    """The settings that a workdir was trained with, or None."""
+    """The settings that a workdir was trained with, or None.
+
+    Raises:
+      ValueError: the file is damaged.
+    """
     path = pathlib.Path(workdir) / "settings.json"
-    return json.loads(path.read_text()) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        saved = json.loads(path.read_text())
+        if not isinstance(saved, dict):
+            raise ValueError("it is not a table of settings")
+        for name, value in saved.items():
+            if name in _ALL and not _fits(value, *_ALL[name]):
+                raise ValueError(f"{name} cannot be {value!r}")
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}). Remove it and give the training command "
+                         "again, which writes it anew") from None
+    return saved
+
+
+def _fits(value, default, text, allowed=None):
+    kinds = (int, float) if isinstance(default, float) else (type(default),)
+    return type(value) in kinds and (allowed is None or value in allowed)
 
 
 def conflicts(settings, workdir, fingerprint=None):
@@ -239,8 +261,8 @@ def conflicts(settings, workdir, fingerprint=None):
         return
     differing = [f"{name} (there {old[name]!r}, here {new[name]!r})"
                  for name in _FIXED if name in old and old[name] != new[name]]
-    if fingerprint is not None and old.get(_FINGERPRINT, fingerprint) != fingerprint:
-        differing.append(f"other files in dataroot (there {old['dataroot']}, here "
+    if fingerprint is not None and old.get(FINGERPRINT, fingerprint) != fingerprint:
+        differing.append(f"other files in dataroot (there {old.get('dataroot')}, here "
                          f"{settings.dataroot})")
     if differing:
         raise ValueError(f"--workdir={workdir} holds a run with other settings: "

@@ -66,16 +66,19 @@ def density(data, samples, log_prob, path, title):
     _save(figure, path)
 
 
-def columns(data, samples, path, most=6):
-    """Saves histograms of the first columns of data and samples `[n, D]`."""
+def columns(data, samples, names, path, most=6):
+    """Saves histograms of the first columns of data and samples `[n, D]`, called `names`."""
     count = min(most, data.shape[1])
     figure, axes = plt.subplots(1, count, figsize=(2.6 * count, 2.8),
                                 squeeze=False)
     for i, ax in enumerate(axes[0]):
-        bins = np.linspace(*np.percentile(data[:, i], [0.5, 99.5]), 40)
+        low, high = np.percentile(data[:, i], [0.5, 99.5])
+        # In float64, and of some width where nearly all rows have one value.
+        bins = np.linspace(low, high if high > low else low + max(1.0, abs(low)), 40)
         for values, colour, label in ((data, _BLUE, "data"), (samples, _ORANGE, "samples")):
             ax.hist(values[:, i], bins, density=True, histtype="step", color=colour, label=label)
-        ax.set(xlabel=f"column {i + 1} (standardised)", ylabel="density" if i == 0 else "")
+        ax.set_xlabel(names[i].replace("$", r"\$"))  # else matplotlib sets it as a formula
+        ax.set_ylabel("density" if i == 0 else "")
     axes[0, 0].legend()
     _save(figure, path)
 
@@ -85,9 +88,11 @@ def curve(log, path, unit):
     if not pathlib.Path(log).stat().st_size:
         return
     # A run that was killed may have left half a line, or a validation without training's metrics.
-    table = pd.read_csv(log, on_bad_lines="skip").apply(pd.to_numeric, errors="coerce")
+    table = pd.read_csv(log, on_bad_lines="skip", encoding_errors="replace")
     name = "bpd" if "bpd" in table else "nll"
-    table = table.dropna(subset=["step", f"val_{name}"])
+    if not {"step", name, f"val_{name}"} <= set(table):
+        return
+    table = table.apply(pd.to_numeric, errors="coerce").dropna(subset=["step", f"val_{name}"])
     if len(table) < 2:
         return
     figure, ax = plt.subplots(figsize=(6, 3.6))

@@ -3,6 +3,7 @@
 import pathlib
 
 import numpy as np
+import pandas as pd
 import tensorflow as tf
 
 from train import data, plots
@@ -15,7 +16,8 @@ def sample(model, settings):
     """Draws samples and writes pictures beside the run.
 
     Images: samples.png and, of real ones, data.png. Toy densities: density.png. Tables:
-    samples.csv and columns.png. All: curve.png, the course of training.
+    samples.csv and columns.png, in units and names of the file. All: curve.png, the course of
+    training.
 
     Args:
       model: as `checkpoints.loaded` gives it.
@@ -47,10 +49,14 @@ def _images(model, settings, workdir):
 
 
 def _table(model, settings, workdir):
-    real = _real(settings, 10000)
+    real, scaler = _real(settings, 10000), data.describe(settings).scaler
     samples = _draw(model, settings, max(len(real), settings.n_sample_images))
-    np.savetxt(workdir / "samples.csv", samples[:settings.n_sample_images], delimiter=",")
-    plots.columns(real, samples, workdir / "columns.png")
+    names = data.column_names(real.shape[1])  # an array has none, and is taken as it is
+    if scaler is not None:
+        names, real, samples = scaler.columns, scaler.original(real), scaler.original(samples)
+    table = pd.DataFrame(samples[:settings.n_sample_images], columns=names)
+    table.to_csv(workdir / "samples.csv", index=False)
+    plots.columns(real, samples, names, workdir / "columns.png")
     return ["samples.csv", "columns.png"]
 
 

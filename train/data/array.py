@@ -6,44 +6,59 @@ import zlib
 
 import numpy as np
 
-from train.data.source import SPLITS, from_arrays, split_by_seed
+from train.data.examine import examine_images
+from train.data.source import SPLITS, from_arrays, split_by_seed, warn
 
 __all__ = ["source"]
 
 _ACCEPTED = ("uint8 images [n, H, W] or [n, H, W, C], or floating-point vectors [n, D], in one "
              "array, or in arrays named train, test and, optionally, validation")
+_PARTS = {"train": "train", "training": "train", "test": "test", "testing": "test",
+          "validation": "validation", "val": "validation", "valid": "validation"}
+_LABELS = {"y", "label", "labels", "target", "targets"}
+_EXAMPLES = {"x", "image", "images", "data"}
 
 
 def source(settings):
-    """Images of 8 bits or vectors, parted by the file or else by --seed."""
+    """Images of 8 bits or vectors, parted by the file or else by --seed.
+
+    The parts of a .npz file are its arrays train, test and validation (or val, or valid), also as
+    x_train or train_images; other arrays, such as y_train, are left out, and said to be. Whole
+    numbers from 0 to 255 are taken as uint8. Images `[n, C, H, W]` are turned to `[n, H, W, C]`.
+
+    Vectors are taken as they are, not standardised: as float32, where that holds their digits.
+    """
     path = pathlib.Path(settings.dataroot)
-    arrays = _read(path)
-    if "train" in arrays and "test" in arrays:
-        parts = {s: _checked(path, s, arrays[s]) for s in SPLITS if s in arrays}
+    arrays = _parts(path, _read(path))
+    parts = {name: _checked(path, name, array) for name, array in arrays.items()}
+    if "train" in parts:
         if "validation" not in parts:
             keep = len(parts["train"]) - max(1, round(len(parts["train"]) * settings.val_fraction))
             order = np.random.RandomState(settings.seed).permutation(len(parts["train"]))
             parts["validation"] = parts["train"][order[keep:]]
             parts["train"] = parts["train"][order[:keep]]
-    elif len(arrays) == 1:
-        [(name, array)] = arrays.items()
-        array = _checked(path, name, array)
+    else:
+        [array] = parts.values()
         indices = split_by_seed(len(array), settings, str(path))
         parts = {s: array[i] for s, i in indices.items()}
-    else:
-        raise ValueError(f"{path}: expected {_ACCEPTED}. Found arrays named "
-                         f"{', '.join(sorted(arrays))}")
     shapes = {s: a.shape[1:] for s, a in parts.items()}
-    if len(set(shapes.values())) > 1 or min(map(len, parts.values())) < 1:
-        raise ValueError(f"{path}: the parts must not be empty and have examples of one shape. "
-                         f"Found {({s: a.shape for s, a in parts.items()})}")
-    image = parts["train"].dtype == np.uint8
-    return from_arrays("image" if image else "vector", parts, nbits=8 if image else None)
+    kinds = {a.dtype.kind for a in parts.values()}
+    if len(set(shapes.values())) > 1 or len(kinds) > 1 or min(map(len, parts.values())) < 1:
+        found = ", ".join(f"{s}: {a.dtype} {list(a.shape)}" for s, a in parts.items())
+        raise ValueError(f"{path}: the parts must not be empty and have examples of one kind and "
+                         f"shape. Found {found}")
+    if parts["train"].dtype != np.uint8:
+        parts = _as_float32(path, parts)
+        return from_arrays("vector", parts)
+    made = from_arrays("image", parts, nbits=8)
+    examine_images(made.fetch["train"], made.counts["train"], settings, str(path))
+    return made
 
 
 def _read(path):
     if not path.is_file():
-        raise FileNotFoundError(f"--dataroot={path}: no such file")
+        raise FileNotFoundError(f"--dataroot={path}: no such file"
+                                f"{', but a folder' if path.is_dir() else ''}")
     try:
         loaded = np.load(path, allow_pickle=False)
         return {"array": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
@@ -51,15 +66,85 @@ def _read(path):
         raise ValueError(f"{path}: not a readable .npz or .npy file ({error})") from None
 
 
+def _parts(path, arrays):
+    """The arrays that hold examples: of the parts, or one of all."""
+    named = {name: _PARTS[part] for name in arrays if (part := _part(name)) in _PARTS}
+    if {"train", "test"} <= set(named.values()):
+        chosen = named
+    else:
+        chosen = {name: "all" for name in arrays if name.lower() not in _LABELS}
+    if len(set(chosen.values())) < len(chosen) or not chosen:
+        raise ValueError(f"{path}: expected {_ACCEPTED}. Found arrays named "
+                         f"{', '.join(sorted(arrays)) or 'nothing'}")
+    if left_out := sorted(set(arrays) - set(chosen)):
+        warn(f"{path}: left out: {', '.join(left_out)}")
+    order = (*SPLITS, "all")
+    return {part if part != "all" else name: arrays[name]
+            for name, part in sorted(chosen.items(), key=lambda item: order.index(item[1]))}
+
+
+def _part(name):
+    """`"x_train"` or `"train_images"` to `"train"`."""
+    words = [word for word in name.lower().split("_") if word not in _EXAMPLES]
+    return "_".join(words)
+
+
 def _checked(path, name, array):
-    if array.dtype == np.uint8 and array.ndim in (3, 4):
-        return array if array.ndim == 4 else array[..., None]
+    """An array as uint8 images `[n, H, W, C]` or floating-point vectors `[n, D]`."""
+    if array.ndim in (3, 4) and array.dtype.kind in "uif" and _are_levels(array):
+        array = array.astype(np.uint8)
+    images = array.dtype == np.uint8
+    if images and array.ndim == 4:
+        if array.shape[1] in (1, 3) and array.shape[3] not in (1, 3):
+            warn(f"{path}: {name} {list(array.shape)} is taken as [n, C, H, W]")
+            array = np.ascontiguousarray(array.transpose(0, 2, 3, 1))
+        return array
+    if images and array.ndim == 3 and array.shape[2] not in (3, 4):  # else one image in colour
+        return array[..., None]
     if array.dtype.kind == "f" and array.ndim == 2:
         bad = np.argwhere(~np.isfinite(array))
         if len(bad):
             row, column = bad[0]
             raise ValueError(f"{path}: {name}[{row}, {column}] is not finite "
                              f"({array[row, column]})")
-        return array.astype(np.float32)
+        return array
     raise ValueError(f"{path}: expected {_ACCEPTED}. Found {name}: {array.dtype} "
-                     f"{list(array.shape)}")
+                     f"{list(array.shape)}{_advice(array)}")
+
+
+def _are_levels(array):
+    """Whether all are whole numbers that 8 bits hold, and not just 0 and 1."""
+    if array.dtype == np.uint8 or not array.size:
+        return False
+    return (1 < array.max() <= 255) and array.min() >= 0 and bool(np.all(array == np.rint(array)))
+
+
+def _advice(array):
+    if array.ndim == 1:
+        return ". One number an example is [n, 1]: array[:, None]"
+    if array.ndim == 2 and array.dtype.kind in "bui":
+        return (". Images are [n, H, W] or [n, H, W, C]; whole numbers have no density: add noise "
+                "that is uniform in [0, 1)")
+    if array.ndim == 3 and array.dtype == np.uint8:
+        return ", which looks like one image in colour, not n in grey"
+    if array.ndim in (3, 4) and array.dtype.kind == "f" and array.min() >= 0 and array.max() <= 1:
+        return ". Images in [0, 1] are numpy.round(255 * array).astype('uint8')"
+    if array.ndim in (3, 4):
+        return ". The levels of images are whole numbers from 0 to 255"
+    return ""
+
+
+def _as_float32(path, parts):
+    """Vectors as float32; a column must be no constant, and have its digits there."""
+    train = parts["train"].astype(np.float64)
+    size, spread = np.abs(train).max(axis=0), train.std(axis=0)
+    for i, (largest, std) in enumerate(zip(size, spread)):
+        if np.ptp(train[:, i]) == 0:
+            raise ValueError(f"{path}: column {i} is constant: it has no density. Remove it")
+        step = np.spacing(np.float32(min(largest, np.finfo(np.float32).max)))
+        if largest > np.finfo(np.float32).max or std < 100 * step:
+            raise ValueError(
+                f"{path}: column {i} has values to {largest:.3g} and a standard deviation of "
+                f"{std:.3g}, and float32 has steps of {step:.1g} there. Standardise it first; "
+                "--data=csv does so by itself")
+    return {s: a.astype(np.float32) for s, a in parts.items()}

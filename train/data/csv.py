@@ -1,51 +1,77 @@
-"""A table: the numeric columns of a .csv file."""
+"""A table: the columns of a .csv file."""
 
 import pathlib
 
 import numpy as np
-import pandas as pd
 
-from train.data.source import from_arrays, split_by_seed
+from train.data.scaler import Scaler, label
+from train.data.source import from_arrays, split_by_seed, warn
+from train.data.table import read_table
 
 __all__ = ["source"]
 
 
 def source(settings):
-    """Rows `[D]`, parted by --seed, standardised with the training part's mean and std."""
+    """Rows `[D]`, parted by --seed, standardised.
+
+    A run that is trained takes mean and standard deviation of the training part. `eval` and
+    `sample` take those that the model was trained with, whatever file they are given.
+    """
     path = pathlib.Path(settings.dataroot)
-    table = _read(path)
-    rows = table.to_numpy(np.float64)
-    parts = {s: rows[i] for s, i in split_by_seed(len(rows), settings, str(path)).items()}
-    mean, std = parts["train"].mean(axis=0), parts["train"].std(axis=0)
-    if np.any(std == 0):
-        constant = table.columns[std == 0][0]
-        raise ValueError(f"{path}: column {constant!r} is constant: it has no density. Remove it")
-    parts = {s: ((a - mean) / std).astype(np.float32) for s, a in parts.items()}
-    return from_arrays("vector", parts, log_scale=float(np.log(std).sum()))
-
-
-def _read(path):
     if not path.is_file():
-        raise FileNotFoundError(f"--dataroot={path}: no such file")
-    try:
-        kwargs = {"dtype": str, "keep_default_na": False, "skipinitialspace": True}
-        header = not _are_numbers(pd.read_csv(path, header=None, nrows=1, **kwargs).iloc[0])
-        table = pd.read_csv(path, header=0 if header else None, **kwargs)
-        if not header:  # the first line is data
-            table.columns = [str(i + 1) for i in range(table.shape[1])]
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not a readable .csv file ({str(error).strip()})") from None
-    if not isinstance(table.index, pd.RangeIndex):  # pandas takes what is too much for an index
-        raise ValueError(f"{path}: rows have more fields than the header, which has "
-                         f"{table.shape[1]}")
-    numbers = table.apply(pd.to_numeric, errors="coerce")
-    bad = np.argwhere(~np.isfinite(numbers.to_numpy(np.float64)))
-    if len(bad):
-        row, column = bad[0]
-        raise ValueError(f"{path}: line {row + 1 + header}, column {table.columns[column]!r} must "
-                         f"be a finite number. Received: {table.iloc[row, column]!r}")
-    return numbers
+        raise FileNotFoundError(f"--dataroot={path}: no such file"
+                                f"{', but a folder' if path.is_dir() else ''}")
+    columns, rows = read_table(path)
+    indices = split_by_seed(len(rows), settings, str(path))
+    scaler = settings.scaler
+    if scaler is None:
+        scaler = _fitted(path, columns, rows[indices["train"]])
+    else:
+        rows = rows[:, _places(path, columns, scaler)]
+    parts = {s: scaler.standardised(rows[i]) for s, i in indices.items()}
+    return from_arrays("vector", parts, scaler=scaler)
 
 
-def _are_numbers(row):
-    return pd.to_numeric(row, errors="coerce").notna().all()
+def _fitted(path, columns, rows):
+    mean, std = rows.mean(axis=0), rows.std(axis=0)
+    for column, values, spread in zip(columns, rows.T, std):
+        # Of equal numbers the mean is rounded: their deviation is small, and seldom 0.
+        if spread <= 100 * np.spacing(np.abs(values).max()):
+            raise ValueError(f"{path}: {label(column)} is constant: it has no density. Remove it")
+    scaler = Scaler(columns, tuple(mean.tolist()), tuple(std.tolist()))
+    _warn_of_atoms(path, columns, rows)
+    _warn_of_dependence(path, columns, scaler.standardised(rows))
+    return scaler
+
+
+def _warn_of_atoms(path, columns, rows, share=0.1):
+    """Where one value has a share of the rows, a density can grow without bound."""
+    found = []
+    for column, values in zip(columns, rows.T):
+        distinct, counts = np.unique(values, return_counts=True)
+        if counts.max() > max(share * len(rows), 3):
+            found.append(f"{label(column)} is {distinct[counts.argmax()]:g} in {counts.max()}")
+    if found:
+        warn(f"{path}: of {len(rows)} rows, {_listed(found)}: a density of single values can grow "
+             "without bound, and the likelihood then means little")
+
+
+def _warn_of_dependence(path, columns, rows):
+    """So it can where a column is a sum of others, to the digits of float32."""
+    values, vectors = np.linalg.eigh(np.float64(rows).T @ rows / len(rows))
+    if len(columns) < len(rows) and values[0] < 1e-12:
+        taking_part = [label(c) for c, v in zip(columns, vectors[:, 0]) if abs(v) > 1e-3]
+        warn(f"{path}: {_listed(taking_part)} depend linearly on each other: a density of them can "
+             "grow without bound. Remove one")
+
+
+def _places(path, columns, scaler):
+    places = scaler.places(columns)
+    if places is None:
+        raise ValueError(f"{path} has {len(columns)} columns ({_listed(columns)}), and the model "
+                         f"was trained on {len(scaler.columns)} ({_listed(scaler.columns)})")
+    return places
+
+
+def _listed(columns, most=8):
+    return ", ".join(columns[:most]) + (", ..." if len(columns) > most else "")

@@ -1,92 +1,142 @@
 """A folder of images, read file by file."""
 
+import collections
+import os
 import pathlib
 
 import numpy as np
-import PIL.Image
 import tensorflow as tf
 
-from train.data.source import SPLITS, Source, split_by_seed
+from train.data.examine import examine_images
+from train.data.image_file import SUFFIXES, decode, read_header
+from train.data.source import SPLITS, Source, split_by_seed, warn
 
 __all__ = ["find_unreadable", "source"]
 
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp"}
-
 
 def source(settings):
-    """Images `[S, S, C]`, S = --imagesize; grey ones have C = 1, else 3.
+    """Images `[S, S, C]`, S = --imagesize; where all are grey C = 1, else 3.
 
-    Parts are the subfolders train, validation (or val) and test where there are train and test;
-    a missing validation part is cut from train. Otherwise all files are parted by --seed, by
-    sorted path.
+    Parts are the subfolders train, validation (or val, or valid) and test where there are train
+    and test; a missing validation part is cut from train. Otherwise all files are parted by
+    --seed, by sorted path. Hidden files and folders are passed over.
+
+    Photographs are turned as their EXIF data says. Transparency is left out, and of 16 bits a
+    channel the upper 8 are taken. Animations are refused.
     """
-    root = pathlib.Path(settings.dataroot)
-    if not root.is_dir():
-        raise FileNotFoundError(f"--dataroot={root}: no such folder")
-    parts = _parts(root, settings)
-    sizes, modes = _headers(sorted(p for paths in parts.values() for p in paths))
-    height, width = _target(sizes, settings)
-    channels = 1 if all(mode in ("L", "1") for mode in modes.values()) else 3
+    parts = _parts(pathlib.Path(settings.dataroot), settings)
+    headers = {p: read_header(p) for p in sorted(p for paths in parts.values() for p in paths)}
+    height, width = _target({p: header.size for p, header in headers.items()}, settings)
+    channels = 1 if all(header.grey for header in headers.values()) else 3
+    _warn(settings.dataroot, list(headers.values()), channels)
     mode = settings.resize_mode if settings.imagesize else "none"  # all of one size already
     read = _reader(height, width, channels, mode)
-    fetch = {split: _fetch([str(p) for p in paths], read, (height, width, channels))
-             for split, paths in parts.items()}
-    return Source("image", (height, width, channels), {s: len(p) for s, p in parts.items()},
-                  fetch, nbits=8)
+    foreign = not all(header.tensorflow for header in headers.values())
+    fetch = {split: _fetch(paths, [headers[p].tensorflow for p in paths] if foreign else None,
+                           read, (height, width, channels)) for split, paths in parts.items()}
+    counts = {s: len(p) for s, p in parts.items()}
+    examine_images(fetch["train"], counts["train"], settings, f"--dataroot={settings.dataroot}")
+    return Source("image", (height, width, channels), counts, fetch, nbits=8)
 
 
 def find_unreadable(settings):
     """After a failure: what is wrong with the first image that cannot be decoded, or None."""
     if settings.data != "folder":
         return None
-    channels = source(settings).event_shape[-1]
     for path in _files(pathlib.Path(settings.dataroot)):
         try:
-            tf.io.decode_image(tf.io.read_file(str(path)), channels)
+            decode(tf.constant(os.fsencode(path)), read_header(path).tensorflow, channels=3)
+        except ValueError as error:
+            return str(error)
         except tf.errors.OpError as error:
-            reason = error.message.split("} ")[-1].split(" [Op:")[0]
-            return f"{path}: not a readable image ({reason})"
+            reason = error.message.split("} ")[-1].split(" [Op:")[0].splitlines()[0]
+            reason = reason.removeprefix("ValueError: ")
+            return reason if str(path) in reason else f"{path}: not a readable image ({reason})"
     return None
 
 
-def _files(folder):
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES)
+def _files(folder, others=None):
+    """All images in a folder and those below it; other files are counted by kind in `others`."""
+    found = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not _is_hidden(name)]
+        for name in names:
+            path = pathlib.Path(place, name)
+            if _is_hidden(name):
+                continue
+            if path.suffix.lower() in SUFFIXES:
+                found.append(path)
+            elif others is not None:
+                others[path.suffix.lower() or name] += 1
+        if others is not None:
+            others["links to folders"] += sum(os.path.islink(os.path.join(place, name))
+                                              for name in folders)
+    return sorted(found)
+
+
+def _is_hidden(name):
+    """Such as the copies `._x.png` that macOS makes, and its folder of them in a zip file."""
+    return name.startswith(".") or name == "__MACOSX"
 
 
 def _parts(root, settings):
-    folders = {"train": root / "train", "test": root / "test",
-               "validation": root / ("val" if (root / "val").is_dir() else "validation")}
-    if folders["train"].is_dir() and folders["test"].is_dir():
+    if not root.is_dir():
+        raise FileNotFoundError(f"--dataroot={root}: no such folder"
+                                f"{', but a file' if root.exists() else ''}")
+    folders = {"train": root / "train", "test": root / "test", "validation": _validation(root)}
+    others = collections.Counter()
+    files = _files(root, others)
+    own = folders["train"].is_dir() and folders["test"].is_dir()
+    if own:
         parts = {split: _files(folders[split]) for split in SPLITS}
+        others["images outside of train, validation and test"] = (
+            len(files) - sum(map(len, parts.values())))
         if not folders["validation"].is_dir():
-            files = np.array(parts["train"], dtype=object)
-            order = np.random.RandomState(settings.seed).permutation(len(files))
-            keep = len(files) - max(1, round(len(files) * settings.val_fraction))
-            parts["train"] = list(files[order[:keep]])
-            parts["validation"] = list(files[order[keep:]])
+            _cut_validation(parts, settings)
+    elif files:
+        if folders["train"].is_dir() or folders["validation"].is_dir():
+            warn(f"--dataroot={root} has no folders train and test: all files are parted by --seed")
+        indices = split_by_seed(len(files), settings, str(root))
+        parts = {s: list(np.array(files, dtype=object)[i]) for s, i in indices.items()}
     else:
-        files = np.array(_files(root), dtype=object)
-        if not len(files):
-            raise ValueError(f"--dataroot={root}: no images in it ({', '.join(sorted(_SUFFIXES))})")
-        parts = {s: list(files[i]) for s, i in
-                 split_by_seed(len(files), settings, str(root)).items()}
+        parts = {"": []}
+    _say_what_is_left_out(root, others)
     for split, paths in parts.items():
         if not paths:
-            raise ValueError(f"--dataroot={root}: no images in its {split} part "
-                             f"({', '.join(sorted(_SUFFIXES))})")
+            part = f" in its {split} part" if split else " in it"
+            raise ValueError(f"--dataroot={root}: no images{part} ({', '.join(sorted(SUFFIXES))})")
     return parts
 
 
-def _headers(paths):
-    """Size and mode of every file, from the header alone."""
-    sizes, modes = {}, {}
-    for path in paths:
-        try:
-            with PIL.Image.open(path) as image:
-                sizes[path], modes[path] = (image.height, image.width), image.mode
-        except OSError:
-            raise ValueError(f"{path}: not a readable image") from None
-    return sizes, modes
+def _validation(root):
+    found = [root / name for name in ("validation", "val", "valid") if (root / name).is_dir()]
+    if len(found) > 1:
+        raise ValueError(f"--dataroot={root}: there must be one folder of validation. Found "
+                         f"{', '.join(path.name for path in found)}")
+    return found[0] if found else root / "validation"
+
+
+def _cut_validation(parts, settings):
+    files = np.array(parts["train"], dtype=object)
+    order = np.random.RandomState(settings.seed).permutation(len(files))
+    keep = len(files) - max(1, round(len(files) * settings.val_fraction))
+    parts["train"], parts["validation"] = list(files[order[:keep]]), list(files[order[keep:]])
+
+
+def _say_what_is_left_out(root, others):
+    found = ", ".join(f"{count} {kind}" for kind, count in sorted(others.items()) if count)
+    if found:
+        warn(f"--dataroot={root}: left out, as no images: {found}")
+
+
+def _warn(root, headers, channels):
+    grey = sum(header.grey for header in headers) if channels == 3 else 0
+    for count, what in (
+            (sum(header.transparent for header in headers), "are transparent: that is left out"),
+            (sum(header.deep for header in headers), "have 16 bits: the upper 8 are taken"),
+            (grey, "are grey among others in colour: they get three equal channels")):
+        if count:
+            warn(f"--dataroot={root}: {count} of {len(headers)} images {what}")
 
 
 def _target(sizes, settings):
@@ -105,9 +155,9 @@ def _target(sizes, settings):
 
 
 def _reader(height, width, channels, mode):
-    """`path -> uint8 [height, width, channels]` in TensorFlow operations."""
-    def read(path):
-        image = tf.io.decode_image(tf.io.read_file(path), channels, expand_animations=False)
+    """`path, whether TensorFlow decodes it -> uint8 [height, width, channels]`."""
+    def read(path, tensorflow=None):
+        image = decode(path, tensorflow, channels)
         if mode == "none":
             return tf.ensure_shape(image, [height, width, channels])
         if mode == "crop":
@@ -120,8 +170,12 @@ def _reader(height, width, channels, mode):
     return read
 
 
-def _fetch(paths, read, event_shape):
-    paths = tf.constant(paths)
-    signature = tf.TensorSpec(event_shape, tf.uint8)
-    return lambda indices: tf.map_fn(read, tf.gather(paths, indices),
-                                     fn_output_signature=signature)
+def _fetch(paths, tensorflow, read, event_shape):
+    paths, signature = tf.constant([os.fsencode(p) for p in paths]), tf.TensorSpec(event_shape, tf.uint8)
+    if tensorflow is None:
+        return lambda indices: tf.map_fn(read, tf.gather(paths, indices),
+                                         fn_output_signature=signature)
+    tensorflow = tf.constant(tensorflow)
+    return lambda indices: tf.map_fn(
+        lambda given: read(*given), (tf.gather(paths, indices), tf.gather(tensorflow, indices)),
+        fn_output_signature=signature)

@@ -13,7 +13,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from train.data.scaler import Scaler
 from train.data.source import SPLITS
+from train.data.trained import load_trained
 
 __all__ = ["describe", "dequantize", "levels", "load", "steps"]
 
@@ -23,11 +25,19 @@ _END = np.iinfo(np.int64).max
 def describe(settings):
     """The `Source` that the settings name, its parts counted and checked.
 
+    Where the command is not `train`, a table is standardised as the workdir's run was.
+
     Raises:
       ValueError or OSError: missing, unreadable or unsuitable data; one line.
     """
-    names = (field.name for field in dataclasses.fields(_Request))
-    source = _open(**{name: getattr(settings, name) for name in names})
+    trained = None if settings.command == "train" else load_trained(settings)
+    names = {field.name for field in dataclasses.fields(_Request)} - {"scaler"}
+    source = _open(**{name: getattr(settings, name) for name in names},
+                   scaler=trained.scaler if trained else None)
+    if trained and source.event_shape != trained.event_shape:
+        raise ValueError(f"an example of --data={settings.data} --dataroot={settings.dataroot} has "
+                         f"shape {list(source.event_shape)}, and the model was trained on "
+                         f"{list(trained.event_shape)}")
     if source.nbits is not None and settings.nbits > source.nbits:
         raise ValueError(f"--nbits must be at most {source.nbits} for --data={settings.data}. "
                          f"Received: --nbits={settings.nbits}")
@@ -177,6 +187,8 @@ class _Request:
     test_fraction: float
     n_test: int
     seed: int
+    nbits: int
+    scaler: Scaler | None
 
 
 @functools.lru_cache(maxsize=8)

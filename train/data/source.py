@@ -1,12 +1,15 @@
 """What a source of data tells, and how whole arrays are parted."""
 
 import dataclasses
+import sys
 import typing
 
 import numpy as np
 import tensorflow as tf
 
-__all__ = ["SPLITS", "Source", "from_arrays", "split_by_seed"]
+from train.data.scaler import Scaler
+
+__all__ = ["SPLITS", "Source", "from_arrays", "split_by_seed", "warn"]
 
 SPLITS = ("train", "validation", "test")
 
@@ -22,8 +25,7 @@ class Source:
       fetch: for each part, `indices [B] -> [B, ...]` in TensorFlow operations.
       nbits: the most bits of a pixel that the source has; None if not of images.
       entropy: of a toy density, nats, where it is known.
-      log_scale: of a table, `sum log std` over the columns: nats in the units of the file are
-        nats of the standardised columns plus this.
+      scaler: of a table, what its rows are standardised with.
     """
 
     kind: str
@@ -32,7 +34,7 @@ class Source:
     fetch: dict[str, typing.Callable]
     nbits: int | None = None
     entropy: float | None = None
-    log_scale: float = 0.0
+    scaler: Scaler | None = None
 
 
 def split_by_seed(count, settings, name):
@@ -59,3 +61,8 @@ def from_arrays(kind, parts, **kwargs):
 
 def _gather(tensor):
     return lambda indices: tf.gather(tensor, indices)
+
+
+def warn(text):
+    """Says what is done to data, or what is odd about it, and goes on."""
+    print(f"warning: {text}", file=sys.stderr)
