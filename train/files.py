@@ -37,7 +37,8 @@ def fingerprint(path):
     """
     path, digest = pathlib.Path(path), hashlib.sha256()
     if path.is_dir():
-        for file in sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith(".")):
+        files = (p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+        for file in sorted(files):
             digest.update(f"{file.relative_to(path)} {file.stat().st_size}\n".encode())
     else:
         with open(path, "rb") as file:

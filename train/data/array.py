@@ -141,7 +141,7 @@ def _as_float32(path, parts):
     for i, (largest, std) in enumerate(zip(size, spread)):
         if np.ptp(train[:, i]) == 0:
             raise ValueError(f"{path}: column {i} is constant: it has no density. Remove it")
-        step = np.spacing(np.float32(min(largest, np.finfo(np.float32).max)))
+        step = np.spacing(np.float32(min(largest, 1e38)))
         if largest > np.finfo(np.float32).max or std < 100 * step:
             raise ValueError(
                 f"{path}: column {i} has values to {largest:.3g} and a standard deviation of "

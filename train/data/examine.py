@@ -33,8 +33,8 @@ def examine_images(fetch, count, settings, name, most=64):
              "all of their range, spread them over 0 to 255")
     channels = images.reshape(-1, images.shape[-1])
     if channels.shape[1] > 1 and np.all(channels == channels[:, :1]):
-        warn(f"{name}: the {channels.shape[1]} channels of {len(images)} images are equal: they are "
-             "grey, and bits/dim counts each pixel more than once. Give them as grey")
+        warn(f"{name}: the {channels.shape[1]} channels of {len(images)} images are equal: they "
+             "are grey, and bits/dim counts each pixel more than once. Give them as grey")
         return
     constant = [str(i) for i in range(channels.shape[1]) if np.ptp(channels[:, i]) == 0]
     if constant:

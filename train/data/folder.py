@@ -171,7 +171,8 @@ def _reader(height, width, channels, mode):
 
 
 def _fetch(paths, tensorflow, read, event_shape):
-    paths, signature = tf.constant([os.fsencode(p) for p in paths]), tf.TensorSpec(event_shape, tf.uint8)
+    paths = tf.constant([os.fsencode(p) for p in paths])
+    signature = tf.TensorSpec(event_shape, tf.uint8)
     if tensorflow is None:
         return lambda indices: tf.map_fn(read, tf.gather(paths, indices),
                                          fn_output_signature=signature)

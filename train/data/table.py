@@ -116,8 +116,8 @@ def _header(path, cells, comments, separator):
                                    for name, number in zip(columns, numbers)):
         return columns, cells.iloc[1:]
     if len(columns) > 1 and columns == counted:
-        warn(f"{path}: the first line, {separator.join(columns[:3])}, ..., is taken as a row. If it "
-             "is a header, remove it")
+        warn(f"{path}: the first line, {separator.join(columns[:3])}, ..., is taken as a row. "
+             "If it is a header, remove it")
     if comments:
         [columns] = _split([comments[-1].lstrip("# ")], separator)
         if len(columns) == cells.shape[1]:

@@ -49,8 +49,8 @@ def load_trained(settings):
     if settings.data == "csv" and pathlib.Path(settings.dataroot).is_file() and (
             fingerprint(settings.dataroot) != known.get(flags.FINGERPRINT)):
         raise ValueError(
-            f"{path} is missing: the units that the model was trained in. Give the training command "
-            "again with its own table, which writes it, or evaluate that table")
+            f"{path} is missing: the units that the model was trained in. Give the training "
+            "command again with its own table, which writes it, or evaluate that table")
     return None
 
 
@@ -61,5 +61,5 @@ def _read(path):
                                               for field in dataclasses.fields(Scaler)))
         return Trained(tuple(map(int, saved["event_shape"])), scaler)
     except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{path} is damaged ({error!r}). Remove it; the training command writes it "
-                         "anew, from the same data") from None
+        raise ValueError(f"{path} is damaged ({error!r}). Remove it; the training command writes "
+                         "it anew, from the same data") from None
