@@ -143,7 +143,8 @@ def test_activations_by_name_function_or_layer(act, kind):
     "gelu", "nonsense", None, 3, keras.activations.gelu, keras.activations.exponential, tf.nn.gelu,
     tf.square, keras.layers.Softmax, keras.layers.PReLU, keras.layers.ReLU(negative_slope=2.0),
     keras.layers.ELU(alpha=3.0), keras.layers.Dense(3), keras.layers.Activation("selu"),
-    lambda x: x ** 2, lambda dtype: keras.layers.Dense(3, dtype=dtype)], ids=str)
+    lambda x: x ** 2, lambda dtype: keras.layers.Dense(3, dtype=dtype)],
+    ids=lambda act: getattr(act, "__name__", str(act)))
 def test_other_activations_are_refused(act):
     with pytest.raises(ValueError, match="`act` must be a layer that says `lipschitz`, at most 1"):
         flows.toy_flow(nblocks=1, dims=4, act=act)
