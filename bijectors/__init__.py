@@ -6,9 +6,10 @@ from bijectors.chain import Chain
 from bijectors.column_supports import ColumnSupports
 from bijectors.factor_out import FactorOut
 from bijectors.flatten import Flatten
+from bijectors.foreign import Foreign
 from bijectors.logit import Logit
 from bijectors.residual import InvertibleResidual
 from bijectors.squeeze import Squeeze
 
-__all__ = ["ActNorm", "Chain", "ColumnSupports", "FactorOut", "Flatten", "Flow",
+__all__ = ["ActNorm", "Chain", "ColumnSupports", "FactorOut", "Flatten", "Flow", "Foreign",
            "InvertibleResidual", "Logit", "Squeeze"]

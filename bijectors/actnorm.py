@@ -33,7 +33,7 @@ class ActNorm(Flow):
         if min_variance <= 0:
             raise ValueError("`min_variance` must be positive. "
                              f"Received: min_variance={min_variance}")
-        weights = _ScaleAndShift(dtype=dtype)
+        weights = ScaleAndShift(dtype=dtype)
         weights.build(event_shape if per_element else event_shape[-1:])
         super().__init__(event_shape, layers=[weights], parameters=parameters, name=name)
         self.per_element = per_element
@@ -74,7 +74,8 @@ def _moments(x, axes):
     return mean, total(tf.reduce_sum(tf.square(x - mean), axes)) / count
 
 
-class _ScaleAndShift(keras.layers.Layer):
+@keras.saving.register_keras_serializable("bijectors")
+class ScaleAndShift(keras.layers.Layer):
     """Holds the weights, where a `keras.Model` can see them."""
 
     def build(self, shape):

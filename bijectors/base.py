@@ -9,6 +9,7 @@ A flow says two things and no more:
 `_forward_log_det_jacobian`) are shells over the pair.
 """
 
+import copy
 import functools
 import math
 
@@ -24,8 +25,7 @@ from tfresflow.functional import leaf_layers, norm_layers, update_norms
 from tfresflow.layers.orders import lipschitz
 from tfresflow.sizes import as_sizes
 
-__all__ = ["Flow", "batch_shape", "forward_and_log_det", "forward_and_pending",
-           "inverse_and_log_det", "late_pass"]
+__all__ = ["Flow", "batch_shape", "forward_and_pending", "late_pass"]
 
 # What subclasses may say of x or z. Whatever they are given, their code gets tensors `[N, ...]`.
 _ENTRIES = {"forward_and_log_det": "x", "forward_and_pending": "x", "initialize": "x",
@@ -203,6 +203,29 @@ class Flow(tfp.bijectors.Bijector):
     def from_config(cls, config):
         return cls(**deserialize(config))
 
+    def copy(self, **override_parameters):
+        """As in TFP: this flow with other arguments, or with the same ones and the same weights.
+
+        What the constructor makes anew begins with the values of this flow's weights, if they are
+        of the same shapes. `copy.deepcopy(flow)` has weights of its own.
+        """
+        if not override_parameters:
+            return copy.copy(self)
+        new = super().copy(**override_parameters)
+        for old, own in zip(self.layers, new.layers):
+            if own is not old and [w.shape for w in own.weights] == [w.shape for w in old.weights]:
+                own.set_weights(old.get_weights())
+        return new
+
+    def __reduce_ex__(self, protocol):
+        """For `copy`, `pickle` and processes: what the constructor of Flow made is made anew."""
+        arguments = {"event_shape": self.event_shape, "layers": self.layers,
+                     "parameters": self.parameters, "latent_rank": self.inverse_min_event_ndims,
+                     "name": self.name}
+        plain = Flow(**arguments)
+        own = {k: v for k, v in vars(self).items() if k not in vars(plain)}
+        return _remade, (type(self), arguments, own)
+
     def latent_shape(self, event_shape):
         """Shape of one `z` from that of one `x`, as tuples."""
         return tuple(event_shape)
@@ -274,42 +297,35 @@ class Flow(tfp.bijectors.Bijector):
         return {}
 
 
-def forward_and_log_det(bijector, x, seed=None):
-    """The pair of any bijector, TFP's own included."""
-    if isinstance(bijector, Flow):
-        return bijector.forward_and_log_det(x, seed)
-    return bijector.forward(x), bijector.forward_log_det_jacobian(x, event_ndims=x.shape.rank - 1)
-
-
 def forward_and_pending(bijector, x, seed=None):
-    """`Flow.forward_and_pending` of any bijector."""
+    """`Flow.forward_and_pending`, unless it knows nothing of the pair."""
     if _says(bijector, "forward_and_pending"):
         return bijector.forward_and_pending(x, seed)
-    return forward_and_log_det(bijector, x, seed)
+    return bijector.forward_and_log_det(x, seed)
 
 
 def late_pass(bijector, x, seed):
-    """`Flow.late_pass` of any bijector."""
+    """`Flow.late_pass`, unless it knows nothing of the pair."""
     if _says(bijector, "late_pass"):
         return bijector.late_pass(x, seed)
-    return lambda x, later, start, halved: forward_and_log_det(
-        bijector, x, seeds.starting(seed, start))
+    return lambda x, later, start, halved: bijector.forward_and_log_det(
+        x, seeds.starting(seed, start))
 
 
 def _says(bijector, method):
     """Whether a bijector has the method, and no forward pass that was said anew after it."""
-    if not isinstance(bijector, Flow):
-        return False
     said, known = (next(c for c in type(bijector).__mro__ if name in vars(c))
                    for name in ("forward_and_log_det", method))
     return issubclass(known, said)
 
 
-def inverse_and_log_det(bijector, z, seed=None):
-    """The inverse pair of any bijector, TFP's own included."""
-    if isinstance(bijector, Flow):
-        return bijector.inverse_and_log_det(z, seed)
-    return bijector.inverse(z), bijector.inverse_log_det_jacobian(z, event_ndims=z.shape.rank - 1)
+def _remade(kind, arguments, own):
+    """A flow of a class, of arguments of `Flow` and the attributes that the class added to them."""
+    flow = kind.__new__(kind)
+    Flow.__init__(flow, **arguments)
+    for name, value in own.items():
+        setattr(flow, name, value)
+    return flow
 
 
 def _entry(method, name):

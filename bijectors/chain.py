@@ -2,9 +2,10 @@
 
 import keras
 import tensorflow as tf
+import tensorflow_probability as tfp
 
-from bijectors.base import (Flow, batch_shape, forward_and_log_det, forward_and_pending,
-                            inverse_and_log_det, late_pass)
+from bijectors.base import Flow, batch_shape, forward_and_pending, late_pass
+from bijectors.foreign import as_flow
 from tfresflow import logdet, seeds
 from tfresflow.sizes import as_sizes
 
@@ -17,7 +18,7 @@ class Chain(Flow):
 
     Differs from `tfb.Chain` in that each bijector runs once for value and log-determinant, that
     a `seed` is folded into another one for each, and that the layers of all are listed. Members
-    may be TFP's own bijectors.
+    may be TFP's own bijectors, with variables or without (see `Foreign`).
 
     Args:
       bijectors: list, the last one applied first.
@@ -32,18 +33,18 @@ class Chain(Flow):
         parameters = dict(locals())
         if not bijectors:
             raise ValueError("`bijectors` must not be empty.")
+        members = list(_members(bijectors))
         if event_shape is None:
-            if not isinstance(bijectors[-1], Flow):
+            if not isinstance(members[-1], Flow):
                 raise ValueError("`event_shape` must be given where the last of `bijectors` is "
                                  f"one of TFP's own. Received: {bijectors[-1]}")
-            event_shape = bijectors[-1].event_shape
+            event_shape = members[-1].event_shape
         event_shape = as_sizes("event_shape", event_shape)
-        steps = list(reversed(bijectors))
-        latent = _check_shapes(steps, event_shape)
-        layers = [layer for b in steps if isinstance(b, Flow) for layer in b.layers]
-        super().__init__(event_shape, layers=layers, parameters=parameters,
-                         latent_rank=len(latent), name=name)
-        self.bijectors = list(bijectors)
+        steps, latent = _fitted(reversed(members), event_shape)
+        parameters["bijectors"] = steps[::-1]
+        super().__init__(event_shape, layers=[layer for b in steps for layer in b.layers],
+                         parameters=parameters, latent_rank=len(latent), name=name)
+        self.bijectors = steps[::-1]
         self._steps = steps
 
     def forward_and_log_det(self, x, seed=None):
@@ -71,39 +72,37 @@ class Chain(Flow):
     def inverse_and_log_det(self, z, seed=None):
         total = tf.zeros(batch_shape(z), z.dtype)
         for bijector, own in zip(self.bijectors, reversed(self._seeds(seed))):
-            z, log_det = inverse_and_log_det(bijector, z, own)
+            z, log_det = bijector.inverse_and_log_det(z, own)
             total += log_det
         return z, total
 
     def inverse_alone(self, z):
         for b in self.bijectors:
-            z = b.inverse_alone(z) if isinstance(b, Flow) else b.inverse(z)
+            z = b.inverse_alone(z)
         return z
 
     def with_log_det(self, log_det):
-        bijectors = [b.with_log_det(log_det) if isinstance(b, Flow) else b
-                     for b in self.bijectors]
-        return Chain(bijectors, self.event_shape, self.name)
+        return Chain([b.with_log_det(log_det) for b in self.bijectors], self.event_shape, self.name)
 
     def initialize(self, x):
         for b in self._steps:
-            x = b.initialize(x) if isinstance(b, Flow) else b.forward(x)
+            x = b.initialize(x)
         return x
 
     def named_layers(self):
-        return {f"{i}/{name}": layers for i, b in enumerate(self._steps) if isinstance(b, Flow)
+        return {f"{i}/{name}": layers for i, b in enumerate(self._steps)
                 for name, layers in b.named_layers().items()}
 
     def branches(self):
-        return {f"{i}/{name}": g for i, b in enumerate(self._steps) if isinstance(b, Flow)
+        return {f"{i}/{name}": g for i, b in enumerate(self._steps)
                 for name, g in b.branches().items()}
 
     def find_nonfinite(self, x, seed=None):
         for i, (b, own) in enumerate(zip(self._steps, self._seeds(seed))):
-            found = b.find_nonfinite(x, own) if isinstance(b, Flow) else None
+            found = b.find_nonfinite(x, own)
             if found:
                 return f"{i}/{found}"
-            x = forward_and_log_det(b, x, own)[0]
+            x = b.forward_and_log_det(x, own)[0]
         return None
 
     def latent_shape(self, event_shape):
@@ -119,13 +118,25 @@ class Chain(Flow):
         return seeds.split(seeds.as_seed(seed), len(self._steps))
 
 
-def _check_shapes(steps, shape):
+def _members(bijectors):
+    """The bijectors, a `tfb.Chain` replaced by its members."""
+    for b in bijectors:
+        # `Chain` is a subclass of what TFP makes where not all members are `CompositeTensor`s.
+        chain = hasattr(b, "bijectors") and issubclass(tfp.bijectors.Chain, type(b))
+        yield from _members(b.bijectors) if chain else [b]
+
+
+def _fitted(steps, shape):
+    """`(flows, shape of one z)` of bijectors in the order in which x, of `shape`, meets them."""
+    flows = []
     for i, b in enumerate(steps):
-        if isinstance(b, Flow) and b.event_shape != shape:
-            raise ValueError(f"`bijectors`: the one applied in place {i} ({b.name}) takes "
-                             f"event_shape {b.event_shape}. Received: {shape}")
-        shape = _shape_after([b], shape)
-    return shape
+        flow = as_flow(b, shape, "bijectors")
+        if flow.event_shape != shape:
+            raise ValueError(f"`bijectors`: the one applied in place {i} ({flow.name}) takes "
+                             f"event_shape {flow.event_shape}. Received: {shape}")
+        flows.append(flow)
+        shape = _shape_after([flow], shape)
+    return flows, shape
 
 
 def _shape_after(steps, shape):

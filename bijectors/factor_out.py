@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from bijectors.base import Flow, late_pass
+from bijectors.foreign import as_flow
 from tfresflow.sizes import as_sizes
 
 __all__ = ["FactorOut"]
@@ -18,7 +19,7 @@ class FactorOut(Flow):
     A multiscale flow nests them. The latent is a vector `[N, D]`.
 
     Args:
-      inner: the flow of the first half of the channels.
+      inner: the flow, or bijector of TFP, of the first half of the channels.
       event_shape: `[..., C]`, C even.
       name: of the bijector.
 
@@ -36,9 +37,10 @@ class FactorOut(Flow):
             raise ValueError("`event_shape` must have an even number of channels. "
                              f"Received: event_shape={event_shape}")
         half = (*space, channels // 2)
-        if not isinstance(inner, Flow) or inner.event_shape != half:
-            raise ValueError("`inner` must be a Flow (a Chain, for TFP's own) of event_shape "
-                             f"{half}. Received: {getattr(inner, 'event_shape', inner)}")
+        inner = parameters["inner"] = as_flow(inner, half, "inner")
+        if inner.event_shape != half:
+            raise ValueError(f"`inner` must be a bijector of event_shape {half}. "
+                             f"Received: {inner.event_shape}")
         super().__init__(event_shape, layers=inner.layers, parameters=parameters, latent_rank=1,
                          name=name)
         self.inner = inner

@@ -4,12 +4,15 @@
 """
 
 import keras
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 import bijectors
 from bijectors import flows
 from tfresflow import layers, logdet, solvers
+
+tfb = tfp.bijectors
 
 # Exact, so that the laws of any bijector (log-det against the Jacobian) hold as they stand.
 EXACT = {"log_det": logdet.Exact(), "dtype": "float64", "seed": 0}
@@ -54,13 +57,40 @@ def chain(*middle):
 
 SUPPORTS = ["positive", None, ("interval", -1, 2), "softplus", ("interval", -0.5, 1.5)]
 
+
+def double(value):
+    return tf.constant(value, tf.float64)
+
+
+def tfp_constants():
+    """Every kind of member of TFP's that has no variables, with one of ours among them."""
+    spline = tfb.RationalQuadraticSpline(
+        double([[0.5, 1.5]]), double([[1.0, 1.0]]), double([[2.0]]), range_min=double(-1.0))
+    return bijectors.Chain([
+        tfb.Reshape([4], [2, 2]), tfb.Transpose(perm=[1, 0]), actnorm([2, 2]), tfb.Softplus(),
+        tfb.Reshape([2, 2], [4]), tfb.Shift(double([1.0, 2.0, 3.0, 4.0])), spline,
+        tfb.Chain([tfb.Scale(double(0.5)), tfb.Invert(tfb.Shift(double(1.0)))]),
+        tfb.Permute([1, 0, 3, 2]), tfb.ScaleMatvecTriL(np.eye(4) + np.tri(4))], [4])
+
+
+def tfp_variables():
+    positive = tfp.util.TransformedVariable(double(2.0), tfb.Softplus())
+    return bijectors.Chain([
+        tfb.Scale(positive), actnorm([2]), tfb.Shift(tf.Variable(double([1.0, 2.0]))),
+        tfb.RationalQuadraticSpline(
+            double([[0.5, 1.5]]), double([[1.0, 1.0]]), tf.Variable(double([[2.0]])))], [2])
+
+
 REGISTRY = {
     "ActNorm": (lambda: actnorm([2, 3, 2]), [2, 3, 2]),
     "ActNorm_per_element": (lambda: actnorm([4], per_element=True), [4]),
     "Chain": (chain, [2, 2, 1]),
-    "Chain_with_tfp": (lambda: chain(tfp.bijectors.Softsign()), [2, 2, 1]),
+    "Chain_with_tfp": (lambda: chain(tfb.Softsign()), [2, 2, 1]),
+    "Chain_tfp_constants": (tfp_constants, [4]),
+    "Chain_tfp_variables": (tfp_variables, [2]),
     "ColumnSupports": (lambda: bijectors.ColumnSupports([5], SUPPORTS), [5]),
     "FactorOut": (lambda: bijectors.FactorOut(actnorm([2, 2, 1]), [2, 2, 2]), [2, 2, 2]),
+    "Foreign": (lambda: bijectors.Foreign(tfb.Softplus(), [3]), [3]),
     "Flatten": (lambda: bijectors.Flatten([2, 3, 1]), [2, 3, 1]),
     "InvertibleResidual_dense": (dense_block, [3]),
     "InvertibleResidual_conv": (lambda: conv_block([3, 5, 2]), [3, 5, 2]),

@@ -156,7 +156,7 @@ def test_a_densenet_is_made_anew_while_a_function_is_traced():
      r"in place 1 \(actnorm\) takes event_shape \(2,\). Received: \(3,\)"),
     (lambda: bijectors.FactorOut(bijectors.ActNorm([2]), [3]), r"even number of channels"),
     (lambda: bijectors.FactorOut(bijectors.ActNorm([3]), [4]), r"`inner` must be .*\(2,\).*3"),
-    (lambda: bijectors.FactorOut(tfb.Softsign(), [4]), r"`inner` must be a Flow .*softsign"),
+    (lambda: bijectors.FactorOut(abs, [4]), r"`inner` must be an injective bijector .*abs"),
     (lambda: bijectors.Chain([bijectors.ActNorm([2]), tfb.Softsign()]), "`event_shape` must be"),
     (lambda: bijectors.Squeeze([4, 4, 1], factor=1), "`factor` must be at least 2"),
     (lambda: bijectors.InvertibleResidual(layers.InducedNormDense(3), [2]),

@@ -1,11 +1,18 @@
 """Small frozen objects (estimators, solvers, policies) that Keras can save."""
 
 import dataclasses
+import importlib
 import numbers
 
 import keras
 
-__all__ = ["Configurable", "check_count", "deserialize", "serialize"]
+__all__ = ["Configurable", "check_count", "deserialize", "saved_as", "serialize"]
+
+# Packages above this one whose classes a file may name, without their having been imported.
+# Nothing else is imported because a file says so.
+_COMPANIONS = ("bijectors",)
+
+_WRAPPERS: dict = {}
 
 
 def check_count(config, name, least, optional=False):
@@ -18,14 +25,47 @@ def check_count(config, name, least, optional=False):
         raise ValueError(f"`{name}` must be {rule}. Received: {name}={value}")
 
 
+def saved_as(kinds, wrapper):
+    """Has `serialize` save objects of foreign classes, which Keras does not know.
+
+    Args:
+      kinds: classes, a tuple.
+      wrapper: class that Keras can save: `wrapper(value).get_config()`, and `from_config`, which
+        returns the value.
+    """
+    _WRAPPERS[kinds] = wrapper
+
+
 def serialize(arguments):
     """A dictionary of constructor arguments as Keras saves it."""
-    return {k: keras.saving.serialize_keras_object(v) for k, v in arguments.items()}
+    return {k: keras.saving.serialize_keras_object(_wrapped(v)) for k, v in arguments.items()}
 
 
 def deserialize(config):
     """The constructor arguments that `serialize` was given."""
+    _import_companions(config)
     return {k: keras.saving.deserialize_keras_object(v) for k, v in config.items()}
+
+
+def _wrapped(value):
+    if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
+        return tuple(map(_wrapped, value)) if isinstance(value, tuple) else list(
+            map(_wrapped, value))
+    if hasattr(value, "get_config"):
+        return value
+    return next((w(value) for kinds, w in _WRAPPERS.items() if isinstance(value, kinds)), value)
+
+
+def _import_companions(config):
+    """Imports those packages whose classes a configuration names, so that Keras finds them."""
+    if isinstance(config, dict):
+        package = str(config.get("registered_name")).split(">")[0]
+        if package in _COMPANIONS:
+            importlib.import_module(package)
+        config = config.values()
+    if not isinstance(config, str) and hasattr(config, "__iter__"):
+        for value in config:
+            _import_companions(value)
 
 
 class Configurable:

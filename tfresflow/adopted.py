@@ -1,0 +1,36 @@
+"""`tf.Variable`s of another library in a Keras layer, so that Keras trains and saves them."""
+
+import keras
+
+__all__ = ["Adopted"]
+
+
+class Adopted(keras.layers.Layer):
+    """Holds variables, the same ones and no copies, where a `keras.Model` can see them.
+
+    Args:
+      variables: `tf.Variable`s, the trainable ones and the others.
+      owner: what they belong to. A copy of this layer is the one of the owner's copy.
+      attribute: where the owner keeps this layer.
+    """
+
+    def __init__(self, variables, owner, attribute):
+        super().__init__()
+        self._owner_and_attribute = lambda: (owner, attribute)  # Keras looks into what it can see
+        self.held = [_Same(v, f"{i}_{v.name.split(':')[0].replace('/', '_')}")
+                     for i, v in enumerate(variables)]
+        self.built = True
+
+    def __reduce__(self):
+        return getattr, self._owner_and_attribute()
+
+
+class _Same(keras.Variable):
+    """A Keras variable whose value is a `tf.Variable` that exists."""
+
+    def __init__(self, variable, name):
+        super().__init__(lambda shape, dtype: variable, shape=variable.shape, dtype=variable.dtype,
+                         trainable=variable.trainable, autocast=False, name=name)
+
+    def _initialize_with_initializer(self, initializer):
+        self._initialize(initializer(self._shape, self._dtype))
