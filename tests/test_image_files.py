@@ -8,7 +8,8 @@ import pytest
 import tensorflow as tf
 
 from tests.test_data import settings
-from train import data
+from train import data, flags
+from train.files import fingerprint
 
 COUNT = 10
 RNG = np.random.RandomState(0)
@@ -188,3 +189,29 @@ def test_a_file_that_ends_too_early_is_named(tmp_path):
     whole = (tmp_path / "7.webp").read_bytes()
     (tmp_path / "7.webp").write_bytes(whole[:len(whole) // 2])
     assert data.find_unreadable(chosen(tmp_path)).startswith(f"{tmp_path / '7.webp'}: not a read")
+
+
+def test_images_of_another_shape_than_the_model_has(tmp_path):
+    """Told before a model is built that does not fit its checkpoint."""
+    for i in range(COUNT):
+        for kind, image in (("grey", grey), ("rgb", colour)):
+            (tmp_path / kind).mkdir(exist_ok=True)
+            image(i).save(tmp_path / kind / f"{i}.png")
+    trained = chosen(tmp_path / "rgb", f"--workdir={tmp_path}")
+    flags.save(trained, tmp_path, "")
+    data.save_trained(data.describe(trained), tmp_path)
+    evaluated = flags.parse(["x", "eval", f"--workdir={tmp_path}"])
+    assert data.describe(evaluated).event_shape == (4, 6, 3)
+    evaluated = flags.parse(["x", "eval", f"--workdir={tmp_path}",
+                             f"--dataroot={tmp_path / 'grey'}"])
+    with pytest.raises(ValueError, match=r"shape \[4, 6, 1\], and the model .* on \[4, 6, 3\]"):
+        data.describe(evaluated)
+
+
+def test_other_folders_are_told_apart_without_their_hidden_files(tmp_path):
+    grey(0).save(tmp_path / "0.png")
+    before = fingerprint(tmp_path)
+    (tmp_path / ".DS_Store").write_bytes(b"of macOS")
+    assert fingerprint(tmp_path) == before
+    grey(1).save(tmp_path / "1.png")
+    assert fingerprint(tmp_path) != before

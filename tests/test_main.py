@@ -140,6 +140,10 @@ def test_no_readable_checkpoint_is_said_and_nothing_is_trained_over_it(trained, 
         path.write_bytes(b"")
     assert main(["x", SMOKE, f"--workdir={workdir}"]) == 2
     assert "no checkpoint in" in capsys.readouterr().err.splitlines()[-1]
+    for damaged in (b"", b"garbage", b"\xff\xfe"):
+        (workdir / "checkpoints" / "last" / "checkpoint").write_bytes(damaged)
+        assert main(["x", SMOKE, f"--workdir={workdir}"]) == 2
+        assert "last/checkpoint is damaged: the list" in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize("when", ["importing", "evaluating"])

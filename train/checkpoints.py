@@ -22,7 +22,7 @@ def restore(model, settings, name):
       `(checkpoint, managers, path)`, path None where there is none yet.
 
     Raises:
-      UserError: if there are checkpoints and none is whole.
+      UserError: if there are checkpoints and none is whole, or their list is damaged.
     """
     checkpoint = _checkpoint(model)
     saved = _managers(checkpoint, settings.workdir, settings.keep_checkpoints)
@@ -79,6 +79,12 @@ def _checkpoint(model):
 
 def _managers(checkpoint, workdir, keep_last):
     """The two `tf.train.CheckpointManager`s of a run; of `best` one is kept."""
-    folder = pathlib.Path(workdir) / "checkpoints"
-    return {name: tf.train.CheckpointManager(checkpoint, folder / name, keep)
-            for name, keep in (("last", keep_last), ("best", 1))}
+    folder, saved = pathlib.Path(workdir) / "checkpoints", {}
+    for name, keep in (("last", keep_last), ("best", 1)):
+        path = folder / name / "checkpoint"  # TensorFlow's list; it ignores one that it cannot read
+        with contextlib.suppress(ValueError):
+            saved[name] = tf.train.CheckpointManager(checkpoint, folder / name, keep)
+        if name not in saved or (path.exists() and not saved[name].checkpoints):
+            raise UserError(f"{path} is damaged: the list of the checkpoints beside it. Restore it "
+                            "from a copy, or move that folder away to begin anew")
+    return saved

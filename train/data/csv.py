@@ -10,6 +10,8 @@ from train.data.table import read_table
 
 __all__ = ["source"]
 
+_MOST = 100_000  # rows that are looked at, of a training part in random order
+
 
 def source(settings):
     """Rows `[D]`, parted by --seed, standardised.
@@ -39,8 +41,8 @@ def _fitted(path, columns, rows):
         if spread <= 100 * np.spacing(np.abs(values).max()):
             raise ValueError(f"{path}: {label(column)} is constant: it has no density. Remove it")
     scaler = Scaler(columns, tuple(mean.tolist()), tuple(std.tolist()))
-    _warn_of_atoms(path, columns, rows)
-    _warn_of_dependence(path, columns, scaler.standardised(rows))
+    _warn_of_atoms(path, columns, rows[:_MOST])
+    _warn_of_dependence(path, columns, scaler.standardised(rows[:_MOST]))
     return scaler
 
 
@@ -58,8 +60,10 @@ def _warn_of_atoms(path, columns, rows, share=0.1):
 
 def _warn_of_dependence(path, columns, rows):
     """So it can where a column is a sum of others, to the digits of float32."""
+    if len(columns) >= min(len(rows), 500):
+        return  # it takes too long, or is so of any rows
     values, vectors = np.linalg.eigh(np.float64(rows).T @ rows / len(rows))
-    if len(columns) < len(rows) and values[0] < 1e-12:
+    if values[0] < 1e-12:
         taking_part = [label(c) for c, v in zip(columns, vectors[:, 0]) if abs(v) > 1e-3]
         warn(f"{path}: {_listed(taking_part)} depend linearly on each other: a density of them can "
              "grow without bound. Remove one")
