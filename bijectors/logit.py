@@ -1,6 +1,7 @@
 """The logit that takes pixels in [0, 1] to the real line."""
 
 import math
+import numbers
 
 import keras
 import tensorflow as tf
@@ -32,10 +33,10 @@ class Logit(Supported):
     def __init__(self, event_shape, alpha=0.05, name=None):
         event_shape = as_sizes("event_shape", event_shape)
         parameters = dict(locals())
-        if not 0 < alpha < 0.5:
-            raise ValueError(f"`alpha` must be in (0, 0.5). Received: alpha={alpha}")
+        if not isinstance(alpha, numbers.Real) or not 0 < alpha < 0.5:
+            raise ValueError(f"`alpha` must be in (0, 0.5). Received: alpha={alpha!r}")
         super().__init__(event_shape, parameters=parameters, name=name)
-        self.alpha = alpha
+        self.alpha = float(alpha)
 
     def _both(self, x):
         """s and 1 - s."""

@@ -59,6 +59,11 @@ class InvertibleResidual(Flow):
                  name=None):
         event_shape = as_sizes("event_shape", event_shape)
         parameters = dict(locals())
+        if not isinstance(branch, keras.layers.Layer):
+            raise ValueError(f"`branch` must be a Keras layer. Received: branch={branch!r}")
+        if log_det is not None and (isinstance(log_det, type) or not callable(log_det)):
+            raise ValueError("`log_det` must be an estimator of tfresflow.logdet, as LogDet() or "
+                             f"Exact(). Received: log_det={log_det!r}")
         if not branch.built:
             branch.build((None, *event_shape))
         output = branch.compute_output_shape((None, *event_shape))

@@ -5,6 +5,7 @@ import math
 import tensorflow as tf
 
 from bijectors.base import Flow
+from tfresflow.checks import checks
 
 __all__ = ["Supported"]
 
@@ -37,10 +38,9 @@ class Supported(Flow):
             if tf.reduce_any(outside):
                 raise ValueError(self._complaint(x.numpy(), outside.numpy()))
             return super().initialize(x)
-        check = tf.debugging.Assert(~tf.reduce_any(outside), [
-            f"`x` must lie inside the support of {self.name}. Received: values in [",
-            tf.reduce_min(x), ",", tf.reduce_max(x), "]"])
-        with tf.control_dependencies([check]):
+        message = f"`x` must lie inside the support of {self.name}. Received: values from and to"
+        within = ~tf.reduce_any(outside)
+        with tf.control_dependencies(checks(within, message, tf.reduce_min(x), tf.reduce_max(x))):
             return super().initialize(tf.identity(x))
 
     def _outside(self, x):

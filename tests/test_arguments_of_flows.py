@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 
 import keras
 import numpy as np
@@ -11,7 +12,7 @@ import tensorflow as tf
 import bijectors
 from bijectors import flows
 from tests.registry import EXACT, example
-from tfresflow import layers
+from tfresflow import layers, logdet
 from tfresflow.layers.linear import CONTRACTIONS
 
 INT = np.int64
@@ -93,6 +94,52 @@ def test_sizes_of_layers(layer, kernel):
 def test_what_is_no_size_is_refused(make, argument, bad):
     with pytest.raises(ValueError, match=f"^`{argument}` must be .*Received: {argument}="):
         make(bad)
+
+
+@pytest.mark.parametrize("name, bad, message", [
+    ("log_det", "exact", "an estimator of tfresflow.logdet"),
+    ("log_det", logdet.Exact, "an estimator of tfresflow.logdet"),
+    ("solver", "anderson", "a fixed-point solver"), ("adjoint", "cg", "a linear solver"),
+    ("power_iteration", 5, "a layers.PowerIteration"), ("dense_net", (2, 4), "a flows.DenseNet"),
+    ("power_iteration", layers.PowerIteration, "a layers.PowerIteration"),
+    ("seed", "a", "a whole number"), ("seed", 1.5, "a whole number"),
+    ("orders", "2", "one for each"),
+    ("nblocks", "4", "a whole number"), ("logit_alpha", "a", "in (0, 0.5)"),
+    ("idim", 0, "at least 1"), ("fc_idim", "a", "at least 1"), ("n_fc_blocks", -1, "at least 0")])
+def test_objects_are_asked_for_by_name(name, bad, message):
+    """As are the arguments that architectures hand on."""
+    image = name in ("logit_alpha", "idim", "fc_idim", "n_fc_blocks")
+    name_there = "alpha" if name == "logit_alpha" else name
+    with pytest.raises(ValueError, match=f"^`{name_there}` must be .*{re.escape(message)}"):
+        if image:
+            flows.image_flow([2, 2, 1], **{"nblocks": 1, "idim": 4, "fc_idim": 4, name: bad})
+        else:
+            flows.toy_flow(**{"nblocks": 1, "dims": 4, name: bad})
+
+
+@pytest.mark.parametrize("branch", [lambda x: x, layers.InducedNormDense, None, [layers.ReLU()]],
+                         ids=["function", "class", "None", "list"])
+def test_a_branch_is_a_layer(branch):
+    for make in (lambda: bijectors.InvertibleResidual(branch, [2]),
+                 lambda: layers.LipschitzConcatenation(branch)):
+        with pytest.raises(ValueError, match="`branch` must be a Keras layer. Received: branch="):
+            make()
+
+
+def test_a_seed_of_numpy_is_that_of_python():
+    flow, same = (flows.toy_flow(nblocks=1, dims=4, seed=seed) for seed in (np.int64(3), 3))
+    x = example([2])
+    np.testing.assert_array_equal(flow.forward(x), same.forward(x))
+
+
+@pytest.mark.parametrize("make", [
+    lambda: layers.InducedNormDense(3), lambda: layers.InducedNormConv1D(3, 2), layers.LipSwish,
+    layers.MaxMin, layers.CLipSwish, lambda: layers.KerasActivation("relu"),
+    lambda: layers.LipschitzConcatenation(layers.InducedNormDense(2))], ids=range(7))
+def test_layers_take_integers(make):
+    """As Keras's own do."""
+    layer, x = make(), tf.constant([[[1, 2], [3, 4], [5, 6]]])
+    np.testing.assert_array_equal(layer(x), layer(tf.cast(x, tf.float32)))
 
 
 @pytest.mark.parametrize("coeff", [0, 1, "0.9", None, [0.9], np.nan])

@@ -145,3 +145,14 @@ def test_flows_of_ones_own_are_served_alike():
     np.testing.assert_array_equal(flow.forward_and_log_det(x=np.array([[1, 2]]))[0], [[2.0, 4.0]])
     with pytest.raises(ValueError, match=r"`x` must be \[N, 2\]. Received: shape=\(1, 3\)"):
         flow.forward_and_log_det(example([3], 1))
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, tf.function], ids=["eager", "traced"])
+def test_an_inverse_that_fails_says_so_in_its_own_words(wrap):
+    flow = flows.toy_flow(nblocks=1, dims=(4,), seed=0, actnorm=False)
+    with pytest.raises(tf.errors.InvalidArgumentError) as caught:
+        wrap(flow.inverse)(tf.constant([[np.nan, 0.0]]))
+    text = str(caught.value)
+    assert "The inverse of dense0 did not converge. Likely causes: " in text
+    if wrap is not tf.function:
+        assert text.startswith("The inverse of dense0") and "\n" not in text and "tf." not in text

@@ -25,6 +25,8 @@ class FunctionalLayer:
     """
 
     def call(self, inputs):
+        if not inputs.dtype.is_floating:  # Keras casts floats alone
+            inputs = tf.cast(inputs, self.compute_dtype)
         return self.function(self.effective_weights(), inputs)
 
     def unprepared(self):

@@ -11,6 +11,7 @@ import keras
 from bijectors.actnorm import ActNorm
 from bijectors.residual import InvertibleResidual
 from tfresflow import layers
+from tfresflow.sizes import as_size
 
 __all__ = ["Blocks", "DenseNet"]
 
@@ -73,7 +74,11 @@ class Blocks:
         self._act = layers.as_activation(self.act)
         # Channels of its output a channel of its input.
         self._expansion = getattr(self._act(dtype=self.dtype), "expansion", 1)
-        self._seeds = itertools.count(0 if self.seed is None else 1_000_003 * (self.seed + 1))
+        seed = -1 if self.seed is None else as_size("seed", self.seed, 0)
+        self._seeds = itertools.count(1_000_003 * (seed + 1))
+        if self.dense_net is not None and not isinstance(self.dense_net, DenseNet):
+            raise ValueError("`dense_net` must be a flows.DenseNet(depth, growth), or None. "
+                             f"Received: dense_net={self.dense_net!r}")
 
     def conv(self, event_shape, idim, kernels, preact=None):
         """A block of convolutions `C -> idim -> ... -> idim -> C` with the given kernel sizes."""
@@ -91,8 +96,9 @@ class Blocks:
 
     def _block(self, linear, sizes, event_shape, preact, kind):
         if self.dense_net:
-            step = self.dense_net.growth, self.dense_net.kernel
-            sizes = [step] * self.dense_net.depth + [(event_shape[-1], 1)]
+            depth, growth, kernel = (as_size(name, getattr(self.dense_net, name))
+                                     for name in ("depth", "growth", "kernel"))
+            sizes = [(growth, kernel)] * depth + [(event_shape[-1], 1)]
         preact = self.preact if preact is None else preact
         stack = [self._act(dtype=self.dtype)] if preact else []
         inputs = event_shape[-1] * (self._expansion if preact else 1)

@@ -66,7 +66,8 @@ def image_flow(event_shape, *, nblocks=(16, 16, 16), idim=512, kernels=(3, 1, 3)
     References: Chen et al., Residual Flows (2019), and the code published with it.
     """
     event_shape, nblocks = as_sizes("event_shape", event_shape), as_sizes("nblocks", nblocks)
-    kernels = as_sizes("kernels", kernels)
+    kernels, idim = as_sizes("kernels", kernels), as_size("idim", idim)
+    fc_idim, n_fc_blocks = as_size("fc_idim", fc_idim), as_size("n_fc_blocks", n_fc_blocks, 0)
     _validate(event_shape, nblocks, kernels, squeeze_first)
     blocks = Blocks(coeff, act, preact, orders, certified, dense_net, power_iteration, log_det,
                     solver, adjoint, seed, dtype)
@@ -94,7 +95,7 @@ def image_flow(event_shape, *, nblocks=(16, 16, 16), idim=512, kernels=(3, 1, 3)
         flatten = Flatten(shape)
         [size] = flatten.latent_shape(shape)
         steps = [flatten]
-        for _ in range(as_size("n_fc_blocks", n_fc_blocks, 0) if fc_end else 0):
+        for _ in range(n_fc_blocks if fc_end else 0):
             steps.append(blocks.dense((size,), [fc_idim] * (len(kernels) - 1)))
             steps += [blocks.actnorm((size,))] if actnorm or fc_actnorm else []
         return steps

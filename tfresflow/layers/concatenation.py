@@ -33,6 +33,8 @@ class LipschitzConcatenation(FunctionalLayer, keras.layers.Layer):
 
     def __init__(self, branch, learned=True, **kwargs):
         super().__init__(**kwargs)
+        if not isinstance(branch, keras.layers.Layer):
+            raise ValueError(f"`branch` must be a Keras layer. Received: branch={branch!r}")
         self.branch, self.learned = branch, learned
 
     def build(self, input_shape):

@@ -42,6 +42,10 @@ class InducedNorm(FunctionalLayer):
     def _set_norm(self, coeff, domain, codomain, power_iteration, certified):
         if not isinstance(coeff, numbers.Real) or not 0 < coeff < 1:
             raise ValueError(f"`coeff` must be in (0, 1). Received: coeff={coeff}")
+        if isinstance(power_iteration, type) or not callable(power_iteration or PowerIteration()):
+            raise ValueError("`power_iteration` must be a layers.PowerIteration, as "
+                             "PowerIteration(num_steps=5). "
+                             f"Received: power_iteration={power_iteration!r}")
         check_activation(self.activation)
         self.coeff, self.certified = float(coeff), certified
         self.domain = None if domain is None else check_order("domain", domain)

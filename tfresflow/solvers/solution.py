@@ -6,6 +6,7 @@ import typing
 import tensorflow as tf
 
 from tfresflow.batch import where
+from tfresflow.checks import checks
 
 __all__ = ["Solution", "Tolerance", "check_tolerances", "require_converged"]
 
@@ -86,9 +87,8 @@ def require_converged(solution, what):
                "input that are not finite. Examples not converged, largest residual, steps:")
     failed = tf.reduce_sum(tf.cast(~solution.converged, tf.int32))
     worst = tf.reduce_max(solution.residual)
-    check = tf.debugging.Assert(tf.equal(failed, 0),
-                                [message, failed, worst, tf.reduce_max(solution.num_steps)])
-    with tf.control_dependencies([check] if check is not None else []):
+    steps = tf.reduce_max(solution.num_steps)
+    with tf.control_dependencies(checks(tf.equal(failed, 0), message, failed, worst, steps)):
         value = solution.value
         return where(solution.converged, value, tf.constant(math.nan, value.dtype))
 
