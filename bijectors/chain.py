@@ -26,13 +26,14 @@ class Chain(Flow):
       name: of the chain.
 
     Raises:
-      ValueError: if `bijectors` is empty, or one does not fit the shape that it gets.
+      ValueError: if `bijectors` is no list or empty, or one does not fit the shape that it gets.
     """
 
     def __init__(self, bijectors, event_shape=None, name=None):
         parameters = dict(locals())
-        if not bijectors:
-            raise ValueError("`bijectors` must not be empty.")
+        if not isinstance(bijectors, (list, tuple)) or not bijectors:
+            raise ValueError("`bijectors` must be a list of at least one bijector. "
+                             f"Received: {bijectors}")
         members = list(_members(bijectors))
         if event_shape is None:
             if not isinstance(members[-1], Flow):
