@@ -33,7 +33,7 @@ class ActNorm(Flow):
         if min_variance <= 0:
             raise ValueError("`min_variance` must be positive. "
                              f"Received: min_variance={min_variance}")
-        weights = ScaleAndShift(dtype=dtype)
+        weights = _ScaleAndShift(dtype=dtype)
         weights.build(event_shape if per_element else event_shape[-1:])
         super().__init__(event_shape, layers=[weights], parameters=parameters, name=name)
         self.per_element = per_element
@@ -75,8 +75,16 @@ def _moments(x, axes):
 
 
 @keras.saving.register_keras_serializable("bijectors")
-class ScaleAndShift(keras.layers.Layer):
-    """Holds the weights, where a `keras.Model` can see them."""
+class _ScaleAndShift(keras.layers.Layer):
+    """Holds the weights, where a `keras.Model` can see them.
+
+    The class's name is part of the layout of weight files; one that begins with an underscore gives
+    names that TensorFlow takes for no scope.
+    """
+
+    def __init__(self, name=None, **kwargs):
+        super().__init__(name=name or f"scale_and_shift_{keras.backend.get_uid('scale_and_shift')}",
+                         **kwargs)
 
     def build(self, shape):
         self.log_scale = self.add_weight(name="log_scale", shape=shape, initializer="zeros")

@@ -60,7 +60,8 @@ class Parts(typing.NamedTuple):
         else:
             known = inspect.signature(public.__init__).parameters
             arguments = {k: v for k, v in value.parameters.items()
-                         if k in known and k not in ("self", "parameters", "graph_parents")}
+                         if k in known and k not in ("self", "parameters", "graph_parents")
+                         and v is not known[k].default}
         return cls(family, public.__name__, {k: cls.of(v) for k, v in arguments.items()})
 
     def make(self):

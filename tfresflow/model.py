@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfresflow import seeds
+from tfresflow import seeds, serving
 from tfresflow.arguments import call_with_labels, check_trained, examples, peek
 from tfresflow.configurable import deserialize, serialize
 from tfresflow.distributed import DistributedModel
@@ -247,6 +247,26 @@ class FlowModel(DistributedModel):
     @classmethod
     def from_config(cls, config):
         return cls(**deserialize(config))
+
+    def export(self, filepath, format="tf_saved_model", verbose=None, input_signature=None,
+               **kwargs):
+        """As in Keras; a SavedModel has the signatures of `serving.Endpoints`, too.
+
+        With an `input_signature` it is Keras's own, which serves `log_prob` alone. Other formats
+        hold `log_prob` of flows without residual blocks: TFLite ("litert") and ONNX have neither
+        the linear solves nor the random numbers of these.
+
+        Raises:
+          ValueError: if the format lacks operations of the flow.
+        """
+        if format == "tf_saved_model" and input_signature is None:
+            serving.export(self, filepath)
+            return
+        if input_signature is None:
+            input_signature = [keras.InputSpec(shape=(None, *self.flow.event_shape),
+                                               dtype=self.variable_dtype)]
+        with serving.named_failures(format):
+            super().export(filepath, format, verbose, input_signature, **kwargs)
 
     # Private --------------------------------------------------------------------------------
 

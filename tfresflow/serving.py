@@ -1,0 +1,121 @@
+"""Models of densities for programs that have TensorFlow alone: a SavedModel with signatures."""
+
+import contextlib
+
+import keras
+import tensorflow as tf
+
+__all__ = ["Endpoints", "export", "named_failures"]
+
+
+class Endpoints(tf.Module):
+    """The functions of a model, or of a flow alone, that `tf.saved_model.save` takes.
+
+        serve(x) -> [N]                                     of a model: `log_prob`, its own seed
+        log_prob(x, seed) -> {"log_prob": [N]}              of a model, nats
+        sample(n, seed) -> {"x": [n, ...]}                  of a model
+        forward(x, seed) -> {"z": [N, ...], "log_det": [N]}
+        inverse(z) -> {"x": [N, ...]}
+
+    The number of examples is free. Seeds are whole numbers: the same one gives the same result.
+
+    Args:
+      model: a `FlowModel` whose flow says `event_shape` and `latent_shape`, or such a flow.
+      dtype: of x and z; default that of the model, or of the flow's weights.
+
+    Raises:
+      ValueError: if the flow does not say its `event_shape`.
+    """
+
+    def __init__(self, model, dtype=None):
+        super().__init__(name="endpoints")
+        flow = getattr(model, "flow", model)
+        if getattr(flow, "event_shape", None) is None:
+            raise ValueError("`model` must have a flow that says its `event_shape`: or give "
+                             f"`export` an `input_signature`. Received: {flow}")
+        dtype = dtype or getattr(model, "variable_dtype", None) or _dtype(flow)
+        x = tf.TensorSpec([None, *flow.event_shape], dtype, "x")
+        z = tf.TensorSpec([None, *flow.latent_shape(flow.event_shape)], dtype, "z")
+        seed = tf.TensorSpec([], tf.int64, "seed")
+        # Not attributes of a model, which need not be what TensorFlow can track.
+        functions = _of_flow(flow, getattr(model, "eval_flow", flow), x, z, seed)
+        if model is not flow:
+            functions.update(_of_model(model, x, seed))
+        concrete = {}
+        for name, function in functions.items():
+            setattr(self, name, function)
+            concrete[name] = function.get_concrete_function()
+        self.held = [v for function in concrete.values() for v in function.graph.variables]
+        default = concrete.get("serve", concrete["forward"])
+        self.by_name = {"serving_default": default, **concrete}
+
+
+def export(model, path):
+    """Writes a SavedModel of the `Endpoints` of a model, or of a flow alone.
+
+    Each endpoint is a signature and a function of the module that `tf.saved_model.load` returns,
+    in a program that needs neither this package, nor Keras, nor TFP. It holds the weights of now.
+
+    Args:
+      model: see `Endpoints`.
+      path: of the folder.
+
+    Example:
+
+    ```python
+    serving.export(model, "served")
+
+    served = tf.saved_model.load("served")
+    x = served.sample(16, seed=0)["x"]
+    served.log_prob(x, seed=0)["log_prob"]
+    ```
+    """
+    endpoints = Endpoints(model)
+    tf.saved_model.save(endpoints, str(path), signatures=endpoints.by_name)
+
+
+@contextlib.contextmanager
+def named_failures(format):
+    """Raises `ValueError` where a converter lacks operations, in place of pages of its own."""
+    try:
+        yield
+    except (ImportError, ValueError, TypeError):  # a package is missing, or an argument is wrong
+        raise
+    except Exception as error:
+        raise ValueError(
+            "`format` must be 'tf_saved_model' for a flow with residual blocks: other formats lack "
+            "operations of theirs (loops, linear solves, random numbers that follow a seed). "
+            f"Received: format={format!r} ({type(error).__name__})") from error
+
+
+def _of_flow(flow, eval_flow, x, z, seed):
+    def forward(x, seed):
+        z, log_det = eval_flow.forward_and_log_det(x, _pair(seed))
+        return {"z": z, "log_det": log_det}
+
+    return {"forward": _function(forward, x, seed),
+            "inverse": _function(lambda z: {"x": flow.inverse_alone(z)}, z)}
+
+
+def _of_model(model, x, seed):
+    return {
+        "serve": _function(lambda x: model.call(x), x),
+        "log_prob": _function(lambda x, seed: {"log_prob": model.log_prob(x, _pair(seed))}, x,
+                              seed),
+        "sample": _function(lambda n, seed: {"x": model.sample(n, _pair(seed))},
+                            tf.TensorSpec([], tf.int32, "n"), seed)}
+
+
+def _pair(seed):
+    """What `seeds.as_seed` makes of a Python integer."""
+    low = tf.constant(0x7FFFFFFF, tf.int64)
+    return tf.cast(tf.stack([tf.bitwise.right_shift(seed, 31) & low, seed & low]), tf.int32)
+
+
+def _function(function, *signature):
+    return tf.function(function, signature, autograph=False)
+
+
+def _dtype(flow):
+    floats = [w.dtype for layer in flow.layers for w in layer.weights if "float" in w.dtype]
+    return floats[0] if floats else keras.config.floatx()
