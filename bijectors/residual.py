@@ -7,8 +7,9 @@ import tensorflow as tf
 
 from bijectors.base import Flow
 from tfresflow import lanes, logdet, solvers
-from tfresflow.functional import functional, shared, unprepared
+from tfresflow.functional import functional, unprepared
 from tfresflow.layers.orders import check_chain, lipschitz, unbounded
+from tfresflow.sharing import shared
 from tfresflow.sizes import as_sizes
 
 __all__ = ["InvertibleResidual"]

@@ -3,18 +3,17 @@
 Estimators and solvers call a branch many times and need its derivatives. Both are simple
 when the branch is `g(weights, x)` with nothing captured: the weights are read, normalised
 and differentiated once, however often g runs. And because equal branches are equal
-functions, what is built on one (`shared`) is traced once for all blocks of a shape.
+functions, what is built on one (`sharing.shared`) is traced once for all blocks of a shape.
 """
-
-import functools
 
 import keras
 import tensorflow as tf
 
 from tfresflow.functions import Composition, Opaque
+from tfresflow.sharing import shared
 
-__all__ = ["FunctionalLayer", "functional", "is_shareable", "leaf_layers", "norm_layers", "shared",
-           "unprepared", "update_norms"]
+__all__ = ["FunctionalLayer", "functional", "leaf_layers", "norm_layers", "unprepared",
+           "update_norms"]
 
 
 class FunctionalLayer:
@@ -86,25 +85,6 @@ def _part(g):
     return Opaque(lambda weights, x: g.stateless_call(weights, state, x)[0]), weights
 
 
-def shared(function, *static):
-    """`function` with its first arguments bound, traced once for all equal ones.
-
-    In a flow of many equal blocks the outer graph then has one call a block in place of a copy
-    of the block: tracing and graph optimisation no longer grow with the depth.
-
-    Args:
-      function: of tensors, after the static arguments; of a module, not a closure.
-      *static: hashable objects that say what is computed.
-
-    Returns:
-      A function of the remaining arguments: tensors, whose shapes follow from that of the first
-      one `[N, ...]` (N is traced as unknown once it has changed), and lists of weights.
-    """
-    if not all(is_shareable(s) for s in static):
-        return functools.partial(function, *static)
-    return lambda *args: _traced(function, static, _shapes(args))(*args)
-
-
 def leaf_layers(layers):
     """All layers below `layers` that hold no other layer, in order, each once."""
     leaves = {}
@@ -132,26 +112,3 @@ def update_norms(layers):
 
 def _prepare(composition, weights):
     return composition.prepare(weights)
-
-
-def is_shareable(static):
-    """Whether what is built on `static` may serve all that is equal to it.
-
-    A closure may hold tensors of the graph that it was made in, a layer has variables.
-    """
-    plain = not (getattr(static, "__closure__", None) or isinstance(static, keras.layers.Layer))
-    return plain and getattr(static, "shareable", True)
-
-
-def _shapes(args):
-    """What a trace is for, apart from the batch size."""
-    event = () if isinstance(args[0], list) else tuple(args[0].shape[1:])
-    weights = [tensor for arg in args if isinstance(arg, list) for tensor in arg]
-    return event, tuple(tuple(tensor.shape) for tensor in weights)
-
-
-@functools.lru_cache(maxsize=1024)
-def _traced(function, static, shapes):
-    del shapes  # part of the key
-    return tf.function(functools.partial(function, *static), autograph=False,
-                       reduce_retracing=True, experimental_attributes={"_noinline": True})

@@ -10,16 +10,17 @@ import operator
 
 import tensorflow as tf
 
+from tfresflow.sharing import is_shareable
+
 __all__ = ["Composition", "Function", "Opaque", "Scale", "product_of"]
 
 
 class Function:
     """`y = f(weights, x)`, `[N, ...] -> [N, ...]`, and its linearisation.
 
-    Subclasses are frozen dataclasses: those that are equal compute the same.
+    Subclasses are frozen dataclasses: those that are equal compute the same. One that does not
+    says `shareable = False`.
     """
-
-    shareable = True
 
     def __call__(self, weights, x):
         """The value; `weights` is a list of tensors."""
@@ -155,7 +156,7 @@ class Composition(Function):
 
     @property
     def shareable(self):
-        return all(f.shareable for f, _ in self.members)
+        return all(is_shareable(f) for f, _ in self.members)
 
     def __call__(self, weights, x):
         for function, own in self.each(weights):

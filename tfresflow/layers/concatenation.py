@@ -9,6 +9,7 @@ import tensorflow as tf
 from tfresflow.functional import FunctionalLayer, functional, unprepared
 from tfresflow.functions import Function
 from tfresflow.layers.orders import Order, check_chain
+from tfresflow.sharing import is_shareable
 
 __all__ = ["LipschitzConcatenation"]
 
@@ -95,7 +96,7 @@ class _Concatenation(Function):
 
     @property
     def shareable(self):
-        return self.inner.shareable
+        return is_shareable(self.inner)
 
     def __call__(self, weights, x):
         one, two, *own = weights

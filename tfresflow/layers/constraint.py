@@ -18,6 +18,7 @@ from tfresflow.functions import Function, Scale
 from tfresflow.layers import bounds
 from tfresflow.layers.linear import Linear, scale_kernel
 from tfresflow.layers.norms import closed_norm, krylov, lp_norm
+from tfresflow.sharing import is_shareable
 
 __all__ = ["Constrained", "iterate_vectors", "krylov_vectors", "log_norm", "normalize", "stacked",
            "unstacked", "update_vectors"]
@@ -134,7 +135,7 @@ class Constrained(Function):
 
     @property
     def shareable(self):
-        return self.linear.shareable
+        return is_shareable(self.linear)
 
     def pieces(self, size):
         return (Scale(), 1), (self.linear, 1 + size - self.size)

@@ -6,13 +6,14 @@ import numbers
 import keras
 import tensorflow as tf
 
-from tfresflow.functional import FunctionalLayer, shared
+from tfresflow.functional import FunctionalLayer
 from tfresflow.layers import bounds
 from tfresflow.layers.constraint import (Constrained, iterate_vectors, krylov_vectors, log_norm,
                                          normalize, stacked, unstacked, update_vectors)
 from tfresflow.layers.linear import check_activation
 from tfresflow.layers.norms import PowerIteration, best_distinct, closed_norm
 from tfresflow.layers.orders import LearnedOrder, Order, check_order
+from tfresflow.sharing import shared
 
 __all__ = ["InducedNorm"]
 

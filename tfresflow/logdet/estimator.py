@@ -8,12 +8,13 @@ import tensorflow as tf
 
 from tfresflow import seeds
 from tfresflow.configurable import Configurable, check_count
-from tfresflow.functional import is_shareable, shared, unprepared
+from tfresflow.functional import unprepared
 from tfresflow.logdet.coefficients import Poisson
 from tfresflow.logdet.jacobian import is_small
 from tfresflow.logdet.late import Late, in_plane, is_worth_keeping
 from tfresflow.logdet.memory import Auto, Recompute
 from tfresflow.logdet.series import Neumann, Pending, rounds
+from tfresflow.sharing import is_shareable, shared
 
 __all__ = ["LogDet", "normal", "rademacher"]
 
@@ -44,7 +45,8 @@ class LogDet(Configurable):
       memory: `Auto()`, `Recompute()`, `Released()` or `Tape()`.
       probe: `normal` or `rademacher`, or any `probe(shape, seed, dtype)` with E[v v^T] = I for
         each row of `shape = [N, num_probes, ...]`, made of `seeds.normal` or `seeds.bits` of
-        its `seed`.
+        its `seed`. Blocks that are equal are traced once, unless the probe, or an object of
+        one's own among these arguments, reads what may change: see `sharing.is_shareable`.
       num_probes: probes that are averaged; they share one evaluation of g.
 
     Example:

@@ -6,7 +6,8 @@ import keras
 import tensorflow as tf
 
 from tfresflow.configurable import Configurable
-from tfresflow.functional import shared, unprepared
+from tfresflow.functional import unprepared
+from tfresflow.sharing import shared
 
 __all__ = ["Exact", "jacobian"]
 

@@ -14,10 +14,10 @@ import typing
 import tensorflow as tf
 
 from tfresflow.batch import each
-from tfresflow.functional import shared
 from tfresflow.logdet.chunks import Chunks, in_chunks
 from tfresflow.logdet.jacobian import linearise
 from tfresflow.logdet.series import sum_beside, sum_series
+from tfresflow.sharing import shared
 
 __all__ = ["Late", "in_plane", "is_worth_keeping"]
 

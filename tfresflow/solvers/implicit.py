@@ -23,6 +23,7 @@ import tensorflow as tf
 
 from tfresflow.batch import norm
 from tfresflow.configurable import Configurable, check_count
+from tfresflow.sharing import is_shareable
 from tfresflow.solvers.accelerated import Anderson
 from tfresflow.solvers.fixed_point import FixedPointSolver
 from tfresflow.solvers.krylov import BiCGSTAB
@@ -74,7 +75,7 @@ class Implicit(Configurable):
 
     @property
     def shareable(self):
-        return self.adjoint.shareable
+        return is_shareable(self.solver) and is_shareable(self.adjoint)
 
     def __call__(self, function, x, args=()):
         """Solves `h = function(h)`; the `value` of the `Solution` has a gradient.

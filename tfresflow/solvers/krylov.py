@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfresflow.batch import dot, each, norm, where
 from tfresflow.configurable import check_count
+from tfresflow.sharing import is_shareable
 from tfresflow.solvers.linear import LinearSolver
 from tfresflow.solvers.solution import Solution, Tolerance, check_tolerances
 
@@ -180,7 +181,7 @@ class Normal(LinearSolver):
 
     @property
     def shareable(self):
-        return self.solver.shareable
+        return is_shareable(self.solver)
 
     def __call__(self, matvec, b, adjoint=None):
         """Solves `(I - M) z = b`; `adjoint` is `z -> M^T z`."""

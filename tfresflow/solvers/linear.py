@@ -26,6 +26,7 @@ import tensorflow as tf
 from tfresflow import seeds
 from tfresflow.batch import norm, where
 from tfresflow.configurable import Configurable, check_count
+from tfresflow.sharing import is_shareable
 from tfresflow.solvers.solution import Solution, Tolerance, check_tolerances
 
 __all__ = ["FixedPoint", "LinearSolver", "Neumann", "Roulette", "num_terms"]
@@ -53,10 +54,11 @@ class LinearSolver(Configurable):
     Attributes:
       approximate: whether it was asked for a fixed or random amount of work; the caller then
         must not expect it to converge. `Solution.converged` tells the truth nevertheless.
-      shareable: whether what was traced with it may serve other calls; not if it draws seeds.
+
+    One that draws seeds at each call says `shareable = False`, see `sharing.is_shareable`.
     """
 
-    approximate, shareable = False, True
+    approximate = False
 
     def __call__(self, matvec, b, adjoint=None):
         raise NotImplementedError(f"{type(self).__name__}.__call__")
@@ -220,7 +222,7 @@ class Roulette(LinearSolver):
 
     @property
     def shareable(self):
-        return self.seed is not None
+        return self.seed is not None and is_shareable(self.terms)
 
     def __post_init__(self):
         if not hasattr(self.terms, "draw"):
