@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-__all__ = ["dot", "each", "empty_ring", "norm", "where"]
+__all__ = ["dot", "each", "empty_ring", "last_nonzero", "norm", "where"]
 
 
 def dot(x, y):
@@ -29,3 +29,9 @@ def empty_ring(x, size):
     """Zeros `[N, size, ...]` for the last `size` iterates."""
     ring = tf.zeros(tf.concat([tf.shape(x)[:1], [size], tf.shape(x)[1:]], 0), x.dtype)
     return tf.ensure_shape(ring, [x.shape[0], size, *x.shape[1:]])
+
+
+def last_nonzero(x):
+    """The largest k for which `x_k`, `[K, ...]`, is not all zeros; 0 if there is none."""
+    places = tf.reshape(tf.range(tf.shape(x)[0]), [-1] + [1] * (x.shape.rank - 1))
+    return tf.reduce_max(tf.where(x != 0, places, 0))

@@ -6,7 +6,11 @@ import typing
 
 import tensorflow as tf
 
-__all__ = ["Part", "as_seed", "bits", "fold_in", "normal", "split", "starting"]
+from tfresflow import xla
+
+__all__ = ["Part", "as_seed", "bits", "fold_in", "integers", "normal", "split", "starting"]
+
+_INTEGERS, _PHILOX = tf.raw_ops.StatelessRandomUniformFullIntV2, 1
 
 
 class Part(typing.NamedTuple):
@@ -64,7 +68,10 @@ def fold_in(seed, data):
     """A new seed from `seed` and the integer `data` (a block's index, a step)."""
     if isinstance(seed, Part):
         return Part(fold_in(seed.seed, data), seed.first)
-    return tf.random.fold_in(as_seed(seed), data)
+    data = tf.convert_to_tensor(data)
+    key, counter = _stream(as_seed(seed))
+    word = _INTEGERS(shape=[1], key=key, counter=counter, alg=_PHILOX, dtype=data.dtype)
+    return tf.stack([word[0], data])
 
 
 def starting(seed, start):
@@ -81,6 +88,13 @@ def split(seed, n):
     return tf.unstack(fold_in(seed, 0) + tf.constant([[0, i] for i in range(n)], tf.int32))
 
 
+def integers(seed, shape, bits):
+    """Random int64 in [0, 2^bits), bits at most 63, of a `[2]` integer tensor `seed`."""
+    key, counter = _stream(seed)
+    words = _INTEGERS(shape=shape, key=key, counter=counter, alg=_PHILOX, dtype=tf.int64)
+    return words & (2 ** bits - 1)
+
+
 def normal(seed, shape, dtype):
     """Standard normal, a row for each example of the `Part`.
 
@@ -89,12 +103,20 @@ def normal(seed, shape, dtype):
       shape: list `[N, ...]`; N an integer or a scalar tensor, the others integers.
       dtype: of the result.
     """
-    return _rows(tf.raw_ops.StatelessRandomNormalV2, seed, shape, dtype)
+    op = xla.normal if xla.is_there() else tf.raw_ops.StatelessRandomNormalV2
+    return _rows(op, seed, shape, dtype)
 
 
 def bits(seed, shape):
     """Random int32, all 32 bits of them, otherwise as `normal`."""
-    return _rows(tf.raw_ops.StatelessRandomUniformFullIntV2, seed, shape, tf.int32)
+    return _rows(_INTEGERS, seed, shape, tf.int32)
+
+
+def _stream(seed):
+    """Key and counter with which the random numbers of a `[2]` integer tensor begin."""
+    if xla.is_there():
+        return xla.stream(seed)
+    return tf.raw_ops.StatelessRandomGetKeyCounter(seed=seed)
 
 
 def _fresh():
@@ -123,9 +145,9 @@ def _rows(op, part, shape, dtype):
     words = max(1, dtype.size // 4)  # of an entry; a half takes one, too
     width = math.prod(shape[1:])
     padded = -(-width // 4) * 4
-    key, counter = tf.raw_ops.StatelessRandomGetKeyCounter(seed=part.seed)
+    key, counter = _stream(part.seed)
     skip = tf.cast(part.first, tf.int64) * (padded * words // 4)
     low, high = tf.unstack(tf.bitcast(counter, tf.int64))
     counter = tf.bitcast(tf.stack([low + skip, high]), tf.uint64)
-    rows = op(shape=[shape[0], padded], key=key, counter=counter, alg=1, dtype=dtype)
+    rows = op(shape=[shape[0], padded], key=key, counter=counter, alg=_PHILOX, dtype=dtype)
     return tf.reshape(rows[:, :width], shape)

@@ -1,6 +1,6 @@
 """How many terms of the power series are summed, and with what weight.
 
-Each class draws a vector `c = [c_0, ..., c_n]` with `c_0 = 1`. The first `n_exact` terms
+Each class draws a vector `c = [c_0, ..., c_n, 0, ..., 0]` with `c_0 = 1`. The first `n_exact` terms
 are always there and weigh 1; a later term k is there with probability
 `P(N >= k - n_exact)` and weighs the inverse, so that `E[c_k] = 1` for every k
 ("Russian roulette", equations 6 and 7 of Chen et al. 2019). `Truncated` stops at a
@@ -8,13 +8,19 @@ fixed n instead and is biased.
 """
 
 import dataclasses
+import functools
+import math
 
 import keras
+import numpy as np
 import tensorflow as tf
 
+from tfresflow import seeds
 from tfresflow.configurable import Configurable, check_count
 
 __all__ = ["Geometric", "Poisson", "Truncated"]
+
+_BITS = 53  # of a random number, as many as float64 has
 
 
 @keras.saving.register_keras_serializable("tfresflow")
@@ -37,7 +43,13 @@ class Truncated(Configurable):
 
 
 class _Roulette(Configurable):
-    """What the two unbiased rules share: subclasses say `_sample` and `_survival`."""
+    """What the two unbiased rules share: subclasses say `_survival`.
+
+    N is drawn by inversion: term k is there if a random whole number below 2^53 is below
+    `2^53 P(N >= k - n_exact)`, rounded to a whole number, and weighs the inverse of just that.
+    So the weights are of one length, known before anything is drawn: that of the terms that
+    53 random bits can reach.
+    """
 
     def _validate(self):
         check_count(self, "n_exact", 0)
@@ -51,14 +63,21 @@ class _Roulette(Configurable):
           dtype: of the result.
 
         Returns:
-          `[n + 1]` tensor, `n = n_exact + max_s N_s` random, `c_0 = 1`. With several
-          samples `c_k` is the mean over them, which is unbiased too and varies less.
+          `[K + 1]` tensor, `c_0 = 1`, zeros behind the last term that was drawn; K is the same at
+          each draw. With several samples `c_k` is the mean over them, which is unbiased too and
+          varies less.
         """
-        extra = self._sample(seed)
-        k = tf.range(1, tf.reduce_max(extra) + 1)
-        present = tf.reduce_mean(tf.cast(tf.expand_dims(k, 1) <= extra, dtype), axis=1)
-        weights = present / self._survival(tf.cast(k, dtype))
-        return tf.concat([tf.ones([self.n_exact + 1], dtype), weights], axis=0)
+        bounds = self._bounds
+        there = seeds.integers(seed, [self.num_samples, 1], _BITS) < bounds
+        weights = tf.constant(2.0 ** _BITS / bounds, dtype)
+        c = tf.where(there, weights, tf.zeros_like(weights))
+        return c[0] if self.num_samples == 1 else tf.reduce_mean(c, axis=0)
+
+    @functools.cached_property
+    def _bounds(self):
+        """`2^53 P(term k is there)`, whole numbers from k = 0 up to the last that is not 0."""
+        bounds = np.rint(2.0 ** _BITS * self._survival()).astype("int64")
+        return np.r_[np.full(self.n_exact + 1, 2 ** _BITS), bounds[bounds > 0]]
 
 
 @keras.saving.register_keras_serializable("tfresflow")
@@ -82,14 +101,10 @@ class Geometric(_Roulette):
         _require(0 < self.p < 1, "p", "in (0, 1)", self.p)
         self._validate()
 
-    def _sample(self, seed):
-        tiny = 1e-30  # log(0) would ask for infinitely many terms
-        u = tf.random.stateless_uniform([self.num_samples], seed, minval=tiny, dtype=tf.float64)
-        log_stop = tf.math.log1p(tf.constant(-self.p, tf.float64))
-        return 1 + tf.cast(tf.floor(tf.math.log(u) / log_stop), tf.int32)
-
-    def _survival(self, j):
-        return tf.cast(1 - self.p, j.dtype) ** (j - 1)
+    def _survival(self):
+        """`P(N >= j)` for j = 1, 2, ..., as far as it counts."""
+        log_go_on = math.log1p(-self.p)
+        return np.exp(log_go_on * np.arange(math.ceil(-(_BITS + 1) * math.log(2) / log_go_on) + 1))
 
 
 @keras.saving.register_keras_serializable("tfresflow")
@@ -111,13 +126,13 @@ class Poisson(_Roulette):
         _require(self.rate > 0, "rate", "positive", self.rate)
         self._validate()
 
-    def _sample(self, seed):
-        return tf.random.stateless_poisson([self.num_samples], seed, self.rate, tf.int32)
-
-    def _survival(self, j):
-        # P(N >= j) is the regularised lower incomplete gamma function: no 1 - sum, which
-        # would cancel to nothing at large j.
-        return tf.math.igamma(j, tf.cast(self.rate, j.dtype))
+    def _survival(self):
+        """`P(N >= j)` for j = 1, 2, ..., as far as it counts."""
+        # Summed from the end: 1 - sum would cancel to nothing at large j.
+        most = math.ceil(self.rate + 12 * math.sqrt(self.rate) + 60)
+        steps = math.log(self.rate) - np.log(np.arange(1, most))
+        probabilities = np.exp(np.cumsum(np.r_[-self.rate, steps]))
+        return np.cumsum(probabilities[::-1])[::-1][1:]
 
 
 def _require(holds, name, rule, value):

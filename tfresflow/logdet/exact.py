@@ -5,6 +5,7 @@ import dataclasses
 import keras
 import tensorflow as tf
 
+from tfresflow import xla
 from tfresflow.configurable import Configurable
 from tfresflow.functional import unprepared
 from tfresflow.sharing import shared
@@ -15,7 +16,7 @@ __all__ = ["Exact", "jacobian"]
 @keras.saving.register_keras_serializable("tfresflow")
 @dataclasses.dataclass(frozen=True)
 class Exact(Configurable):
-    """`log |det(I + J)|` by `slogdet` of the batch Jacobian.
+    """`log |det(I + J)|` of the batch Jacobian.
 
     Costs D vector-Jacobian products and O(D^3) an example; differentiable by
     back-propagation. Takes the place of a `LogDet` in any residual block.
@@ -25,7 +26,7 @@ class Exact(Configurable):
         """Returns `(g(x), log_det)`: `[N, ...]` and `[N]`, nats; `seed` is not used."""
         y, matrices = jacobian(g, x)
         identity = tf.eye(matrices.shape[-1], dtype=y.dtype)
-        return y, tf.linalg.slogdet(identity + matrices).log_abs_determinant
+        return y, _log_abs_det(identity + matrices)
 
 
 def jacobian(g, x):
@@ -41,3 +42,16 @@ def _jacobian(composition, x, weights):
         y = g(weights, x)
     size = x.shape[1:].num_elements()
     return y, tf.reshape(tape.batch_jacobian(y, x), [-1, size, size])
+
+
+def _log_abs_det(matrix):
+    """`log |det|`, `[N, D, D] -> [N]`."""
+    size = matrix.shape[-1]
+    if size <= 2:
+        rows = [tf.unstack(row, axis=-1) for row in tf.unstack(matrix, axis=-2)]
+        det = rows[0][0] if size == 1 else rows[0][0] * rows[1][1] - rows[0][1] * rows[1][0]
+        return tf.math.log(tf.abs(det))
+    if not xla.is_there():
+        return tf.linalg.slogdet(matrix).log_abs_determinant
+    triangle = tf.linalg.qr(matrix).r  # XLA has no determinant
+    return tf.reduce_sum(tf.math.log(tf.abs(tf.linalg.diag_part(triangle))), axis=-1)

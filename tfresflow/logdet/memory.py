@@ -14,6 +14,7 @@ is linear in the log-determinant need not keep v and w: `late.py`.
 """
 
 import dataclasses
+import math
 
 import keras
 import tensorflow as tf
@@ -214,13 +215,16 @@ def _gradient(tape, target, sources, cotangent=None):
 
 
 def _common_cotangent(dlog_det):
-    """The one number that all entries of `dlog_det [N]` are, or an error."""
+    """The one number that all entries of `dlog_det [N]` are, or an error; under XLA, NaN."""
     low, high = tf.reduce_min(dlog_det), tf.reduce_max(dlog_det)
     tolerance = 1e-6 * tf.maximum(tf.abs(low), tf.abs(high))
     message = ("memory=Released() needs the same cotangent of log_det for every example of the "
                "batch (an unweighted mean or sum). Use Recompute() or Tape() where examples are "
                "weighted. Received cotangents between")
-    check = tf.debugging.Assert(high - low <= tolerance, [message, low, "and", high])
+    equal = high - low <= tolerance
+    check = tf.debugging.Assert(equal, [message, low, "and", high])
     with tf.control_dependencies([check] if check is not None else []):
         n = tf.cast(tf.size(dlog_det), dlog_det.dtype)
-        return tf.math.divide_no_nan(tf.reduce_sum(dlog_det), n)
+        mean = tf.math.divide_no_nan(tf.reduce_sum(dlog_det), n)
+        # XLA has no errors; of an empty batch low is inf, high -inf.
+        return tf.where(equal, mean, tf.constant(math.nan, mean.dtype))

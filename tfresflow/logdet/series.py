@@ -22,7 +22,8 @@ import typing
 import keras
 import tensorflow as tf
 
-from tfresflow.batch import dot, each
+from tfresflow import xla
+from tfresflow.batch import dot, each, last_nonzero
 from tfresflow.configurable import Configurable
 
 __all__ = ["Neumann", "Pending", "Series", "rounds", "sum_beside", "sum_powers", "sum_series",
@@ -148,10 +149,16 @@ def _by_products(vjp, v, signed, by_k):
         weight = tf.gather(signed, k)
         return k + 1, us, log_det, [w + weight * u for w, u in zip(ws, us)]
 
-    n = tf.shape(signed)[0] - 1
+    n = last_nonzero(signed)
     state = (tf.constant(1), list(v), tf.zeros_like(dot(v[0], v[0])), list(v))
-    _, _, log_det, ws = tf.while_loop(lambda k, *_: k <= n, term, state)
+    _, _, log_det, ws = tf.while_loop(lambda k, *_: k <= n, term, state,
+                                      maximum_iterations=_most(signed))
     return log_det / len(v), ws
+
+
+def _most(weights):
+    """Rounds of a loop over weights `[K, ...]`, which XLA has to know to make gradients of it."""
+    return weights.shape[0] if xla.is_there() else None
 
 
 def rounds(c):
@@ -232,8 +239,9 @@ def _clenshaw(trace, determinant, coefficients):
 
     # The last round is not in the loop: mostly there is no other, and one of a loop costs more.
     zero = tf.zeros_like([trace, trace])
-    start = tf.shape(coefficients)[0] - 1, zero, zero
-    return step(*tf.while_loop(lambda i, *_: i > 0, step, start))[1:]
+    start = last_nonzero(coefficients), zero, zero
+    return step(*tf.while_loop(lambda i, *_: i > 0, step, start,
+                               maximum_iterations=_most(coefficients)))[1:]
 
 
 def _sum_of_products(a, b):

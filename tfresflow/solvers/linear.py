@@ -24,7 +24,7 @@ import keras
 import tensorflow as tf
 
 from tfresflow import seeds
-from tfresflow.batch import norm, where
+from tfresflow.batch import last_nonzero, norm, where
 from tfresflow.configurable import Configurable, check_count
 from tfresflow.sharing import is_shareable
 from tfresflow.solvers.solution import Solution, Tolerance, check_tolerances
@@ -231,13 +231,13 @@ class Roulette(LinearSolver):
 
     def __call__(self, matvec, b, adjoint=None):
         weights = self.terms.draw(seeds.as_seed(self.seed), b.dtype)  # [K + 1]
-        count = tf.size(weights)
+        last = last_nonzero(weights)
 
         def step(k, z, term):
             term = matvec(term)
             return k + 1, z + weights[k] * term, term
 
-        _, z, _ = tf.while_loop(lambda k, z, term: k < count, step, (tf.constant(1), b, b))
+        _, z, _ = tf.while_loop(lambda k, z, term: k <= last, step, (tf.constant(1), b, b))
         residual = norm(b - z + matvec(z))
         n = tf.shape(b)[0]
-        return Solution(z, tf.fill([n], count), residual, tf.zeros([n], tf.bool))
+        return Solution(z, tf.fill([n], last + 1), residual, tf.zeros([n], tf.bool))
