@@ -10,7 +10,7 @@ from tfresflow.configurable import Configurable
 from tfresflow.functional import unprepared
 from tfresflow.sharing import shared
 
-__all__ = ["Exact", "jacobian"]
+__all__ = ["Exact", "jacobian", "log_abs_det"]
 
 
 @keras.saving.register_keras_serializable("tfresflow")
@@ -26,7 +26,7 @@ class Exact(Configurable):
         """Returns `(g(x), log_det)`: `[N, ...]` and `[N]`, nats; `seed` is not used."""
         y, matrices = jacobian(g, x)
         identity = tf.eye(matrices.shape[-1], dtype=y.dtype)
-        return y, _log_abs_det(identity + matrices)
+        return y, log_abs_det(identity + matrices)
 
 
 def jacobian(g, x):
@@ -44,7 +44,7 @@ def _jacobian(composition, x, weights):
     return y, tf.reshape(tape.batch_jacobian(y, x), [-1, size, size])
 
 
-def _log_abs_det(matrix):
+def log_abs_det(matrix):
     """`log |det|`, `[N, D, D] -> [N]`."""
     size = matrix.shape[-1]
     if size <= 2:
