@@ -35,7 +35,8 @@ def test_every_flow_compiles(name):
             tape.watch(x)
             z, log_det = flow.forward_and_log_det(x, seed=-3)
             loss = tf.reduce_sum(z ** 2) - tf.reduce_sum(log_det)
-        return z, log_det, flow.inverse_alone(z), *tape.gradient(loss, [x, *flow.trainable_variables])
+        gradients = tape.gradient(loss, [x, *flow.trainable_variables])
+        return z, log_det, flow.inverse_alone(z), *gradients
 
     z, _, x_again, *_ = check_compiled(everything, x)
     np.testing.assert_allclose(x_again, x, rtol=0, atol=1e-9)
@@ -116,5 +117,5 @@ def test_log_abs_det_of_a_compiled_function(size):
     inverse = np.linalg.inv(a)
     np.testing.assert_allclose(value, np.linalg.slogdet(a)[1], rtol=0, atol=1e-10)
     np.testing.assert_allclose(d, inverse.swapaxes(1, 2), rtol=1e-8, atol=1e-8)
-    np.testing.assert_allclose(second, -(inverse @ t.numpy().swapaxes(1, 2) @ inverse)
-                               .swapaxes(1, 2), rtol=1e-7, atol=1e-7)
+    np.testing.assert_allclose(second, -(inverse @ t.numpy() @ inverse).swapaxes(1, 2),
+                               rtol=1e-7, atol=1e-7)

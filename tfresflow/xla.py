@@ -32,8 +32,8 @@ def stream(seed):
 def normal(shape, key, counter, alg, dtype):
     """What TensorFlow's kernels make of `tf.raw_ops.StatelessRandomNormalV2`; XLA's does not.
 
-    Whole numbers are the same in both. Two of them, read as u and v in [0, 1), give two normal ones,
-    `sqrt(-2 log u) (sin 2 pi v, cos 2 pi v)` (Box and Muller).
+    Whole numbers are the same in both. Two of them, read as u and v in [0, 1), give two normal
+    ones, `sqrt(-2 log u) (sin 2 pi v, cos 2 pi v)` (Box and Muller).
 
     Args:
       shape: `[N, D]`, D a multiple of 4.
