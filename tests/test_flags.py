@@ -45,7 +45,8 @@ def test_bad_input_is_one_clear_line(args, message, capsys, tmp_path):
     assert main(["x", *args, *workdir]) == 2
     captured = capsys.readouterr()
     assert captured.err.startswith("error: ") and message in captured.err, captured.err
-    assert captured.err.count("\n") == 1 and not captured.out
+    assert captured.err.count("\n") == 1
+    assert all(" ..." in line for line in captured.out.splitlines())  # what is being done
     assert not (tmp_path / "run").exists()
 
 
