@@ -13,6 +13,7 @@ import copy
 import functools
 import math
 
+import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -216,6 +217,15 @@ class Flow(tfp.bijectors.Bijector):
             if own is not old and [w.shape for w in own.weights] == [w.shape for w in old.weights]:
                 own.set_weights(old.get_weights())
         return new
+
+    def __deepcopy__(self, memo):
+        # Keras copies a layer by way of its class's name, which not every class is registered by.
+        classes = {type(part) for layer in self.layers for part in layer._flatten_layers()}
+        names = {keras.saving.get_registered_name(c): c for c in classes}
+        make, arguments = self.__reduce_ex__(4)
+        with keras.saving.custom_object_scope(names):
+            memo[id(self)] = make(*copy.deepcopy(arguments, memo))
+        return memo[id(self)]
 
     def __reduce_ex__(self, protocol):
         """For `copy`, `pickle` and processes: what the constructor of Flow made is made anew."""
