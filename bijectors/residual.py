@@ -9,6 +9,7 @@ from bijectors.base import Flow
 from tfresflow import lanes, logdet, solvers
 from tfresflow.functional import functional, unprepared
 from tfresflow.layers.orders import check_chain, lipschitz, unbounded
+from tfresflow.rules import check, check_object
 from tfresflow.sharing import shared
 from tfresflow.sizes import as_sizes
 
@@ -60,11 +61,10 @@ class InvertibleResidual(Flow):
                  name=None):
         event_shape = as_sizes("event_shape", event_shape)
         parameters = dict(locals())
-        if not isinstance(branch, keras.layers.Layer):
-            raise ValueError(f"`branch` must be a Keras layer. Received: branch={branch!r}")
-        if log_det is not None and (isinstance(log_det, type) or not callable(log_det)):
-            raise ValueError("`log_det` must be an estimator of tfresflow.logdet, as LogDet() or "
-                             f"Exact(). Received: log_det={log_det!r}")
+        check(isinstance(branch, keras.layers.Layer), "branch", "be a Keras layer", branch)
+        if log_det is not None:
+            check_object("log_det", log_det, "be `LogDet(...)` or `Exact()` of tfresflow.logdet",
+                         "__call__")
         if not branch.built:
             branch.build((None, *event_shape))
         output = branch.compute_output_shape((None, *event_shape))
@@ -74,9 +74,9 @@ class InvertibleResidual(Flow):
         check_chain([branch])
         super().__init__(event_shape, layers=[branch], parameters=parameters, name=name)
         self.branch = branch
-        self.log_det = log_det or logdet.LogDet()
-        self.solver = solver or solvers.Anderson()
-        self.adjoint = adjoint or solvers.BiCGSTAB()
+        self.log_det = logdet.LogDet() if log_det is None else log_det
+        self.solver = solvers.Anderson() if solver is None else solver
+        self.adjoint = solvers.BiCGSTAB() if adjoint is None else adjoint
         self._root = solvers.Implicit(self.solver, self.adjoint)
         if self.lipschitz >= 1:
             raise ValueError("`branch` must have a Lipschitz constant below 1. "

@@ -2,9 +2,10 @@
 
 import dataclasses
 import importlib
-import numbers
 
 import keras
+
+from tfresflow.rules import check_whole
 
 __all__ = ["Configurable", "check_count", "deserialize", "saved_as", "serialize"]
 
@@ -17,12 +18,7 @@ _WRAPPERS: dict = {}
 
 def check_count(config, name, least, optional=False):
     """Raises `ValueError` unless an attribute is a whole number, or None if it is optional."""
-    value = getattr(config, name)
-    if optional and value is None:
-        return
-    if not isinstance(value, numbers.Integral) or value < least:
-        rule = f"at least {least}, a whole number" + (", or None" if optional else "")
-        raise ValueError(f"`{name}` must be {rule}. Received: {name}={value}")
+    check_whole(name, getattr(config, name), least, optional)
 
 
 def saved_as(kinds, wrapper):

@@ -17,6 +17,7 @@ Keras 3.15 trains under `tf.distribute`, but
 subclass with a `train_step` of its own gets Keras's function as it is.
 """
 
+import contextlib
 import functools
 
 import keras
@@ -85,21 +86,22 @@ class DistributedModel(keras.Model):
             if self.distribute_strategy.experimental_local_results(finite)[0]:
                 update(*results)
             else:
-                self._begin_averages()
                 run(self._skip)
 
         self.train_function = self._function(self._gradients, after)
 
-    def _begin_averages(self):
-        """Sets the optimizer's averages as Keras would have in the first step of all."""
-        if self.optimizer.use_ema and not int(self.optimizer.iterations.numpy()):
-            for variable, average in zip(self.optimizer._trainable_variables,
-                                         self.optimizer._model_variables_moving_average):
-                average.assign(variable)
-
     def make_test_function(self, force=False):
         if self.test_function is None or force:
-            self.test_function = self._function(lambda data, even: (self.test_step(data), ())[1])
+            self.test_function = self._function(self._score)
+
+    def _score(self, data, even):
+        with self.scoring():
+            self.test_step(data)
+        return ()
+
+    def scoring(self):
+        """The context of a step of evaluation, on each replica."""
+        return contextlib.nullcontext()
 
     def _maybe_symbolic_build(self, *args, **kwargs):
         """Nothing: models here are built when they are made."""

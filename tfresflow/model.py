@@ -1,6 +1,5 @@
 """A Keras model of a density: any flow, any base distribution."""
 
-import contextlib
 import math
 
 import keras
@@ -9,8 +8,8 @@ import tensorflow as tf
 
 from tfresflow import seeds, serving
 from tfresflow.arguments import call_with_labels, check_trained, examples, peek
+from tfresflow.averages import AveragedModel
 from tfresflow.configurable import deserialize, serialize
-from tfresflow.distributed import DistributedModel
 from tfresflow.functional import norm_layers, update_norms
 from tfresflow.losses import StandardNormal, bits_per_dim
 
@@ -18,15 +17,18 @@ __all__ = ["FlowModel"]
 
 
 @keras.saving.register_keras_serializable("tfresflow")
-class FlowModel(DistributedModel):
+class FlowModel(AveragedModel):
     """`log p(x) = log p_base(f(x)) + log |det df/dx|`, trained by maximum likelihood.
 
     `compile(optimizer)`, `fit(dataset of x)`, `evaluate`, and `predict`, which gives `log p(x)`.
     The loss is the mean negative log-likelihood in nats: an unbiased estimate wherever the flow's
     log-determinant is one, in training too. `sample_weight` weighs examples; labels are ignored.
 
-    Power iteration follows each training step. With `use_ema=True` in the optimizer, `evaluate` (so
-    also validation in `fit`) uses the averaged weights, and `fit` ends with them, as in Keras.
+    Power iteration follows each training step. With `use_ema=True` in the optimizer the averaged
+    weights are what is scored and kept: by `evaluate` (so also validation in `fit`), `predict`,
+    `get_weights`, `save` and `save_weights`, and `fit` ends with them (see `averages.py`).
+    `log_prob`, `sample` and the flow itself use the weights as they are; for the averages in the
+    midst of training call them within `averaged_weights()`.
 
     Args:
       flow: has `forward_and_log_det(x, seed) -> (z, log_det [N])`, `inverse_alone(z)` and
@@ -88,7 +90,6 @@ class FlowModel(DistributedModel):
         # "loss" is what Keras's callbacks watch unless told otherwise.
         self.loss_metric, self.nll_metric, self.bpd_metric = (
             keras.metrics.Mean(name=name) for name in ("loss", "nll", "bpd"))
-        self._averaged = False
         self.built = True
         check_trained(self)
 
@@ -132,15 +133,13 @@ class FlowModel(DistributedModel):
         if not int(self.initialized.numpy()):
             x = self._initialize_on_all(x, batch_size or 32)
         history = call_with_labels(super().fit, x, y, batch_size, *args, **kwargs)
-        if self.optimizer.use_ema:
-            self.refresh_norms()  # Keras has put the averaged weights in place.
+        self.adopt_averages()  # Keras has put the averages in place, not their norms.
         return history
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
         """As in Keras, with averaged weights if the optimizer keeps them; repeatable."""
         self.eval_step.assign(0)
-        with self.averaged_weights():
-            return call_with_labels(super().evaluate, x, y, *args, **kwargs)
+        return call_with_labels(super().evaluate, x, y, *args, **kwargs)
 
     def initialize(self, x):
         """Sets data-dependent weights (ActNorm) from a batch `x [N, ...]`.
@@ -214,33 +213,6 @@ class FlowModel(DistributedModel):
         for layer in self.norm_layers:
             layer.refresh_norm(num_steps)
 
-    @contextlib.contextmanager
-    def averaged_weights(self, num_steps=200):
-        """The optimizer's moving average in place of the weights, norms refreshed, for a while.
-
-        Does nothing if the optimizer keeps no average or has not yet made a step.
-
-        Args:
-          num_steps: of the power iteration that follows the swap.
-        """
-        if self._averaged or not self._has_average():
-            yield
-            return
-        pairs = list(zip(self.optimizer._trainable_variables,
-                         self.optimizer._model_variables_moving_average))
-        norms = [w for layer in self.norm_layers for w in layer.vectors]
-        kept = [(v, v.numpy()) for v in [v for v, _ in pairs] + norms]
-        self._averaged = True
-        try:
-            for variable, average in pairs:
-                variable.assign(average)
-            self.refresh_norms(num_steps)
-            yield
-        finally:
-            for variable, value in kept:
-                variable.assign(value)
-            self._averaged = False
-
     def get_config(self):
         return serialize(self._config)
 
@@ -290,11 +262,6 @@ class FlowModel(DistributedModel):
         initialize = tf.function(lambda x: strategy.run(self.initialize, (x,)), autograph=False)
         initialize(keras.utils.unpack_x_y_sample_weight(next(iter(data)))[0])
         return x
-
-    def _has_average(self):
-        optimizer = getattr(self, "optimizer", None)
-        return (optimizer is not None and optimizer.use_ema and optimizer.built
-                and int(optimizer.iterations.numpy()) > 0)
 
     def _find_nonfinite(self, data, step):
         x, _, _ = keras.utils.unpack_x_y_sample_weight(data)

@@ -7,8 +7,10 @@ import typing
 import tensorflow as tf
 
 from tfresflow import xla
+from tfresflow.rules import is_whole
 
-__all__ = ["Part", "as_seed", "bits", "fold_in", "integers", "normal", "split", "starting"]
+__all__ = ["Part", "as_seed", "bits", "check_seed", "fold_in", "integers", "normal", "split",
+           "starting"]
 
 _INTEGERS, _PHILOX = tf.raw_ops.StatelessRandomUniformFullIntV2, 1
 
@@ -62,6 +64,12 @@ def as_seed(seed=None):
     if tensor.shape[0] != 2:
         raise _bad(seed)
     return tensor
+
+
+def check_seed(seed):
+    """Raises `ValueError` unless a constructor's `seed` is an integer or None."""
+    if seed is not None and not is_whole(seed):
+        raise ValueError(f"`seed` must be an integer, or None. Received: seed={seed}")
 
 
 def fold_in(seed, data):

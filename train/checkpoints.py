@@ -57,9 +57,9 @@ def loaded(settings):
                              f"'{settings.checkpoint}': " + (
                                  "there was no validation yet; --checkpoint=last is there"
                                  if last and settings.checkpoint != "last" else "train first"))
-    with model.averaged_weights():
-        model.refresh_norms()  # thoroughly, with or without an average
-        yield model
+    model.adopt_averages()
+    model.refresh_norms()  # thoroughly, with or without an average
+    yield model
 
 
 def remove_partial(workdir):

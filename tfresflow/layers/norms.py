@@ -20,6 +20,7 @@ import keras
 import tensorflow as tf
 
 from tfresflow.configurable import Configurable, check_count
+from tfresflow.rules import check_number
 
 __all__ = ["PowerIteration", "best_distinct", "closed_norm", "dual", "krylov", "lp_norm",
            "power_iteration"]
@@ -45,9 +46,7 @@ class PowerIteration(Configurable):
         check_count(self, "num_steps", 1, optional=True)
         check_count(self, "max_steps", 1)
         for name in ("rtol", "atol"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"`{name}` must not be negative. "
-                                 f"Received: {name}={getattr(self, name)}")
+            check_number(name, getattr(self, name), "not be negative", lambda value: value >= 0)
 
     def __call__(self, matvec, adjoint, u, v, orders=(2.0, 2.0)):
         """`(u, v, s)` after this many steps; see `power_iteration`."""

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from tfresflow import seeds
 from tfresflow.configurable import Configurable, check_count
+from tfresflow.rules import check_number
 
 __all__ = ["Geometric", "Poisson", "Truncated"]
 
@@ -98,7 +99,7 @@ class Geometric(_Roulette):
     num_samples: int = 1
 
     def __post_init__(self):
-        _require(0 < self.p < 1, "p", "in (0, 1)", self.p)
+        check_number("p", self.p, "be in (0, 1)", lambda p: 0 < p < 1)
         self._validate()
 
     def _survival(self):
@@ -123,7 +124,8 @@ class Poisson(_Roulette):
     num_samples: int = 1
 
     def __post_init__(self):
-        _require(self.rate > 0, "rate", "positive", self.rate)
+        check_number("rate", self.rate, "be positive",
+                     lambda rate: 0 < rate < math.inf)
         self._validate()
 
     def _survival(self):
@@ -133,8 +135,3 @@ class Poisson(_Roulette):
         steps = math.log(self.rate) - np.log(np.arange(1, most))
         probabilities = np.exp(np.cumsum(np.r_[-self.rate, steps]))
         return np.cumsum(probabilities[::-1])[::-1][1:]
-
-
-def _require(holds, name, rule, value):
-    if not holds:
-        raise ValueError(f"`{name}` must be {rule}. Received: {name}={value}")

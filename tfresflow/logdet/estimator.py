@@ -14,6 +14,7 @@ from tfresflow.logdet.jacobian import is_small
 from tfresflow.logdet.late import Late, in_plane, is_worth_keeping
 from tfresflow.logdet.memory import Auto, Recompute
 from tfresflow.logdet.series import Neumann, Pending, rounds
+from tfresflow.rules import check_object
 from tfresflow.sharing import is_shareable, shared
 
 __all__ = ["LogDet", "normal", "rademacher"]
@@ -64,6 +65,14 @@ class LogDet(Configurable):
     num_probes: int = 1
 
     def __post_init__(self):
+        check_object("coefficients", self.coefficients, "be `Truncated(...)`, `Geometric(...)`, "
+                     "`Poisson(...)`, or an object that has `draw(seed, dtype)`", "draw")
+        check_object("gradient", self.gradient, "be `Neumann()` or `Series()` of tfresflow.logdet",
+                     "differentiable")
+        check_object("memory", self.memory, "be `Auto()`, `Recompute()`, `Released()` or `Tape()` "
+                     "of tfresflow.logdet", "__call__")
+        check_object("probe", self.probe, "be `normal`, `rademacher` or a function (shape, seed, "
+                     "dtype)", "__call__")
         check_count(self, "num_probes", 1)
 
     def __call__(self, g, x, seed=None):

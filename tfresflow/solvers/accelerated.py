@@ -17,6 +17,7 @@ import keras
 import tensorflow as tf
 
 from tfresflow.batch import dot, each, empty_ring, where
+from tfresflow.rules import check_number, check_whole
 from tfresflow.solvers.fixed_point import FixedPointSolver
 
 __all__ = ["Anderson", "Broyden"]
@@ -45,8 +46,7 @@ class Anderson(FixedPointSolver):
     def __post_init__(self):
         self._validate()
         _check_window(self.window)
-        if not self.ridge > 0:
-            raise ValueError(f"`ridge` must be positive. Received: ridge={self.ridge}")
+        check_number("ridge", self.ridge, "be positive", lambda ridge: ridge > 0)
 
     def _start(self, x):
         """Rings of images and residuals `[N, m, ...]`, how many are valid, the best so far."""
@@ -161,5 +161,4 @@ def _infinite(x):
 
 
 def _check_window(window):
-    if not isinstance(window, int) or window < 2:
-        raise ValueError(f"`window` must be at least 2, a whole number. Received: window={window}")
+    check_whole("window", window, 2)

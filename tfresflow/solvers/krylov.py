@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfresflow.batch import dot, each, norm, where
 from tfresflow.configurable import check_count
+from tfresflow.rules import check_number
 from tfresflow.sharing import is_shareable
 from tfresflow.solvers.linear import LinearSolver
 from tfresflow.solvers.solution import Solution, Tolerance, check_tolerances
@@ -172,8 +173,7 @@ class Normal(LinearSolver):
         if not isinstance(self.solver, LinearSolver):
             raise ValueError("`solver` must be a linear solver of tfresflow.solvers. "
                              f"Received: solver={self.solver}")
-        if not self.ridge >= 0:
-            raise ValueError(f"`ridge` must not be negative. Received: ridge={self.ridge}")
+        check_number("ridge", self.ridge, "not be negative", lambda ridge: ridge >= 0)
 
     @property
     def approximate(self):

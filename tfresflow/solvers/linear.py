@@ -26,6 +26,7 @@ import tensorflow as tf
 from tfresflow import seeds
 from tfresflow.batch import last_nonzero, norm, where
 from tfresflow.configurable import Configurable, check_count
+from tfresflow.rules import check_number, check_object
 from tfresflow.sharing import is_shareable
 from tfresflow.solvers.solution import Solution, Tolerance, check_tolerances
 
@@ -39,10 +40,8 @@ def num_terms(lipschitz, tolerance):
       lipschitz: `||M|| <= L`, in [0, 1).
       tolerance: positive.
     """
-    if not 0 <= lipschitz < 1:
-        raise ValueError(f"`lipschitz` must be in [0, 1). Received: lipschitz={lipschitz}")
-    if not tolerance > 0:
-        raise ValueError(f"`tolerance` must be positive. Received: tolerance={tolerance}")
+    check_number("lipschitz", lipschitz, "be in [0, 1)", lambda value: 0 <= value < 1)
+    check_number("tolerance", tolerance, "be positive", lambda value: value > 0)
     if lipschitz == 0:
         return 0
     return max(0, math.ceil(math.log(tolerance * (1 - lipschitz)) / math.log(lipschitz)) - 1)
@@ -179,6 +178,7 @@ class FixedPoint(_Series):
         if self.start not in ("zeros", "uniform"):
             raise ValueError('`start` must be "zeros" or "uniform". '
                              f"Received: start={self.start!r}")
+        seeds.check_seed(self.seed)
 
     @property
     def approximate(self):
@@ -225,9 +225,8 @@ class Roulette(LinearSolver):
         return self.seed is not None and is_shareable(self.terms)
 
     def __post_init__(self):
-        if not hasattr(self.terms, "draw"):
-            raise ValueError("`terms` must be a `logdet.Geometric` or `logdet.Poisson`. "
-                             f"Received: terms={self.terms}")
+        check_object("terms", self.terms, "be a `logdet.Geometric` or `logdet.Poisson`", "draw")
+        seeds.check_seed(self.seed)
 
     def __call__(self, matvec, b, adjoint=None):
         weights = self.terms.draw(seeds.as_seed(self.seed), b.dtype)  # [K + 1]

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from tfresflow.batch import where
 from tfresflow.checks import checks
+from tfresflow.rules import check_number
 
 __all__ = ["Solution", "Tolerance", "check_tolerances", "require_converged"]
 
@@ -97,8 +98,8 @@ def check_tolerances(solver):
     """Raises `ValueError` unless `rtol` and `atol` make sense."""
     for name in ("rtol", "atol"):
         value = getattr(solver, name)
-        if value is not None and not value >= 0:
-            raise ValueError(f"`{name}` must not be negative. Received: {name}={value}")
+        if value is not None:
+            check_number(name, value, "not be negative", lambda v: v >= 0)
 
 
 def _finite(*tensors):
