@@ -76,7 +76,7 @@ def test_long_ones_are_bounded_by_circular_padding(size, monkeypatch):
 
 
 @pytest.mark.parametrize("size", [(5,), (2, 3, 2)])
-@pytest.mark.parametrize("p, q", [(1, 1), (INF, INF), (1, 2), (1.5, INF), (1.5, 2.5), (2.5, 1.5)])
+@pytest.mark.parametrize("p, q", [(1, 1), (INF, INF), (1, 2), (1.5, INF), (2.5, 1.5)])
 def test_any_orders(size, p, q):
     layer = conv(size, 3, domain=p, codomain=q, use_bias=False)
     layer.refresh_norm()
