@@ -36,6 +36,9 @@ def call_with_labels(method, *args, **kwargs):
     """Calls `fit` or `evaluate`, with labels where weights have none: Keras would drop these."""
     call = inspect.signature(method).bind(*args, **kwargs)
     given = call.arguments
+    if given.get("class_weight") is not None and given.get("y") is None and hasattr(
+            given["x"], "__array__"):
+        raise ValueError("`class_weight` must come with labels `y`. Received: y=None")
     if given.get("sample_weight") is not None and given.get("y") is None:
         given["y"] = tf.zeros(len(given["x"]))
     validation = given.get("validation_data")

@@ -8,6 +8,7 @@ weights has a second set of vectors, too, which belongs to the averages.
 """
 
 import contextlib
+import inspect
 import types
 import weakref
 
@@ -15,6 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfresflow.compiling import check_compile
 from tfresflow.distributed import DistributedModel
 
 __all__ = ["AveragedModel"]
@@ -43,7 +45,12 @@ class AveragedModel(DistributedModel):
         vars(self)["_saved_averages"] = _SavedAverages(self)
 
     def compile(self, *args, **kwargs):
-        """As in Keras; a new optimizer has no averages yet."""
+        """As in Keras; a new optimizer has no averages yet.
+
+        Raises:
+          ValueError: an argument would be ignored.
+        """
+        check_compile(self, inspect.signature(super().compile).bind(*args, **kwargs).arguments)
         super().compile(*args, **kwargs)
         self._kept.even = 0
 

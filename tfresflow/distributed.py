@@ -26,6 +26,7 @@ import tensorflow as tf
 from tfresflow import seeds
 from tfresflow.arguments import examples
 from tfresflow.captures import pack, pack_captures, unpack
+from tfresflow.rules import check, check_whole, is_whole
 
 __all__ = ["DistributedModel"]
 
@@ -44,10 +45,9 @@ class DistributedModel(keras.Model):
 
     def __init__(self, *, seed=0, micro_batches=1, skip_nonfinite=0, **kwargs):
         super().__init__(**kwargs)
-        for name, value, least in (("micro_batches", micro_batches, 1),
-                                   ("skip_nonfinite", skip_nonfinite, 0)):
-            if value < least:
-                raise ValueError(f"`{name}` must be at least {least}. Received: {name}={value}")
+        check_whole("micro_batches", micro_batches, 1)
+        check_whole("skip_nonfinite", skip_nonfinite, 0)
+        check(is_whole(seed), "seed", "be a whole number", seed)
         self.seed, self.micro_batches, self.skip_nonfinite = seed, micro_batches, skip_nonfinite
         self.skipped = self.add_weight(name="skipped", shape=[], initializer="zeros",
                                        dtype="int32", trainable=False)

@@ -7,11 +7,15 @@ import numpy as np
 import tensorflow as tf
 
 from tfresflow import seeds, serving
+from tfresflow.adopted import Adopted
 from tfresflow.arguments import call_with_labels, check_trained, examples, peek
 from tfresflow.averages import AveragedModel
+from tfresflow.compiling import less_is_better
 from tfresflow.configurable import deserialize, serialize
 from tfresflow.functional import norm_layers, update_norms
 from tfresflow.losses import StandardNormal, bits_per_dim
+from tfresflow.parts import check_base, check_flow
+from tfresflow.rules import check, check_number, check_object, check_whole, is_whole
 
 __all__ = ["FlowModel"]
 
@@ -48,7 +52,8 @@ class FlowModel(AveragedModel):
       name: of the model.
 
     Raises:
-      ValueError: if `flow` or `base` holds a trainable `tf.Variable` outside the flow's layers.
+      ValueError: if `flow` holds a trainable `tf.Variable` outside its layers (those of `base` are
+        trained, without `use_ema`), or an argument is not what it should be.
 
     Trains as well under a `tf.distribute` strategy in whose scope it was made, to the same weights
     (see `distributed.py`). A layer with a norm of its own takes part in training if it offers what
@@ -66,16 +71,22 @@ class FlowModel(AveragedModel):
 
     def __init__(self, flow, base=None, *, nbits=None, eval_log_det=None, seed=0,
                  micro_batches=1, skip_nonfinite=0, name=None, **kwargs):
+        check_flow(flow)
         floats = [w.dtype for layer in flow.layers for w in layer.weights if "float" in w.dtype]
         kwargs = {"dtype": floats[0] if floats else None, **kwargs}
         super().__init__(seed=seed, micro_batches=micro_batches, skip_nonfinite=skip_nonfinite,
                          name=name, **kwargs)
         self.supports_jit = False  # so "auto" leaves XLA off: on CPU its convolutions are slower
-        if nbits is not None and not 1 <= nbits <= 16:
-            raise ValueError(f"`nbits` must be in 1..16, or None. Received: nbits={nbits}")
+        check(nbits is None or is_whole(nbits) and 1 <= nbits <= 16, "nbits",
+              "be in 1..16, or None", nbits)
+        if eval_log_det is not None:
+            check_object("eval_log_det", eval_log_det, "be an estimator, as `LogDet(...)` or "
+                         "`Exact()` of tfresflow.logdet", "__call__")
         self.flow = flow
-        latent = flow.latent_shape(flow.event_shape) if base is None else None
-        self.base = base or StandardNormal(latent, self.variable_dtype)
+        says = hasattr(flow, "latent_shape") and hasattr(flow, "event_shape")
+        latent = flow.latent_shape(flow.event_shape) if says or base is None else None
+        self.base = StandardNormal(latent, self.variable_dtype) if base is None else base
+        check_base(self.base, latent, floats[0] if floats else None)
         self._config = {"flow": flow, "base": base, "nbits": nbits, "eval_log_det": eval_log_det,
                         "seed": seed, "micro_batches": micro_batches,
                         "skip_nonfinite": skip_nonfinite, "name": self.name, **kwargs}
@@ -91,6 +102,11 @@ class FlowModel(AveragedModel):
         self.loss_metric, self.nll_metric, self.bpd_metric = (
             keras.metrics.Mean(name=name) for name in ("loss", "nll", "bpd"))
         self.built = True
+        # Keras does not see TensorFlow's variables: a layer that holds the same ones it does.
+        own = tuple(getattr(self.base, "trainable_variables", ()))
+        seen = {id(v) for w in self.weights for v in (w, w.value)}
+        if own and all(isinstance(v, tf.Variable) and id(v) not in seen for v in own):
+            self.base_layer = Adopted(self.base.variables, self, "base_layer")
         check_trained(self)
 
     # Densities ------------------------------------------------------------------------------
@@ -117,9 +133,11 @@ class FlowModel(AveragedModel):
         Raises:
           tf.errors.InvalidArgumentError: if the inverse does not converge.
         """
-        if temperature < 0:
-            raise ValueError("`temperature` must not be negative. "
-                             f"Received: temperature={temperature}")
+        if not tf.is_tensor(n):
+            check_whole("n", n, 0)
+        if not tf.is_tensor(temperature):
+            check_number("temperature", temperature, "not be negative",
+                         lambda value: 0 <= value < math.inf)
         return self.flow.inverse_alone(temperature * self.base.sample(n, seed=seeds.as_seed(seed)))
 
     def call(self, x):
@@ -132,6 +150,7 @@ class FlowModel(AveragedModel):
         """As in Keras; sets data-dependent weights from the first batch if that is not done."""
         if not int(self.initialized.numpy()):
             x = self._initialize_on_all(x, batch_size or 32)
+        less_is_better(kwargs.get("callbacks"), {"loss", "nll", "bpd"})
         history = call_with_labels(super().fit, x, y, batch_size, *args, **kwargs)
         self.adopt_averages()  # Keras has put the averages in place, not their norms.
         return history
