@@ -88,3 +88,11 @@ def test_a_base_of_variables_is_trained_and_saved(tmp_path):
     np.testing.assert_array_equal(other.log_prob(data(8)), it.log_prob(data(8)))
     with pytest.raises(ValueError, match="`use_ema` must be False"):
         compiled(model(), use_ema=True)
+
+
+def test_frozen_layers_are_warned_of_as_keras_does():
+    model = toy_model()
+    model.trainable = False
+    with pytest.warns(UserWarning, match="does not have any trainable weights"):
+        logs = compiled(model, use_ema=True).fit(data(32), epochs=1, verbose=0).history
+    assert np.isfinite(logs["nll"]).all() and int(model.optimizer.iterations.numpy()) == 1

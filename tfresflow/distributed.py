@@ -19,6 +19,7 @@ subclass with a `train_step` of its own gets Keras's function as it is.
 
 import contextlib
 import functools
+import warnings
 
 import keras
 import tensorflow as tf
@@ -66,6 +67,8 @@ class DistributedModel(keras.Model):
         if type(self).train_step is not keras.Model.train_step:
             super().make_train_function(force)
             return
+        if not self.trainable_variables:
+            warnings.warn("The model does not have any trainable weights.", stacklevel=2)
         self.optimizer._all_reduce_sum_gradients = list  # they are summed already
         run = self.distribute_strategy.run
 
@@ -165,7 +168,8 @@ class DistributedModel(keras.Model):
         if context.num_replicas_in_sync > 1:
             *packed, total, count = context.all_reduce("SUM", [*packed, total, count])
         # Squares, as a norm past the float's range makes clipping NaN.
-        squares = tf.add_n([2 * tf.cast(tf.nn.l2_loss(g), total.dtype) for g in packed])
+        squares = tf.add_n([tf.zeros([], total.dtype)] + [
+            2 * tf.cast(tf.nn.l2_loss(g), total.dtype) for g in packed])
         finite = tf.math.is_finite(total) & tf.math.is_finite(squares)
         skipped = tf.where(finite, 0, tf.convert_to_tensor(self.skipped.value) + 1)
         self.skipped.assign(skipped)
@@ -179,7 +183,7 @@ class DistributedModel(keras.Model):
         variables = self._values()
 
         def one(x, weights, part):
-            later = tf.zeros_like(weights, variables[0].dtype)
+            later = tf.zeros_like(weights, self.variable_dtype)
             with tf.GradientTape() as tape:
                 tape.watch(later)
                 losses = self.early_losses(x, part, later)
@@ -203,7 +207,7 @@ class DistributedModel(keras.Model):
             losses, gradients = one(*rows, seeds.Part(part.seed, first))
             return i + 1, array.write(i, losses), [s + g for s, g in zip(sums, gradients)]
 
-        array = tf.TensorArray(variables[0].dtype, k, element_shape=[None], infer_shape=False)
+        array = tf.TensorArray(self.variable_dtype, k, element_shape=[None], infer_shape=False)
         state = tf.constant(0), array, [tf.zeros(v.shape, v.dtype) for v in variables]
         _, array, sums = tf.while_loop(lambda i, *_: i < k, body, state, parallel_iterations=1)
         return array.concat(), sums
@@ -226,6 +230,8 @@ class DistributedModel(keras.Model):
           squares: the squared norm of the gradient.
           clip: the largest norm of the mean gradient; None or not positive: any.
         """
+        if not packed:  # all layers are frozen
+            return self._skip()
         scale = 1 / count
         if clip and clip > 0:  # as Keras reads it
             scale *= clip / tf.maximum(tf.sqrt(squares) / count, clip)
