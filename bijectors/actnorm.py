@@ -1,9 +1,13 @@
 """Activation normalisation: a learned scale and shift of each channel."""
 
+import warnings
+
 import keras
+import numpy as np
 import tensorflow as tf
 
 from bijectors.base import Flow, batch_shape
+from bijectors.start import moments
 from tfresflow.sizes import as_sizes
 
 __all__ = ["ActNorm"]
@@ -13,16 +17,26 @@ __all__ = ["ActNorm"]
 class ActNorm(Flow):
     """`z = (x + shift) * exp(log_scale)`, a number of each a channel (the last axis).
 
-    The identity until `initialize(x)` sets both from a batch, so that each channel of z starts
-    with mean 0 and variance 1. `FlowModel.fit` does so with its first batch.
+    The identity until `initialize(x)` sets both from data, so that each channel of z starts with
+    mean 0 and variance 1. `FlowModel.fit` does so before its first step.
+
+    A channel that is constant in the data, up to the rounding of its own size, is shifted to 0 and
+    keeps its scale, or, if it is larger than 1, gets that of its size: rows in which it is another
+    number then are not blown up.
 
     Args:
       event_shape: shape of one x.
       per_element: a scale and shift for every entry of x instead of every channel.
-      min_variance: floor of the variance in `initialize`, so that an all but constant channel is
-        not blown up.
+      min_variance: floor of the variance in `initialize`, for channels that have no unit of their
+        own, like those after a residual block. 0: none.
       dtype: of the weights.
       name: of the bijector.
+
+    Raises:
+      ValueError: in `initialize`, if x is not finite, or its scale is none of the dtype.
+
+    Warns:
+      UserWarning: in `initialize`, of constant channels.
 
     References: Kingma and Dhariwal, Glow (2018).
     """
@@ -30,8 +44,8 @@ class ActNorm(Flow):
     def __init__(self, event_shape, per_element=False, min_variance=0.2, dtype=None, name=None):
         event_shape = as_sizes("event_shape", event_shape)
         parameters = dict(locals())
-        if min_variance <= 0:
-            raise ValueError("`min_variance` must be positive. "
+        if min_variance < 0:
+            raise ValueError("`min_variance` must not be negative. "
                              f"Received: min_variance={min_variance}")
         weights = _ScaleAndShift(dtype=dtype)
         weights.build(event_shape if per_element else event_shape[-1:])
@@ -48,30 +62,40 @@ class ActNorm(Flow):
         log_scale, shift = self._scale_and_shift.tensors()
         return z * tf.exp(-log_scale) - shift, -self._log_det(z, log_scale)
 
-    def initialize(self, x):
-        axes = [0] if self.per_element else list(range(x.shape.rank - 1))
-        mean, variance = _moments(x, axes)
-        weights = self._scale_and_shift
-        weights.shift.assign(-mean)
-        weights.log_scale.assign(-0.5 * tf.math.log(tf.maximum(variance, self.min_variance)))
-        return self.forward_and_log_det(x)[0]
+    def start(self, x, weights):
+        mean, variance, size = moments(x, weights, self.per_element)
+        dtype = x.dtype.as_numpy_dtype
+        constant = variance <= np.square(4 * np.finfo(dtype).eps * size)
+        scale = 1 / np.where(constant, np.maximum(size, 1),
+                             np.sqrt(np.maximum(variance, self.min_variance)))
+        log_scale, shift = np.log(scale).astype(dtype), -mean.astype(dtype)
+        self._check(np.isfinite(shift) & np.isfinite(np.exp(log_scale)), mean, variance)
+        if constant.any():
+            warnings.warn(f"{self.name}: {_channels(constant)} constant in the {x.shape[0]} rows "
+                          "that it starts from, and has no density. Remove it, or give more rows",
+                          stacklevel=2)
+        self._scale_and_shift.shift.assign(shift)
+        self._scale_and_shift.log_scale.assign(log_scale)
+        return self.forward_and_log_det(x)[0], weights
+
+    def _check(self, usable, mean, variance):
+        """Raises `ValueError` unless all channels are usable."""
+        if not usable.all():
+            bad = tuple(np.argwhere(~usable)[0])
+            raise ValueError(f"`x` cannot be normalised where it comes to {self.name}: "
+                             f"{_channels(~usable)} of mean {mean[bad]} and variance "
+                             f"{variance[bad]}")
 
     def _log_det(self, x, log_scale):
         copies = 1 if self.per_element else tf.TensorShape(self.event_shape[:-1]).num_elements()
         return tf.fill(batch_shape(x), copies * tf.reduce_sum(log_scale))
 
 
-def _moments(x, axes):
-    """Mean and variance over `axes`, and over the shares of all replicas in a replica's context."""
-    context = tf.distribute.get_replica_context()
-    several = context is not None and context.num_replicas_in_sync > 1
-
-    def total(t):
-        return context.all_reduce("SUM", t) if several else t
-
-    count = total(tf.cast(tf.reduce_prod([tf.shape(x)[i] for i in axes]), x.dtype))
-    mean = total(tf.reduce_sum(x, axes)) / count
-    return mean, total(tf.reduce_sum(tf.square(x - mean), axes)) / count
+def _channels(which):
+    """The first of the channels in words, as the columns that they are where x is a table."""
+    found = [tuple(i) if len(i) > 1 else i[0] for i in np.argwhere(which).tolist()]
+    rest = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    return f"column {', '.join(map(str, found[:3]))}{rest} is"
 
 
 @keras.saving.register_keras_serializable("bijectors")
@@ -90,6 +114,11 @@ class _ScaleAndShift(keras.layers.Layer):
         self.log_scale = self.add_weight(name="log_scale", shape=shape, initializer="zeros")
         self.shift = self.add_weight(name="shift", shape=shape, initializer="zeros")
         self.built = True
+
+    @property
+    def started(self):
+        """Whether data or training have set the weights: then they are not the identity's."""
+        return any(np.any(w.numpy()) for w in self.weights)
 
     def tensors(self):
         return tf.convert_to_tensor(self.log_scale), tf.convert_to_tensor(self.shift)

@@ -19,6 +19,7 @@ import tensorflow_probability as tfp
 
 from bijectors.cache import Cache
 from bijectors.norm_report import LayerNorm, NormReport
+from bijectors.start import checked
 from tfresflow import lanes, seeds
 from tfresflow.configurable import deserialize, serialize
 from tfresflow.events import as_numbers, of_shape, take
@@ -26,7 +27,7 @@ from tfresflow.functional import leaf_layers, norm_layers, update_norms
 from tfresflow.layers.orders import lipschitz
 from tfresflow.sizes import as_sizes
 
-__all__ = ["Flow", "batch_shape", "forward_and_pending", "late_pass"]
+__all__ = ["Flow", "batch_shape", "forward_and_pending", "late_pass", "start"]
 
 # What subclasses may say of x or z. Whatever they are given, their code gets tensors `[N, ...]`.
 _ENTRIES = {"forward_and_log_det": "x", "forward_and_pending": "x", "initialize": "x",
@@ -143,9 +144,33 @@ class Flow(tfp.bijectors.Bijector):
         del log_det
         return self
 
-    def initialize(self, x):
-        """Sets data-dependent weights from a batch `x [N, ...]`; returns `forward(x)`."""
-        return self.forward_and_log_det(x)[0]
+    def initialize(self, x, weights=None):
+        """Sets data-dependent weights (those of ActNorm) from data.
+
+        Layer by layer, each from what the ones before make of the data. Called once for all
+        replicas. Before a weight changes, the data is known to be finite.
+
+        Args:
+          x: `[N, ...]`, in any order; all of the data, or many rows of it. Residual blocks take at
+            most 16,384 of them, drawn at random.
+          weights: `[N]`, of the rows; default all 1. A row of weight 0 takes no part.
+
+        Returns:
+          `forward(x)` of the rows that went through all layers.
+
+        Raises:
+          ValueError: if x is empty, not finite, or cannot be normalised.
+        """
+        return self.start(*checked(self._take("x", x), weights))[0]
+
+    def start(self, x, weights):
+        """One layer's part in `initialize`: `(forward(x), weights)`, its own weights set.
+
+        Args:
+          x: `[N, ...]`.
+          weights: NumPy array `[N]`, or None.
+        """
+        return self.forward_and_log_det(x)[0], weights
 
     def update_norms(self):
         """Power iteration in all layers of bounded norm, from where the last one ended.
@@ -305,6 +330,13 @@ class Flow(tfp.bijectors.Bijector):
     @classmethod
     def _parameter_properties(cls, dtype, num_classes=None):
         return {}
+
+
+def start(bijector, x, weights):
+    """`Flow.start`, or `initialize` of a flow that says that alone."""
+    if type(bijector).initialize is not Flow.initialize:
+        return bijector.initialize(x), weights
+    return bijector.start(x, weights)
 
 
 def forward_and_pending(bijector, x, seed=None):

@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from bijectors.base import Flow, batch_shape, forward_and_pending, late_pass
+from bijectors.base import Flow, batch_shape, forward_and_pending, late_pass, start
 from bijectors.foreign import as_flow
 from tfresflow import logdet, seeds
 from tfresflow.sizes import as_sizes
@@ -85,10 +85,10 @@ class Chain(Flow):
     def with_log_det(self, log_det):
         return Chain([b.with_log_det(log_det) for b in self.bijectors], self.event_shape, self.name)
 
-    def initialize(self, x):
+    def start(self, x, weights):
         for b in self._steps:
-            x = b.initialize(x)
-        return x
+            x, weights = start(b, x, weights)
+        return x, weights
 
     def named_layers(self):
         return {f"{i}/{name}": layers for i, b in enumerate(self._steps)

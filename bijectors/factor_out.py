@@ -5,8 +5,9 @@ import math
 import keras
 import tensorflow as tf
 
-from bijectors.base import Flow, late_pass
+from bijectors.base import Flow, late_pass, start
 from bijectors.foreign import as_flow
+from bijectors.start import some
 from tfresflow.sizes import as_sizes
 
 __all__ = ["FactorOut"]
@@ -72,9 +73,11 @@ class FactorOut(Flow):
     def with_log_det(self, log_det):
         return FactorOut(self.inner.with_log_det(log_det), self.event_shape, self.name)
 
-    def initialize(self, x):
+    def start(self, x, weights):
+        x, weights = some(x, weights)  # here, so that both halves are of the same rows
         first, second = tf.split(x, 2, axis=-1)
-        return tf.concat([_flatten(self.inner.initialize(first)), _flatten(second)], axis=1)
+        z, weights = start(self.inner, first, weights)
+        return tf.concat([_flatten(z), _flatten(second)], axis=1), weights
 
     def named_layers(self):
         return self.inner.named_layers()

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from bijectors.base import Flow
+from bijectors.start import parts, some
 from tfresflow import lanes, logdet, solvers
 from tfresflow.functional import functional, unprepared
 from tfresflow.layers.orders import check_chain, lipschitz, unbounded
@@ -140,10 +141,12 @@ class InvertibleResidual(Flow):
     def branches(self):
         return {self.name: self.branch}
 
-    def initialize(self, x):
+    def start(self, x, weights):
+        x, weights = some(x, weights)
         # Once, and eagerly: a call of the branch would trace the norm of each of its layers.
-        g, weights = unprepared(self.branch)
-        return x + g.prepared()(g.prepare(weights), x)
+        g, own = unprepared(self.branch)
+        own, g = g.prepare(own), g.prepared()
+        return tf.concat([part + g(own, part) for part in parts(x)], axis=0), weights
 
 
 def _solve(root, g, parallel, z, weights):

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from bijectors import flows
 from tfresflow import FlowModel, captures, layers, logdet, optimizers, seeds
+from tfresflow.distributed import NonFinite
 
 
 @pytest.fixture
@@ -144,8 +145,9 @@ def test_a_step_that_is_not_finite_changes_nothing(replicas, mirrored):
     # One in a row is tolerated: it is left out of the metrics.
     assert np.isfinite(_fit_once(made, spoiled)["loss"]) and int(made.skipped.numpy()) == 1
     # Two are not.
-    assert np.isnan(_fit_once(made, spoiled)["loss"]) and int(made.skipped.numpy()) == 2
-    assert made.find_nonfinite() == "the data"
+    with pytest.raises(NonFinite, match="step 4; first bad: the data, in row (30|14), column 1 "):
+        _fit_once(made, spoiled)
+    assert int(made.skipped.numpy()) == 2
     assert int(made.optimizer.iterations.numpy()) == 2 + 2
     for weight, before in zip(made.trainable_variables, weights):
         np.testing.assert_array_equal(weight, before)
@@ -160,8 +162,8 @@ def test_the_first_bad_block_is_named():
     shift = made.flow.named_layers()[name][0].trainable_variables[0]
     value = shift.numpy()
     shift.assign(np.inf * np.ones_like(value))
-    _fit_once(made, x)
-    assert made.find_nonfinite() == f"the value of block {name}"
+    with pytest.raises(NonFinite, match=f"at step 2; first bad: the value of block {name}$"):
+        _fit_once(made, x)
     shift.assign(value)
 
     class BadBackward(keras.layers.Layer):
@@ -176,8 +178,9 @@ def test_the_first_bad_block_is_named():
                              log_det=logdet.LogDet(logdet.Truncated(1)))
     made = FlowModel(Chain([*reversed(flows.tabular_flow([3], nblocks=1, dims=(4,))._steps), bad]))
     made.compile(optimizers.Adam())
-    _fit_once(made, x)
-    assert int(made.skipped.numpy()) == 1 and made.find_nonfinite().endswith("of block 0/bad")
+    with pytest.raises(NonFinite, match="of block 0/bad$"):
+        _fit_once(made, x)
+    assert int(made.skipped.numpy()) == 1
 
 
 def _fit_once(made, x):

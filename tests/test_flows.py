@@ -150,7 +150,7 @@ def test_a_densenet_is_made_anew_while_a_function_is_traced():
     (lambda: flows.toy_flow(dims=()), r"`dims` must be one or more"),
     (lambda: bijectors.Squeeze([3, 4, 1]), r"`event_shape` must be \[H, W, C\] with H and W mult"),
     (lambda: bijectors.ActNorm([]), r"`event_shape` must be one or more positive"),
-    (lambda: bijectors.ActNorm([2], min_variance=0), r"`min_variance` must be positive"),
+    (lambda: bijectors.ActNorm([2], min_variance=-1), r"`min_variance` must not be negative"),
     (lambda: bijectors.Chain([]), r"`bijectors` must be a list of at least one"),
     (lambda: bijectors.Chain(bijectors.ActNorm([2])), r"`bijectors` must be a list of at least"),
     (lambda: bijectors.Chain([layers.ReLU(), bijectors.ActNorm([2])]), "`bijectors` must be an"),

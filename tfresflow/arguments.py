@@ -1,12 +1,17 @@
 """What a model of a density is given: data without labels, a flow and a base."""
 
 import inspect
-import types
+import math
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-__all__ = ["call_with_labels", "check_trained", "examples", "peek"]
+from tfresflow import inputs, start
+
+__all__ = ["Given", "check_trained", "examples"]
+
+_PARTS = ("x", "y", "sample_weight")
 
 
 def examples(data):
@@ -17,35 +22,98 @@ def examples(data):
     return x, tf.ensure_shape(tf.reshape(weights, [-1]), x.shape[:1])
 
 
-def peek(x, batch_size):
-    """`(batch, x)`: one batch of whatever `fit` was given, and all that it was given."""
-    if isinstance(x, (tf.Tensor, keras.KerasTensor)) or hasattr(x, "__array__"):
-        return x[:batch_size], x
-    data = next(iter(x))
-    if isinstance(x, types.GeneratorType):
-        x = _put_back(data, x)
-    return examples(data)[0], x
+class Given:
+    """The arguments of `fit`, `evaluate` or `predict`: checked, and as Keras takes them.
 
+    Args:
+      method: Keras's.
+      *args, **kwargs: what it is called with.
+    """
 
-def _put_back(data, generator):
-    yield data
-    yield from generator
+    def __init__(self, method, *args, **kwargs):
+        signature = inspect.signature(method)
+        given = signature.bind(*args, **kwargs).arguments
+        given.update(given.pop("kwargs", {}))
+        self._given, self._trains = given, "epochs" in signature.parameters
 
+    @property
+    def cached(self):
+        """Whether Keras calls, with data that it has prepared before."""
+        return self._given.get("_use_cached_eval_dataset", False)
 
-def call_with_labels(method, *args, **kwargs):
-    """Calls `fit` or `evaluate`, with labels where weights have none: Keras would drop these."""
-    call = inspect.signature(method).bind(*args, **kwargs)
-    given = call.arguments
-    if given.get("class_weight") is not None and given.get("y") is None and hasattr(
-            given["x"], "__array__"):
-        raise ValueError("`class_weight` must come with labels `y`. Received: y=None")
-    if given.get("sample_weight") is not None and given.get("y") is None:
-        given["y"] = tf.zeros(len(given["x"]))
-    validation = given.get("validation_data")
-    if isinstance(validation, (tuple, list)) and len(validation) == 3 and validation[1] is None:
-        x, _, weights = validation
-        given["validation_data"] = x, tf.zeros(len(x)), weights
-    return method(*call.args, **call.kwargs)
+    def check(self, event_shape, nbits, finite):
+        """Makes arrays of what is one, and looks at them; parts them by `validation_split`.
+
+        Args:
+          event_shape: of one example, or None for any.
+          nbits: of images in [0, 1], or None.
+          finite: whether arrays must be finite.
+
+        Raises:
+          ValueError: an argument is not right, in one line.
+        """
+        given = self._given
+        parts = (given.get(name) for name in _PARTS)
+        parts = _checked("x", *parts, event_shape, nbits, finite, self._trains)
+        given |= {name: part for name, part in zip(_PARTS, parts) if part is not None}
+        if given.get("class_weight") is not None and given.get("y") is None and _is_array(
+                given["x"]):
+            raise ValueError("`class_weight` must come with labels `y`. Received: y=None")
+        if given.get("validation_data") is not None:
+            parts = keras.utils.unpack_x_y_sample_weight(given["validation_data"])
+            given["validation_data"] = _checked("validation_data", *parts, event_shape, nbits, True,
+                                                True)
+        elif given.get("validation_split") and _is_array(given["x"]):
+            count = len(given["x"])
+            first = math.floor(count * (1 - given["validation_split"]))
+            if 0 < first < count:  # else Keras says what is wrong
+                del given["validation_split"]
+                parts = [given.get(name) for name in _PARTS]
+                given["validation_data"] = tuple(p if p is None else p[first:] for p in parts)
+                given |= {n: p[:first] for n, p in zip(_PARTS, parts) if p is not None}
+
+    def sample(self, event_shape, strategy, seed):
+        """`(x, weights)`: rows to start from, as `start.from_array` and `from_pipeline` take them.
+
+        Weights are None where there are none.
+        """
+        given = self._given
+        x, y, weights = (given.get(name) for name in _PARTS)
+        classes = given.get("class_weight")
+        if _is_array(x):
+            return start.from_array(x, start.weights_of(y, weights, classes), seed)
+        steps = given.get("steps_per_epoch")
+        if steps is not None:
+            steps *= max(1, given.get("epochs", 1) - given.get("initial_epoch", 0))
+        x, weights, given["x"] = start.from_pipeline(x, event_shape, strategy, steps, classes)
+        return x, weights
+
+    def for_keras(self, dtype):
+        """The arguments by name.
+
+        Keras casts arrays of floats to its own float type. Those of wider floats, for a flow of as
+        wide ones, become a data set, which it leaves as it is.
+
+        Args:
+          dtype: of the flow's weights.
+        """
+        given = dict(self._given)
+        batch_size = given.get("batch_size") or 32
+        validation = given.get("validation_data")
+        if isinstance(validation, tuple) and _is_narrowed(validation[0], dtype):
+            own = given.pop("validation_batch_size", None) or batch_size
+            given["validation_data"] = _batches(*validation, own)
+        if _is_narrowed(given["x"], dtype):
+            steps = given.get("steps_per_epoch")
+            if steps and not given.get("batch_size"):
+                batch_size = -(-len(given["x"]) // steps)
+            parts = [given.pop(name, None) for name in _PARTS]
+            given.pop("batch_size", None)
+            shuffle = given.pop("shuffle", True) and self._trains
+            given["x"] = _batches(*parts, batch_size, shuffle)
+            if self._trains:
+                given["shuffle"] = False
+        return given
 
 
 def check_trained(model):
@@ -58,3 +126,44 @@ def check_trained(model):
             raise ValueError(f"`{name}` must hold its trainable variables in the layers of the "
                              "flow, or Keras does not train them (trainable=False: constants). "
                              f"Received: {unseen}")
+
+
+def _checked(name, x, y, weights, event_shape, nbits, finite, trains):
+    """`(x, y, weights)` as Keras takes them."""
+    array = inputs.as_array(name, x)
+    if array is None:
+        inputs.check_pipeline(name, x, event_shape)
+        return x, y, weights
+    array = inputs.shaped(name, array, event_shape)
+    inputs.check_rows(name, array)
+    if finite:
+        inputs.check_finite(name, array, getattr(x, "columns", None))
+    if nbits is not None:
+        inputs.check_scaled(name, array, nbits, trains)
+    if weights is not None:
+        weights = inputs.as_array("sample_weight", weights)
+        inputs.check_finite("sample_weight", weights)
+        y = tf.zeros(array.shape[0]) if y is None else y  # Keras would drop weights without labels
+    return array, y, weights
+
+
+def _is_array(x):
+    return tf.is_tensor(x) or isinstance(x, np.ndarray)
+
+
+def _is_narrowed(x, dtype):
+    """Whether Keras would cast x to a narrower type than that of the weights."""
+    return _is_array(x) and (keras.config.floatx() != dtype == "float64" == tf.as_dtype(
+        x.dtype).name)
+
+
+def _batches(x, y, weights, batch_size, shuffle=False):
+    parts = tuple(p for p in (x, y, weights) if p is not None)
+    count = len(x)
+    rows = tf.data.Dataset.range(count)
+    rows = rows.shuffle(count) if shuffle else rows
+    with tf.device("CPU"):
+        parts = [tf.convert_to_tensor(p) for p in parts]
+    return rows.batch(batch_size).map(
+        lambda i: tuple(tf.gather(p, i) for p in parts) if len(parts) > 1 else tf.gather(
+            parts[0], i), tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)

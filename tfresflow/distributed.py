@@ -29,7 +29,11 @@ from tfresflow.arguments import examples
 from tfresflow.captures import pack, pack_captures, unpack
 from tfresflow.rules import check, check_whole, is_whole
 
-__all__ = ["DistributedModel"]
+__all__ = ["DistributedModel", "NonFinite", "replica_place"]
+
+
+class NonFinite(FloatingPointError):
+    """Training met more losses or gradients in a row that are not finite than are tolerated."""
 
 
 class DistributedModel(keras.Model):
@@ -38,10 +42,11 @@ class DistributedModel(keras.Model):
     Subclasses say `example_losses(x, seed) -> [N]`, `update_metrics(x, losses, weights)` and, if
     need be, `after_update()`. Their `seed` is a `seeds.Part`: example i of the whole batch sees
     the same randomness whatever the number of replicas and micro-batches. What is minimised is
-    `sum(weights * losses) / N` and the layers' regularisation losses, which no metric holds.
+    `sum(weights * losses) / N` and the layers' regularisation losses: the metric `loss`, as in
+    Keras.
 
     A step whose loss or gradient is not finite changes no weight. It counts as a step, and
-    `skipped` says how many there were in a row.
+    `skipped` says how many there were in a row; one more than `skip_nonfinite` raises `NonFinite`.
     """
 
     def __init__(self, *, seed=0, micro_batches=1, skip_nonfinite=0, **kwargs):
@@ -52,6 +57,8 @@ class DistributedModel(keras.Model):
         self.seed, self.micro_batches, self.skip_nonfinite = seed, micro_batches, skip_nonfinite
         self.skipped = self.add_weight(name="skipped", shape=[], initializer="zeros",
                                        dtype="int32", trainable=False)
+        # What Keras's callbacks watch unless told otherwise.
+        self.loss_metric = keras.metrics.Mean(name="loss")
         self._last_batch = None
 
     def make_train_function(self, force=False):
@@ -90,6 +97,8 @@ class DistributedModel(keras.Model):
                 update(*results)
             else:
                 run(self._skip)
+                if int(self.skipped.numpy()) > self.skip_nonfinite:
+                    raise NonFinite(self._where_nonfinite())
 
         self.train_function = self._function(self._gradients, after)
 
@@ -174,9 +183,28 @@ class DistributedModel(keras.Model):
         skipped = tf.where(finite, 0, tf.convert_to_tensor(self.skipped.value) + 1)
         self.skipped.assign(skipped)
         tolerated = ~finite & (skipped <= self.skip_nonfinite)
-        self.update_metrics(x, tf.where(tolerated, tf.zeros_like(losses), losses),
-                            weights * (1.0 - tf.cast(tolerated, losses.dtype)))
+        counted = 1.0 - tf.cast(tolerated, losses.dtype)
+        losses = tf.where(tolerated, tf.zeros_like(losses), losses)
+        self.update_loss(losses, weights, counted)
+        self.update_metrics(x, losses, weights * counted)
         return finite, packed, count, squares
+
+    def update_loss(self, losses, weights, counted=1.0):
+        """What is minimised, as a mean over examples: of a step that is not `counted`, nothing."""
+        values = tf.cast(weights, losses.dtype) * losses
+        if self.losses:
+            values += tf.cast(tf.add_n(self.losses), values.dtype)
+        self.loss_metric.update_state(values, counted * tf.ones_like(values))
+
+    def find_nonfinite(self):
+        """Where the last step of training first was not finite, in words; empty if unknown."""
+        return ""
+
+    def _where_nonfinite(self):
+        found = self.find_nonfinite()
+        return (f"the loss or the gradient is not finite at step "
+                f"{int(self.optimizer.iterations.numpy())}"
+                + (f"; first bad: {found}" if found else ""))
 
     def _sums(self, x, weights, part):
         """Losses `[N]` and the gradients of their weighted sum, a micro-batch at a time."""
@@ -284,18 +312,23 @@ def _is_even(iterator):
 
 
 def _first_example(x, even):
-    """The place in the whole batch of the first example of this replica's share `x`.
-
-    TensorFlow deals out the first share of each worker, then the second of each, and so on.
-    """
+    """The place in the whole batch of the first example of this replica's share `x`."""
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
         return tf.constant(0, tf.int64)
-    replicas, each = context.num_replicas_in_sync, len(context.strategy.extended.worker_devices)
-    replica = tf.cast(context.replica_id_in_sync_group, tf.int64)
-    place, size = replica % each * (replicas // each) + replica // each, tf.shape(x)[0]
+    replicas, place, size = context.num_replicas_in_sync, replica_place(context), tf.shape(x)[0]
     if even:
         return place * tf.cast(size, tf.int64)
     sizes = context.all_reduce("SUM", tf.one_hot(place, replicas, dtype=tf.int32) * size)
     before = tf.range(replicas, dtype=tf.int64) < place
     return tf.cast(tf.reduce_sum(tf.where(before, sizes, 0)), tf.int64)
+
+
+def replica_place(context):
+    """The place of a replica's share in the whole batch, an int64 tensor.
+
+    TensorFlow deals out the first share of each worker, then the second of each, and so on.
+    """
+    replicas, each = context.num_replicas_in_sync, len(context.strategy.extended.worker_devices)
+    replica = tf.cast(context.replica_id_in_sync_group, tf.int64)
+    return replica % each * (replicas // each) + replica // each

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-__all__ = ["as_numbers", "of_shape", "take"]
+__all__ = ["as_numbers", "from_frame", "of_shape", "take"]
 
 
 def take(name, x, event_shape, dtype=None, leading=1):
@@ -33,7 +33,7 @@ def take(name, x, event_shape, dtype=None, leading=1):
 def as_numbers(name, x, dtype=None):
     """x as a dense tensor of real numbers; Python's numbers become `dtype` at once, exactly."""
     if hasattr(x, "select_dtypes"):
-        x = _from_frame(name, x)
+        x = from_frame(name, x)
     if not isinstance(x, (tf.RaggedTensor, tf.SparseTensor)):
         try:
             # An array has a dtype: with a hint, strings would be parsed, imaginary parts be lost.
@@ -76,7 +76,8 @@ def of_shape(name, x, event_shape, leading=1):
     return x if known else tf.ensure_shape(x, [*shape[:before], *event_shape])
 
 
-def _from_frame(name, frame):
+def from_frame(name, frame):
+    """The columns of a pandas DataFrame as an array of float64."""
     strange = list(frame.select_dtypes(exclude=["number", "bool"]))
     if strange:
         raise ValueError(f"`{name}` must have columns of numbers only. Received: columns {strange} "

@@ -6,13 +6,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfresflow import seeds, serving
+from tfresflow import inputs, seeds, serving, start
 from tfresflow.adopted import Adopted
-from tfresflow.arguments import call_with_labels, check_trained, examples, peek
+from tfresflow.arguments import Given, check_trained, examples
 from tfresflow.averages import AveragedModel
 from tfresflow.compiling import less_is_better
 from tfresflow.configurable import deserialize, serialize
-from tfresflow.functional import norm_layers, update_norms
+from tfresflow.distributed import NonFinite
+from tfresflow.functional import leaf_layers, norm_layers, update_norms
 from tfresflow.losses import StandardNormal, bits_per_dim
 from tfresflow.parts import check_base, check_flow
 from tfresflow.rules import check, check_number, check_object, check_whole, is_whole
@@ -27,6 +28,13 @@ class FlowModel(AveragedModel):
     `compile(optimizer)`, `fit(dataset of x)`, `evaluate`, and `predict`, which gives `log p(x)`.
     The loss is the mean negative log-likelihood in nats: an unbiased estimate wherever the flow's
     log-determinant is one, in training too. `sample_weight` weighs examples; labels are ignored.
+    As in Keras, the log `loss` is what is minimised, `sum(w l) / N` and the regularisers of layers,
+    and `nll` is a weighted metric, `sum(w l) / sum(w)`: the same where nothing is weighed.
+
+    x may be numbers of any type, in arrays, tensors, lists or DataFrames, or a pipeline of batches;
+    they are cast to the type of the flow's weights. Before a flow of which nothing is trained or
+    set takes its first step in `fit`, ActNorm starts from the data: from an array as a whole, or
+    from several batches of a pipeline. `train_on_batch` does not: call `initialize(x)` before it.
 
     Power iteration follows each training step. With `use_ema=True` in the optimizer the averaged
     weights are what is scored and kept: by `evaluate` (so also validation in `fit`), `predict`,
@@ -48,7 +56,8 @@ class FlowModel(AveragedModel):
         from the number of replicas.
       micro_batches: parts in which a batch is taken, one after the other, to save memory.
       skip_nonfinite: steps in a row with a loss or gradient that is not finite which are left out
-        of the metrics. No such step changes a weight, tolerated or not.
+        of the metrics; one more ends training with `NonFinite`. No such step changes a weight,
+        tolerated or not. If 0, arrays that are not finite are refused before the first step.
       name: of the model.
 
     Raises:
@@ -98,9 +107,7 @@ class FlowModel(AveragedModel):
         self.initialized, self.eval_step = (
             self.add_weight(name=n, shape=[], initializer="zeros", dtype="int32", trainable=False)
             for n in ("initialized", "eval_step"))
-        # "loss" is what Keras's callbacks watch unless told otherwise.
-        self.loss_metric, self.nll_metric, self.bpd_metric = (
-            keras.metrics.Mean(name=name) for name in ("loss", "nll", "bpd"))
+        self.nll_metric, self.bpd_metric = (keras.metrics.Mean(name=n) for n in ("nll", "bpd"))
         self.built = True
         # Keras does not see TensorFlow's variables: a layer that holds the same ones it does.
         own = tuple(getattr(self.base, "trainable_variables", ()))
@@ -118,13 +125,14 @@ class FlowModel(AveragedModel):
 
     def log_prob(self, x, seed=None):
         """`log p(x)`, `[N, ...] -> [N]`, nats, estimated as `eval_log_det` says."""
-        return -self.compute_nll(tf.convert_to_tensor(x), seeds.as_seed(seed), self.eval_flow)
+        return -self.compute_nll(x, seeds.as_seed(seed), self.eval_flow)
 
     def bits_per_dim(self, x, seed=None):
         """Bits per dimension, `[N, ...] -> [N]`; needs `nbits`."""
         if self.nbits is None:
             raise ValueError("`nbits` must be given to FlowModel for bits per dimension. "
                              "Received: nbits=None")
+        x = self._as_weights(x)
         return bits_per_dim(-self.log_prob(x, seed), math.prod(x.shape[1:]), self.nbits)
 
     def sample(self, n, seed=None, temperature=1.0):
@@ -140,33 +148,79 @@ class FlowModel(AveragedModel):
                          lambda value: 0 <= value < math.inf)
         return self.flow.inverse_alone(temperature * self.base.sample(n, seed=seeds.as_seed(seed)))
 
+    def __call__(self, x, *args, **kwargs):
+        # Here, as Keras takes tensors only.
+        x = x if isinstance(x, keras.KerasTensor) else self._as_weights(x)
+        return super().__call__(x, *args, **kwargs)
+
     def call(self, x):
         """`log p(x)`, `[N]`, with the model's own seed: the same at every call."""
+        x = self._as_weights(x)
         return -self.compute_nll(x, self.seed_of(0, x), self.eval_flow)
 
     # Training -------------------------------------------------------------------------------
 
     def fit(self, x=None, y=None, batch_size=None, *args, **kwargs):
-        """As in Keras; sets data-dependent weights from the first batch if that is not done."""
-        if not int(self.initialized.numpy()):
-            x = self._initialize_on_all(x, batch_size or 32)
+        """As in Keras; first sets data-dependent weights, if nothing in the flow is set yet.
+
+        Raises:
+          NonFinite: the loss, the gradient, or a weight in the end, is not finite.
+          ValueError: x is not what the flow takes, or not finite; before a weight changes.
+        """
+        given = Given(super().fit, x, y, batch_size, *args, **kwargs)
+        given.check(*self._takes(), finite=not self.skip_nonfinite)
+        if self._awaits_data():
+            self._start_on(given)
+        self.initialized.assign(1)
         less_is_better(kwargs.get("callbacks"), {"loss", "nll", "bpd"})
-        history = call_with_labels(super().fit, x, y, batch_size, *args, **kwargs)
+        history = super().fit(**given.for_keras(self.variable_dtype))
+        for weight in self.trainable_variables:
+            if not np.isfinite(weight.numpy()).all():  # the gradient was not, and the loss was yet
+                raise NonFinite(f"the weight {weight.path} is not finite at step "
+                                f"{int(self.optimizer.iterations.numpy())}")
         self.adopt_averages()  # Keras has put the averages in place, not their norms.
         return history
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
         """As in Keras, with averaged weights if the optimizer keeps them; repeatable."""
+        given = Given(super().evaluate, x, y, *args, **kwargs)
+        if not given.cached:  # in `fit`, which has looked at it
+            given.check(*self._takes(), finite=True)
         self.eval_step.assign(0)
-        return call_with_labels(super().evaluate, x, y, *args, **kwargs)
+        return super().evaluate(**given.for_keras(self.variable_dtype))
 
-    def initialize(self, x):
-        """Sets data-dependent weights (ActNorm) from a batch `x [N, ...]`.
+    def predict(self, x, *args, **kwargs):
+        """As in Keras: `log p(x)`."""
+        given = Given(super().predict, x, *args, **kwargs)
+        given.check(*self._takes(), finite=False)
+        return super().predict(**given.for_keras(self.variable_dtype))
 
-        In a replica's context x is its share, and all replicas get the weights of the whole batch.
+    def train_on_batch(self, x, *args, **kwargs):
+        """As in Keras; does not set data-dependent weights, see `initialize`."""
+        x = self._as_weights(x)
+        inputs.check_rows("x", x)
+        return super().train_on_batch(x, *args, **kwargs)
+
+    def test_on_batch(self, x, *args, **kwargs):
+        """As in Keras."""
+        return super().test_on_batch(self._as_weights(x), *args, **kwargs)
+
+    def predict_on_batch(self, x):
+        """As in Keras: `log p(x)`."""
+        return super().predict_on_batch(self._as_weights(x))
+
+    def initialize(self, x, weights=None):
+        """Sets data-dependent weights (ActNorm) from data `x [N, ...]`, anew if they were set.
+
+        Called once for all replicas, outside of `strategy.run`.
+
+        Args:
+          x: all of the data, or many rows of it, in any order.
+          weights: `[N]`; rows of weight 0 take no part. Default all 1.
         """
         if hasattr(self.flow, "initialize"):
-            self.flow.initialize(self._as_weights(x))
+            x = self._as_weights(x)
+            self.flow.initialize(x, *([] if weights is None else [weights]))
         self.initialized.assign(1)
 
     def early_losses(self, x, seed, later):
@@ -198,11 +252,11 @@ class FlowModel(AveragedModel):
         seed = self.seed_of(-1 - tf.convert_to_tensor(self.eval_step.value), x)
         self.eval_step.assign_add(1)
         nll = self.compute_nll(x, seed, self.eval_flow)
+        self.update_loss(nll, weights)
         self.update_metrics(x, nll, weights)
         return {m.name: m.result() for m in self.metrics}
 
     def update_metrics(self, x, losses, weights):
-        self.loss_metric.update_state(losses, weights)
         self.nll_metric.update_state(losses, weights)
         if self.nbits is not None:
             bpd = bits_per_dim(losses, math.prod(x.shape[1:]), self.nbits)
@@ -261,32 +315,38 @@ class FlowModel(AveragedModel):
 
     # Private --------------------------------------------------------------------------------
 
-    def _as_weights(self, x):
-        """Floats in the dtype of the weights."""
-        x = tf.convert_to_tensor(x)
-        return tf.cast(x, self.variable_dtype) if x.dtype.is_floating and self.flow_layers else x
+    def _takes(self):
+        """Shape of one example if it is known, and `nbits`."""
+        return getattr(self.flow, "event_shape", None), self.nbits
 
-    def _initialize_on_all(self, x, batch_size):
-        """Returns x: what was taken out of a generator is put back."""
-        strategy, data = self.distribute_strategy, x
-        if strategy.num_replicas_in_sync == 1:
-            batch, x = peek(x, batch_size)
-            self.initialize(batch)
-            return x
-        if not isinstance(x, (tf.data.Dataset, tf.distribute.DistributedDataset)):
-            batch, x = peek(x, batch_size)
-            data = tf.data.Dataset.from_tensor_slices(batch).batch(len(batch))
-        if isinstance(data, tf.data.Dataset):
-            data = strategy.experimental_distribute_dataset(data)
-        initialize = tf.function(lambda x: strategy.run(self.initialize, (x,)), autograph=False)
-        initialize(keras.utils.unpack_x_y_sample_weight(next(iter(data)))[0])
-        return x
+    def _as_weights(self, x):
+        """Floats `[N, ...]` in the dtype of the weights."""
+        if self.nbits is not None and hasattr(x, "dtype"):
+            inputs.check_scaled("x", x, self.nbits, values=False)
+        dtype = self.variable_dtype if self.flow_layers else None
+        return inputs.as_events("x", x, self._takes()[0], dtype)
+
+    def _awaits_data(self):
+        """Whether nothing in the flow is trained or set yet, by whomever."""
+        trained = self.optimizer is not None and int(self.optimizer.iterations.numpy())
+        return not (trained or int(self.initialized.numpy()) or any(
+            getattr(layer, "started", False) for layer in leaf_layers(self.flow_layers)))
+
+    def _start_on(self, given):
+        """Sets data-dependent weights from what `fit` is given."""
+        strategy = self.distribute_strategy
+        x, weights = given.sample(self._takes()[0], strategy, self.seed)
+        x, weights = start.finite_rows(x, weights, self.skip_nonfinite)
+        inputs.check_digits("x", np.asarray(x), self.variable_dtype)
+        self.initialize(x, weights)
+        start.agree([w for layer in leaf_layers(self.flow_layers) if hasattr(layer, "started")
+                     for w in layer.weights], strategy)
 
     def _find_nonfinite(self, data, step):
         x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
         seed = self.seed_of(step, x)  # first: replicas may ask each other for it
-        if not np.isfinite(x).all():
-            return "the data"
+        if found := inputs.first_nonfinite(x):
+            return f"the data, in {inputs.place(found)} of the batch"
         find = getattr(self.flow, "find_nonfinite", lambda x, seed: None)
         if found := find(x, seed):
             return f"the value of block {found}"

@@ -47,9 +47,6 @@ class Checkpoints(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         step = int(self.model.optimizer.iterations.numpy())
-        if int(self.model.skipped.numpy()) > self.model.skip_nonfinite:
-            self._stop(f"the loss or the gradient is not finite at step {step}; first bad: "
-                       f"{self.model.find_nonfinite()}")
         # What a validation will save is not saved before it: a run that was killed in between would
         # go on after it, and never have made it.
         due = self._save_every and step % self._save_every == 0
@@ -75,6 +72,12 @@ class Checkpoints(keras.callbacks.Callback):
         since = 0 if self._since is None else time.monotonic() - self._since
         return float(self._checkpoint.seconds.numpy()) + since
 
+    def stop(self, reason):
+        """Raises `NonFinite`, and says what is left."""
+        last = self._saved["last"].latest_checkpoint
+        raise NonFinite(f"{reason}. " + (f"The last good checkpoint is {last}" if last else
+                                         "There is no checkpoint yet"))
+
     def _save(self, name):
         if not self._writes:
             return
@@ -83,16 +86,11 @@ class Checkpoints(keras.callbacks.Callback):
         step, manager = int(self.model.optimizer.iterations.numpy()), self._saved[name]
         for weight in self.model.trainable_weights:
             if not np.isfinite(weight.numpy()).all():  # the gradient was not, and loss was yet
-                self._stop(f"the weight {weight.path} is not finite at step {step}")
+                self.stop(f"the weight {weight.path} is not finite at step {step}")
         # Never write over a checkpoint that is whole.
         if self._written.get(name) != step:
             manager.save(step)
             self._written[name] = step
-
-    def _stop(self, reason):
-        last = self._saved["last"].latest_checkpoint
-        raise NonFinite(f"{reason}. " + (f"The last good checkpoint is {last}" if last else
-                                         "There is no checkpoint yet"))
 
 
 class Limits(keras.callbacks.Callback):

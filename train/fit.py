@@ -9,6 +9,7 @@ import sys
 import keras
 import pandas as pd
 
+from tfresflow.distributed import NonFinite
 from train import callbacks, checkpoints, cluster, data, evaluate, flags, sample
 from train.build import build_model, build_optimizer, steps_per_epoch, total_steps
 from train.errors import Interrupted, UserError, blame_the_disk, blame_the_input
@@ -122,6 +123,8 @@ def _fit(model, settings, workdir, group):
         except Interrupted:
             keeper.save()  # here, where the weights are those of training again
             raise
+        except NonFinite as error:
+            keeper.stop(error)
 
 
 def _cut(log, step):

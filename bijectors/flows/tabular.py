@@ -24,5 +24,5 @@ def tabular_flow(event_shape, *, nblocks=10, dims=(128, 128), coeff=0.97, suppor
     """
     blocks = toy_flow(event_shape, nblocks=nblocks, dims=dims, coeff=coeff, dtype=dtype, **kwargs)
     # However small the unit, a column starts with variance 1.
-    steps = [blocks, ActNorm(event_shape, min_variance=1e-12, dtype=dtype)]
+    steps = [blocks, ActNorm(event_shape, min_variance=0.0, dtype=dtype)]
     return Chain(steps if supports is None else [*steps, ColumnSupports(event_shape, supports)])
