@@ -27,11 +27,11 @@ from tfresflow.functional import leaf_layers, norm_layers, update_norms
 from tfresflow.layers.orders import lipschitz
 from tfresflow.sizes import as_sizes
 
-__all__ = ["Flow", "batch_shape", "forward_and_pending", "late_pass", "start"]
+__all__ = ["Flow", "batch_shape", "late_pass", "start"]
 
 # What subclasses may say of x or z. Whatever they are given, their code gets tensors `[N, ...]`.
-_ENTRIES = {"forward_and_log_det": "x", "forward_and_pending": "x", "initialize": "x",
-            "find_nonfinite": "x", "inverse_and_log_det": "z", "inverse_alone": "z", "solve": "z"}
+_ENTRIES = {"forward_and_log_det": "x", "initialize": "x", "find_nonfinite": "x",
+            "inverse_and_log_det": "z", "inverse_alone": "z", "solve": "z"}
 
 
 class Flow(tfp.bijectors.Bijector):
@@ -86,10 +86,6 @@ class Flow(tfp.bijectors.Bijector):
           `(z, log_det)`: `[N, ...]`, and `log |det dz/dx|`, `[N]` nats.
         """
         raise NotImplementedError(f"{type(self).__name__}.forward_and_log_det")
-
-    def forward_and_pending(self, x, seed=None):
-        """`forward_and_log_det`, or `(z, Pending)` for a `logdet.total` over many blocks."""
-        return self.forward_and_log_det(x, seed)
 
     def forward_late(self, x, later, seed=None):
         """`forward_and_log_det` for a training step: faster where log_det is a term of the loss.
@@ -337,13 +333,6 @@ def start(bijector, x, weights):
     if type(bijector).initialize is not Flow.initialize:
         return bijector.initialize(x), weights
     return bijector.start(x, weights)
-
-
-def forward_and_pending(bijector, x, seed=None):
-    """`Flow.forward_and_pending`, unless it knows nothing of the pair."""
-    if _says(bijector, "forward_and_pending"):
-        return bijector.forward_and_pending(x, seed)
-    return bijector.forward_and_log_det(x, seed)
 
 
 def late_pass(bijector, x, seed):

@@ -4,9 +4,9 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from bijectors.base import Flow, batch_shape, forward_and_pending, late_pass, start
+from bijectors.base import Flow, batch_shape, late_pass, start
 from bijectors.foreign import as_flow
-from tfresflow import logdet, seeds
+from tfresflow import seeds
 from tfresflow.sizes import as_sizes
 
 __all__ = ["Chain"]
@@ -49,14 +49,11 @@ class Chain(Flow):
         self._steps = steps
 
     def forward_and_log_det(self, x, seed=None):
-        total, pending = tf.zeros(batch_shape(x), x.dtype), []
+        total = tf.zeros(batch_shape(x), x.dtype)
         for bijector, own in zip(self._steps, self._seeds(seed)):
-            x, log_det = forward_and_pending(bijector, x, own)
-            if isinstance(log_det, logdet.Pending):
-                pending.append(log_det)
-            else:
-                total += log_det
-        return x, total + logdet.total(pending) if pending else total
+            x, log_det = bijector.forward_and_log_det(x, own)
+            total += log_det
+        return x, total
 
     def late_pass(self, x, seed):
         passes = [late_pass(b, x, own) for b, own in zip(self._steps, self._seeds(seed))]

@@ -104,14 +104,6 @@ class InvertibleResidual(Flow):
         (g_x, log_det), _ = lanes.at_least(1, evaluate, [x])
         return x + g_x, log_det
 
-    def forward_and_pending(self, x, seed=None):
-        defer = getattr(self.log_det, "defer", None)  # `Exact` has no series
-        deferred = defer(self.branch, x, seed) if defer else None
-        if deferred is None:
-            return self.forward_and_log_det(x, seed)
-        g_x, pending = deferred
-        return x + g_x, pending
-
     def late_pass(self, x, seed):
         block = None
         if hasattr(self.log_det, "late"):  # `Exact` is differentiated as it is

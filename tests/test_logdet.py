@@ -145,45 +145,6 @@ def strategies_after(gradient, net, x, cotangent, wrap):
     yield wrap(lambda: value_and_gradients(estimator, net, x, 3, cotangent, y_weight=0.7))()
 
 
-@pytest.mark.parametrize("wrap, rule", [
-    (lambda f: f, logdet.Truncated(3)), (tf.function, logdet.Geometric(0.4, n_exact=2))],
-    ids=["eager", "traced"])
-@pytest.mark.parametrize("size, memory", [(1, "recompute"), (2, "recompute"), (2, "tape"),
-                                          (2, "auto")])
-def test_total_of_deferred_estimates(size, memory, rule, wrap):
-    """Those of a row of blocks, summed at once, are those of each block: value and gradients."""
-    nets, x = [built_branch([size]) for _ in range(4)], example([size], 5)
-    estimators = [logdet.LogDet(rule, memory=MEMORY[memory], num_probes=p) for p in (1, 3, 1, 1)]
-    cotangent = tf.constant([0.3, -1.0, 0.0, 2.0, 1.0], tf.float64)
-
-    def in_a_row(deferred):
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            z, parts = x, []
-            for i, (estimator, net) in enumerate(zip(estimators, nets)):
-                call = estimator.defer if deferred else estimator
-                y, part = call(net, z, i)
-                z, parts = z + y, [*parts, part]
-            value = logdet.total(parts) if deferred else tf.add_n(parts)
-            loss = tf.reduce_sum(cotangent * value) + tf.reduce_sum(z ** 3)
-        sources = [x, *(v.value for net in nets for v in net.trainable_variables)]
-        return value, tape.gradient(loss, sources, unconnected_gradients="zero")
-
-    (value, gradients), (each, wanted) = (wrap(in_a_row)(deferred) for deferred in (True, False))
-    assert np.abs(each).min() > 0.01 and all(np.abs(g).max() > 1e-4 for g in wanted[:-1])
-    np.testing.assert_allclose(value, each, rtol=1e-12)
-    for got, want in zip(gradients, wanted):
-        np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-12)
-
-
-@pytest.mark.parametrize("event_shape, kwargs", [
-    ([3], {}), ([2, 2, 1], {}), ([2], {"gradient": logdet.Series()}),
-    ([2], {"memory": logdet.Released()})])
-def test_what_is_not_deferred(event_shape, kwargs):
-    net, x = built_branch(event_shape), example(event_shape)
-    assert logdet.LogDet(**kwargs).defer(net, x, 0) is None
-
-
 @pytest.mark.parametrize("gradient, memory", list(itertools.product(GRADIENTS, MEMORY)))
 def test_value_is_the_true_estimate_whatever_the_gradient(gradient, memory):
     net, x = built_branch([3]), example([3])

@@ -4,7 +4,7 @@ from tfresflow.logdet.coefficients import Geometric, Poisson, Truncated
 from tfresflow.logdet.estimator import LogDet, normal, rademacher
 from tfresflow.logdet.exact import Exact
 from tfresflow.logdet.memory import Auto, Recompute, Released, Tape
-from tfresflow.logdet.series import Neumann, Pending, Series, total
+from tfresflow.logdet.series import Neumann, Series
 
-__all__ = ["Auto", "Exact", "Geometric", "LogDet", "Neumann", "Pending", "Poisson", "Recompute",
-           "Released", "Series", "Tape", "Truncated", "normal", "rademacher", "total"]
+__all__ = ["Auto", "Exact", "Geometric", "LogDet", "Neumann", "Poisson", "Recompute", "Released",
+           "Series", "Tape", "Truncated", "normal", "rademacher"]

@@ -10,10 +10,9 @@ from tfresflow import seeds
 from tfresflow.configurable import Configurable, check_count
 from tfresflow.functional import unprepared
 from tfresflow.logdet.coefficients import Poisson
-from tfresflow.logdet.jacobian import is_small
 from tfresflow.logdet.late import Late, in_plane, is_worth_keeping
 from tfresflow.logdet.memory import Auto, Recompute
-from tfresflow.logdet.series import Neumann, Pending, rounds
+from tfresflow.logdet.series import Neumann, rounds
 from tfresflow.rules import check_object
 from tfresflow.sharing import is_shareable, shared
 
@@ -91,23 +90,6 @@ class LogDet(Configurable):
         g, weights = unprepared(g)
         return shared(_estimate, self, g)(x, *_parts(seed), weights)
 
-    def defer(self, g, x, seed=None):
-        """The same, with the series left for `total`, where that saves time; elsewhere None.
-
-        Args:
-          g, x, seed: see `__call__`.
-
-        Returns:
-          `(g(x), Pending)`: `[N, D]` in the plane or on the line, and an estimate to be summed.
-        """
-        x = tf.convert_to_tensor(x)
-        if not (is_small(x) and x.shape[0] and isinstance(self.gradient, Neumann)
-                and hasattr(self.memory, "deferred")):
-            return None
-        g, weights = unprepared(g)
-        y, *pending = shared(_deferred, self, g)(x, *_parts(seed), weights)
-        return y, Pending(*pending)
-
     def late(self, g, spec, seed=None):
         """The block of g for a loss in which its log-determinant is a term, see `Late`.
 
@@ -122,7 +104,7 @@ class LogDet(Configurable):
         seed, first = _parts(seed)
         plane = in_plane(self, spec)
         shape = tuple(spec.shape) if plane else None
-        weights, c, v = shared(_at_hand, self, g, spec.dtype, shape)(seed, first, weights)
+        weights, *draws = shared(_at_hand, self, g, spec.dtype, shape)(seed, first, weights)
         g = g.prepared()
         memory = self.memory
         if isinstance(memory, Auto):
@@ -130,7 +112,7 @@ class LogDet(Configurable):
         if not (isinstance(memory, Recompute) and isinstance(self.gradient, Neumann)):
             return None
         keep = plane and is_worth_keeping(g, weights, spec)
-        return Late(self, g, weights, memory.chunks(g, weights, spec), keep, c, v, seed, first)
+        return Late(self, g, weights, memory.chunks(g, weights, spec), keep, *draws, seed, first)
 
     def draw_probes(self, x, seed, first):
         """Probes, each `[N, ...]` as x, of which shape and dtype count."""
@@ -148,13 +130,6 @@ class LogDet(Configurable):
         return all(map(is_shareable, (self.coefficients, self.gradient, self.memory, self.probe)))
 
 
-def _deferred(log_det, g, x, seed, first, weights):
-    """The block's part of `defer`, all in one function, too."""
-    v, c = log_det.draw_probes(x, seed, first), log_det.draw_terms(seed, x.dtype)
-    y, matrix, *products = log_det.memory.deferred(g.prepared(), g.prepare(weights), x, v)
-    return y, matrix, v, tuple(products), c
-
-
 def _estimate(log_det, g, x, seed, first, weights):
     """All of a block in one function: a flow of equal blocks is traced as calls of it."""
     v, c = log_det.draw_probes(x, seed, first), log_det.draw_terms(seed, x.dtype)
@@ -166,9 +141,9 @@ def _at_hand(log_det, g, dtype, shape, seed, first, weights):
     weights = g.prepare(weights)
     c = log_det.draw_terms(seed, dtype)
     if shape is None:
-        return weights, c, None
+        return weights, c, None, None
     [v] = log_det.draw_probes(tf.TensorSpec(shape, dtype), seed, first)
-    return weights, rounds(c), v
+    return weights, c, rounds(c), v
 
 
 def _parts(seed):

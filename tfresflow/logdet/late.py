@@ -14,8 +14,10 @@ import typing
 import tensorflow as tf
 
 from tfresflow.batch import each
+from tfresflow.derivatives import differentiable
 from tfresflow.logdet.chunks import Chunks, in_chunks
 from tfresflow.logdet.jacobian import linearise
+from tfresflow.logdet.plain import first_order
 from tfresflow.logdet.series import sum_beside, sum_series
 from tfresflow.sharing import shared
 
@@ -31,7 +33,8 @@ class Late:
       g, weights: a prepared `Function` and its weights.
       chunks: how much of a batch at a time.
       keep: whether hidden values are kept for the backward pass.
-      c: weights of the terms; in the plane, as `series.rounds` has them.
+      c: weights of the terms.
+      coefficients: in the plane, the same as `series.rounds` has them; else None.
       v: the probe of the whole batch in the plane; None: drawn when it is used.
       seed, first: of the probes, see `seeds.Part`.
     """
@@ -42,6 +45,7 @@ class Late:
     chunks: Chunks
     keep: bool
     c: tf.Tensor
+    coefficients: tf.Tensor | None
     v: tf.Tensor | None
     seed: tf.Tensor
     first: tf.Tensor
@@ -56,20 +60,32 @@ class Late:
           halved: whether the other half of the batch runs at the same time.
         """
         chunks = self.chunks.of_half() if halved else self.chunks
-        first = self.first + start if start else self.first
+        if self.v is None:
+            draw = self.seed, self.first + start if start else self.first
+        else:
+            draw = self.v[start:start + x.shape[0]],
+        count = len(self.weights)
+
+        def plain(x, dz, dlog_det, *others):
+            weights, (c, *draw) = list(others[:count]), others[count:]
+            v = self.log_det.draw_probes(x, *draw) if self.v is None else draw
+            dx, *others = first_order(self.g, self.log_det.gradient, x, v, c, dz, dlog_det, weights)
+            return [dz + dx, *others]
 
         @tf.custom_gradient
         def call(x, later, *weights):
             y, *kept = shared(_value, self.g, chunks, self.keep)(x, list(weights))
 
             def backward(dz, dlog_det):
+                return differentiable(fast, plain, [x, dz, dlog_det, *weights], [self.c, *draw])
+
+            def fast(x, dz, dlog_det, *weights):
                 if self.v is None:
                     dx, *others = shared(_gradient, self.log_det, self.g, chunks)(
-                        x, dz, dlog_det, self.c, self.seed, first, list(weights))
+                        x, dz, dlog_det, self.c, *draw, list(weights))
                 else:
-                    v = self.v[start:start + x.shape[0]]
                     dx, *others = shared(_gradient_in_plane, self.g, chunks)(
-                        x, dz, dlog_det, self.c, v, tuple(kept), list(weights))
+                        x, dz, dlog_det, self.coefficients, *draw, tuple(kept), list(weights))
                 return [dz + dx, *others]
 
             # Here and not in `_value`: oneDNN's kernel for `x + W h + b` has a state, and must not
@@ -139,8 +155,8 @@ def _gradient(log_det, g, chunks, x, dz, dlog_det, c, seed, first, weights):
             y, jacobian = linearise(g, weights, x)
             with tape.stop_recording():
                 value, w = sum_series(jacobian, v, c)
-            targets, cotangents = log_det.gradient.targets(jacobian, v, c, w, dlog_det)
-        dx, *dweights = tape.gradient([y, *targets], [x, *weights], [dz, *cotangents],
+            tensors, cotangents = log_det.gradient.targets(jacobian, v, c, w)(dlog_det)
+        dx, *dweights = tape.gradient([y, *tensors], [x, *weights], [dz, *cotangents],
                                       unconnected_gradients="zero")
         return [dx, value], dweights
 

@@ -8,9 +8,8 @@
     Auto       Tape or Recompute, whichever is faster at the size at hand; the default
 
 Each is a function `(g, weights, x, v, c, gradient) -> (g(x), log_det)`; the numbers and the
-gradients are the same for all of them. In the plane, all but `Released` offer the two steps of it
-apart, too: `deferred`, and then `series.total` for all blocks at once. A training step whose loss
-is linear in the log-determinant need not keep v and w: `late.py`.
+gradients are the same for all of them, and so are the derivatives of the gradients: `plain.py`. A
+training step whose loss is linear in the log-determinant need not keep v and w: `late.py`.
 """
 
 import dataclasses
@@ -22,9 +21,11 @@ import tensorflow as tf
 from tfresflow import lanes
 from tfresflow.batch import each
 from tfresflow.configurable import Configurable, check_count
+from tfresflow.derivatives import differentiable, held
 from tfresflow.logdet.chunks import Chunks, in_chunks, largest_bytes
 from tfresflow.logdet.jacobian import linearise
-from tfresflow.logdet.series import Neumann, sum_series
+from tfresflow.logdet.plain import first_order
+from tfresflow.logdet.series import sum_series
 
 __all__ = ["Auto", "Recompute", "Released", "Tape"]
 
@@ -35,14 +36,19 @@ class Tape(Configurable):
     """Ordinary back-propagation through the estimate."""
 
     def __call__(self, g, weights, x, v, c, gradient):
-        y, jacobian = linearise(g, weights, x)
-        return y, gradient.differentiable(jacobian, v, c)
+        def forward(x, *weights):
+            with tf.GradientTape(persistent=True) as tape:
+                tape.watch([x, *weights])
+                y, jacobian = linearise(g, weights, x)
+                log_det, targets = gradient.recorded(tape, jacobian, v, c)
 
-    def deferred(self, g, weights, x, v):
-        """See `Recompute`."""
-        y, jacobian = linearise(g, weights, x)
-        matrix = tf.stop_gradient(tf.stack(jacobian.columns, axis=1))
-        return [y, matrix, *map(jacobian.jvp, v)]
+            def backward(_, dy, dlog_det, *__):
+                tensors, cotangents = targets(dlog_det)
+                return _gradient(tape, [y, *tensors], [x, *weights], [dy, *cotangents])
+
+            return (y, log_det), backward
+
+        return _estimate(forward, g, weights, x, v, c, gradient)
 
 
 @keras.saving.register_keras_serializable("tfresflow")
@@ -56,17 +62,18 @@ class Released(Configurable):
     """
 
     def __call__(self, g, weights, x, v, c, gradient):
-        @tf.custom_gradient
-        def call(x, *weights):
+        def forward(x, *weights):
             with tf.GradientTape() as log_det_tape:
                 log_det_tape.watch([x, *weights])
                 with tf.GradientTape(persistent=True) as g_tape:
                     g_tape.watch([x, *weights])
                     y, jacobian = linearise(g, weights, x)
-                log_det = gradient.differentiable(jacobian, v, c)
-            dx_ready, *dweights_ready = _gradient(log_det_tape, log_det, [x, *weights])
+                log_det, targets = gradient.recorded(log_det_tape, jacobian, v, c)
+                tensors, cotangents = targets(tf.ones_like(log_det))
+            dx_ready, *dweights_ready = held(
+                _gradient(log_det_tape, tensors, [x, *weights], cotangents))
 
-            def backward(dy, dlog_det):
+            def backward(_, dy, dlog_det, *__):
                 scale = _common_cotangent(dlog_det)
                 dx, *dweights = _gradient(g_tape, y, [x, *weights], dy)
                 dx += each(dlog_det, dx_ready)
@@ -74,7 +81,7 @@ class Released(Configurable):
 
             return (y, log_det), backward
 
-        return call(x, *weights)
+        return _estimate(forward, g, weights, x, v, c, gradient)
 
 
 @keras.saving.register_keras_serializable("tfresflow")
@@ -101,43 +108,16 @@ class Recompute(Configurable):
     def __call__(self, g, weights, x, v, c, gradient):
         chunks = self.chunks(g, weights, x)
 
-        @tf.custom_gradient
-        def call(x, *weights):
+        def forward(x, *weights):
             y, log_det, *w = _forward(g, chunks, x, v, c, list(weights))
+            w = held(w)
 
-            def backward(dy, dlog_det):
+            def backward(x, dy, dlog_det, *weights):
                 return _backward(g, gradient, chunks, x, v, c, dy, dlog_det, w, list(weights))
 
             return (y, log_det), backward
 
-        return call(x, *weights)
-
-    def deferred(self, g, weights, x, v):
-        """`[g(x), J, *(J v for each v)]` in the plane; J, as in a `Pending`, has no gradient."""
-        chunks = self.chunks(g, weights, x)
-
-        @tf.custom_gradient
-        def call(x, *weights):
-            def chunk(x, *v):
-                y, jacobian = linearise(g, list(weights), x)
-                columns = jacobian.columns
-                products = [tf.add_n([v_p[:, j:j + 1] * column for j, column in enumerate(columns)])
-                            for v_p in v]
-                return [y, tf.stack(columns, axis=1), *products], []
-
-            size = x.shape[1]
-            events = [[size], [size, size], *([size] for _ in v)]
-            outputs, _ = in_chunks(chunk, chunks, [x, *v], events)
-
-            def backward(dy, _, *dproducts):
-                # `total` has taken the mean over the probes.
-                scale = tf.fill(tf.shape(x)[:1], tf.constant(len(v), x.dtype))
-                return _backward(g, Neumann(), chunks, x, v, None, dy, scale, dproducts,
-                                 list(weights))
-
-            return tuple(outputs), backward
-
-        return call(x, *weights)
+        return _estimate(forward, g, weights, x, v, c, gradient)
 
     def chunks(self, g, weights, x):
         """How many examples of x, of which shape and dtype count, at a time."""
@@ -167,15 +147,34 @@ class Auto(Configurable):
     def __call__(self, g, weights, x, v, c, gradient):
         return self.choice(g, weights, x)(g, weights, x, v, c, gradient)
 
-    def deferred(self, g, weights, x, v):
-        """See `Recompute`."""
-        return self.choice(g, weights, x).deferred(g, weights, x, v)
-
     def choice(self, g, weights, x):
         """`Tape` or `Recompute`; of x, shape and dtype count."""
         n = x.shape[0]
         small = n is not None and n * largest_bytes(g, weights, x) <= self.tape_bytes
         return Tape() if small else Recompute()
+
+
+def _estimate(forward, g, weights, x, v, c, gradient):
+    """`(g(x), log_det)`, differentiable to any order.
+
+    Args:
+      forward: `(x, *weights) -> ((g(x), log_det), backward)`, where
+        `backward(x, dy, dlog_det, *weights)` is `[dx, *dweights]`.
+      g, weights, x, v, c, gradient: as `Recompute` takes them.
+    """
+    def plain(x, dy, dlog_det, *others):
+        weights, (c, *v) = list(others[:count]), others[count:]
+        dx, _, *dweights = first_order(g, gradient, x, v, c, dy, dlog_det, weights)
+        return [dx, *dweights]
+
+    @tf.custom_gradient
+    def call(x, *weights):
+        outputs, backward = forward(x, *weights)
+        return outputs, lambda dy, dlog_det: differentiable(
+            backward, plain, [x, dy, dlog_det, *weights], [c, *v])
+
+    count = len(weights)
+    return call(x, *weights)
 
 
 def _forward(g, chunks, x, v, c, weights):
@@ -201,8 +200,8 @@ def _backward(g, gradient, chunks, x, v, c, dy, dlog_det, w, weights):
         with tf.GradientTape() as tape:
             tape.watch([x, *weights])
             y, jacobian = linearise(g, weights, x)
-            targets, cotangents = gradient.targets(jacobian, v, c, w, dlog_det)
-        dx, *dweights = _gradient(tape, [y, *targets], [x, *weights], [dy, *cotangents])
+            tensors, cotangents = gradient.targets(jacobian, v, c, w)(dlog_det)
+        dx, *dweights = _gradient(tape, [y, *tensors], [x, *weights], [dy, *cotangents])
         return [dx], dweights
 
     [dx], dweights = in_chunks(chunk, chunks, [x, dy, dlog_det, *v, *w], [x.shape[1:]], weights)

@@ -17,7 +17,6 @@ References: Chen et al., Residual Flows (2019), equations 3 to 9.
 import dataclasses
 import functools
 import operator
-import typing
 
 import keras
 import tensorflow as tf
@@ -25,9 +24,9 @@ import tensorflow as tf
 from tfresflow import xla
 from tfresflow.batch import dot, each, last_nonzero
 from tfresflow.configurable import Configurable
+from tfresflow.derivatives import held
 
-__all__ = ["Neumann", "Pending", "Series", "rounds", "sum_beside", "sum_powers", "sum_series",
-           "total"]
+__all__ = ["Neumann", "Series", "rounds", "sum_beside", "sum_powers", "sum_series"]
 
 
 @keras.saving.register_keras_serializable("tfresflow")
@@ -35,13 +34,14 @@ __all__ = ["Neumann", "Pending", "Series", "rounds", "sum_beside", "sum_powers",
 class Series(Configurable):
     """The gradient of the series itself, term by term: memory grows with n."""
 
-    def targets(self, jacobian, v, c, w, scale):
-        """`(tensors, cotangents)` that give the gradient of `sum(scale log_det)`, scale `[N]`."""
-        return [sum_series(jacobian, v, c)[0]], [scale]
+    def targets(self, jacobian, v, c, w):
+        """See `Neumann`; w does not count."""
+        return _of(sum_series(jacobian, v, c)[0])
 
-    def differentiable(self, jacobian, v, c):
-        """The estimate `[N]`, which carries its own gradient."""
-        return sum_series(jacobian, v, c)[0]
+    def recorded(self, tape, jacobian, v, c):
+        """The estimate `[N]`, and its `targets` on a tape that is recording."""
+        log_det = sum_series(jacobian, v, c)[0]
+        return log_det, _of(log_det)
 
 
 @keras.saving.register_keras_serializable("tfresflow")
@@ -49,73 +49,19 @@ class Series(Configurable):
 class Neumann(Configurable):
     """The gradient `E[d(w^T J v)]`, equation 9: memory does not depend on n."""
 
-    def targets(self, jacobian, v, c, w, scale):
-        """`(tensors, cotangents)` that give the gradient of `sum(scale log_det)`, scale `[N]`."""
+    def targets(self, jacobian, v, c, w):
+        """What is differentiated: from a scale `[N]` to `(tensors, cotangents)`.
+
+        These give the gradient of `sum(scale log_det)`, where w is held constant.
+        """
         products, others = zip(*map(jacobian.form, w, v))
-        return list(products), [each(scale / len(v), other) for other in others]
+        return lambda scale: (list(products), [each(scale / len(v), other) for other in others])
 
-    def differentiable(self, jacobian, v, c):
-        """The estimate `[N]` with the gradient of `w^T J v`, whose value means nothing."""
-        log_det, w = sum_series(jacobian, v, c)
-        forms = [jacobian.form(tf.stop_gradient(w_p), v_p) for w_p, v_p in zip(w, v)]
-        surrogate = tf.add_n([dot(*form) for form in forms]) / len(v)
-        return surrogate + tf.stop_gradient(log_det - surrogate)
-
-
-class Pending(typing.NamedTuple):
-    """An estimate in the plane or on the line whose series is not yet summed; see `total`.
-
-    Args:
-      matrix: J, `[N, D, D]`, the derivative of y_i with respect to x_j in place `[j][i]`;
-        a constant.
-      v: probes, each `[N, D]`.
-      products: J v of each, which carry the gradient.
-      c: `[n + 1]`, weights of the terms.
-    """
-
-    matrix: tf.Tensor
-    v: tuple
-    products: tuple
-    c: tf.Tensor
-
-
-def total(pending):
-    """The sum of many estimates, `[N]`, with the Neumann gradient.
-
-    The series of all run side by side: for the numbers of one block, an operation costs far more
-    than its arithmetic.
-
-    Args:
-      pending: list of `Pending`, of the same N.
-    """
-    kinds = {}
-    for p in pending:
-        kinds.setdefault((len(p.v), *p.matrix.shape), []).append(p)
-    return tf.add_n([_side_by_side(own) for own in kinds.values()])
-
-
-def _side_by_side(pending):
-    matrix, c = tf.stack([p.matrix for p in pending]), _aligned([p.c for p in pending])
-    v = [tf.stack(own) for own in zip(*(p.v for p in pending))]
-
-    @tf.custom_gradient
-    def summed(*products):
-        del products  # only their gradient counts
-        columns = [tf.unstack(column, axis=-1) for column in tf.unstack(matrix, axis=-2)]
-        log_dets, ws = sum_powers(columns, v, rounds(tf.transpose(c)))
-        return tf.reduce_sum(log_dets, 0), lambda d: [d[:, tf.newaxis] * w / len(v) for w in ws]
-
-    return summed(*[tf.stack(own) for own in zip(*(p.products for p in pending))])
-
-
-def _aligned(vectors):
-    """`[B, longest]` of B vectors; zeros where they are shorter."""
-    known = {v.shape[0] for v in vectors}
-    if len(known) == 1 and None not in known:
-        return tf.stack(vectors)
-    sizes = tf.stack([tf.size(v) for v in vectors])
-    return tf.RaggedTensor.from_row_lengths(tf.concat(vectors, 0), sizes,
-                                            validate=False).to_tensor()
+    def recorded(self, tape, jacobian, v, c):
+        """See `Series`."""
+        with tape.stop_recording():
+            log_det, w = sum_series(jacobian, v, c)
+        return log_det, self.targets(jacobian, v, c, held(w))
 
 
 def sum_series(jacobian, v, c):
@@ -134,10 +80,13 @@ def sum_series(jacobian, v, c):
     return sum_powers(jacobian.matrix, v, rounds(c))
 
 
+def _of(log_det):
+    return lambda scale: ([log_det], [scale])
+
+
 def _signed(c):
-    """Weights of J^k in the value and in the Neumann vector, `[n + 1, ...]` as those drawn."""
+    """Weights of J^k in the value and in the Neumann vector, `[n + 1]` each."""
     k = tf.cast(tf.range(tf.shape(c)[0]), c.dtype)
-    k = tf.reshape(k, [-1] + [1] * (c.shape.rank - 1))
     signed = tf.where(k % 2 == 0, c, -c)
     return tf.math.divide_no_nan(-signed, k), signed  # the value begins with k = 1
 
@@ -162,11 +111,10 @@ def _most(weights):
 
 
 def rounds(c):
-    """`[R, 8, 2, ..., 1]`: what `sum_powers` does in each of its rounds, zeros at the end."""
+    """`[R, 8, 2, 1]`: what `sum_powers` does in each of its rounds, zeros at the end."""
     a = tf.stack(_signed(c), axis=1)
-    missing = -tf.shape(a)[0] % 8
-    padded = tf.pad(a, [[0, missing]] + [[0, 0]] * (a.shape.rank - 1))
-    return tf.reshape(padded, [-1, 8, *a.shape[1:], 1])
+    padded = tf.pad(a, [[0, -tf.shape(a)[0] % 8], [0, 0]])
+    return tf.reshape(padded, [-1, 8, 2, 1])
 
 
 def sum_powers(matrix, v, coefficients):
@@ -179,8 +127,8 @@ def sum_powers(matrix, v, coefficients):
         sum_k a_k v^T J^k = b_0 v^T + b_1 (v^T J - T v^T),   b_k = a_k + T b_{k+1} - det J b_{k+2}
 
     Args:
-      matrix: D by D numbers `[..., N]`, see `jacobian.py`.
-      v: probes, each `[..., N, D]`.
+      matrix: D by D numbers `[N]`, see `jacobian.py`.
+      v: probes, each `[N, D]`.
       coefficients: a_k of the value and of the Neumann vector, as `rounds` gives them.
 
     Returns:
@@ -231,7 +179,7 @@ def sum_beside(v, product, other, coefficients):
 
 
 def _clenshaw(trace, determinant, coefficients):
-    """`(b_0, b_1)` of `sum_powers`, each `[2, ..., N]`."""
+    """`(b_0, b_1)` of `sum_powers`, each `[2, N]`."""
     def step(i, b, next_b):
         for a in reversed(tf.unstack(coefficients[i])):
             b, next_b = a + trace * b - determinant * next_b, b
