@@ -61,9 +61,9 @@ class Late:
         """
         chunks = self.chunks.of_half() if halved else self.chunks
         if self.v is None:
-            draw = self.seed, self.first + start if start else self.first
+            draw = [self.seed, self.first + start if start else self.first]
         else:
-            draw = self.v[start:start + x.shape[0]],
+            draw = [self.v[start:start + x.shape[0]]]
         count = len(self.weights)
 
         def plain(x, dz, dlog_det, *others):
