@@ -29,6 +29,7 @@ from tfresflow.solvers.fixed_point import FixedPointSolver
 from tfresflow.solvers.krylov import BiCGSTAB
 from tfresflow.solvers.linear import LinearSolver
 from tfresflow.solvers.solution import Solution, Tolerance, require_converged
+from tfresflow.solvers.structures import flattened
 
 __all__ = ["Implicit", "Truncated", "Unrolled"]
 
@@ -82,21 +83,29 @@ class Implicit(Configurable):
 
         Args:
           function: `[N, ...] -> [N, ...]`.
-          x: `[N, ...]`, where to start. It has no gradient: the answer does not depend on it.
-          args: tensors; `function` is called as `function(h, *args)`. What it uses besides them
-            is found, too, but not in the body of a `tf.while_loop`, `tf.map_fn` or `tf.cond`.
-            If it has an attribute `linearise(h, *args)`, which returns `(F(h), vjp)`, that is used
-            in place of a tape.
+          x: `[N, ...]`, where to start. It has no gradient: the answer does not depend on it. A
+            list or dictionary of such tensors, nested or not, is one unknown of all of them, which
+            `function` takes and returns, and has one residual an example.
+          args: tensors, or lists and dictionaries of them; `function` is called as
+            `function(h, *args)`. What it uses besides them is found, too, but not in the body of
+            a `tf.while_loop`, `tf.map_fn` or `tf.cond`. If it has an attribute
+            `linearise(h, *args)`, which returns `(F(h), vjp)`, that is used in place of a tape,
+            where h and args are no structures.
 
         Raises:
           ValueError: in such a body, if `function` uses more than `args`.
         """
-        solution = self.solve(function, x, args)
-        return solution._replace(value=checked(solution, "A fixed point", self.on_failure))
+        function, x, args, restore = flattened(function, x, args)
+        solution = self._solve(function, x, args)
+        value = checked(solution, "A fixed point", self.on_failure)
+        return restore(solution._replace(value=value))
 
     def solve(self, function, x, args=()):
         """As a call, but a value that is not converged is for the caller to see and to report."""
-        args = [tf.convert_to_tensor(a) for a in args]
+        function, x, args, restore = flattened(function, x, args)
+        return restore(self._solve(function, x, args))
+
+    def _solve(self, function, x, args):
         solution, found = _solve(self.solver, function, x, args)
         if found and type(tf.compat.v1.get_default_graph()).__name__ in _BODIES:
             raise ValueError("`args` must be all that `function` uses, in the body of a loop or of "
@@ -122,10 +131,12 @@ class Unrolled(Configurable):
 
     def __call__(self, function, x, args=()):
         """`F(F(... F(x)))`, a differentiable `Solution`; one more evaluation for the residual."""
+        function, x, args, restore = flattened(function, x, args)
         value = _repeat(function, x, args, self.num_steps)
         residual = tf.stop_gradient(norm(function(value, *args) - value))
-        return Solution(value, tf.fill(tf.shape(residual), self.num_steps), residual,
-                        Tolerance(Anderson(), value.dtype).reached(residual, norm(value)))
+        converged = Tolerance(Anderson(), value.dtype).reached(residual, norm(value))
+        return restore(Solution(value, tf.fill(tf.shape(residual), self.num_steps), residual,
+                                converged))
 
 
 @keras.saving.register_keras_serializable("tfresflow.solvers")
@@ -153,9 +164,10 @@ class Truncated(Configurable):
 
     def __call__(self, function, x, args=()):
         """Solves `h = function(h, *args)` from `x [N, ...]`; a `Solution`."""
+        function, x, args, restore = flattened(function, x, args)
         solution, _ = _solve(self.solver, function, x, args)
         start = checked(solution, "A fixed point", self.on_failure)
-        return solution._replace(value=_repeat(function, start, args, self.num_steps))
+        return restore(solution._replace(value=_repeat(function, start, args, self.num_steps)))
 
 
 class _Equation:
