@@ -5,9 +5,13 @@ happens to be made of: nothing of loops over parts, and of what a closure holds 
 """
 
 import tensorflow as tf
-from tensorflow.python.eager.forwardprop_util import push_forwardprop_state as undisturbed
 
-__all__ = ["differentiable", "held", "undisturbed"]
+__all__ = ["NO_FORWARD_MODE", "differentiable", "held", "refuse_forward_mode"]
+
+NO_FORWARD_MODE = ("`tf.autodiff.ForwardAccumulator` does not pass through stochastic "
+                   "log-determinants and fixed points (inverses, samples). Use `tf.GradientTape`: "
+                   "the gradient, with respect to u, of the product of u with the Jacobian is a "
+                   "product of the Jacobian.")
 
 
 def differentiable(compute, plain, sources, constants=()):
@@ -24,9 +28,10 @@ def differentiable(compute, plain, sources, constants=()):
     @tf.custom_gradient
     def call(*sources):
         def backward(*d):
+            refuse_forward_mode()
             own = list(map(tf.identity, sources))
             fixed = list(map(tf.stop_gradient, constants))
-            with undisturbed(), tf.GradientTape(watch_accessed_variables=False) as tape:
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(own)
                 outputs = plain(*own, *fixed)
             return tape.gradient(outputs, own, d, unconnected_gradients="zero")
@@ -37,6 +42,23 @@ def differentiable(compute, plain, sources, constants=()):
     # one before it, but of none further back: hence tensors of each.
     constants = list(map(tf.stop_gradient, constants))
     return call(*map(tf.identity, sources))
+
+
+def refuse_forward_mode():
+    """To be called where a custom gradient needs tapes.
+
+    Forward mode asks custom gradients for theirs, and tapes then record nothing: zero would be the
+    answer.
+
+    Raises:
+      ValueError: if a `tf.autodiff.ForwardAccumulator` asks.
+    """
+    x = tf.constant(0.0)
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(x)
+        y = tf.identity(x)
+    if tape.gradient(y, x) is None:
+        raise ValueError(NO_FORWARD_MODE)
 
 
 def held(tensors):

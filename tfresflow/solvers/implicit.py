@@ -23,6 +23,7 @@ import tensorflow as tf
 
 from tfresflow.batch import norm
 from tfresflow.configurable import Configurable, check_count
+from tfresflow.derivatives import NO_FORWARD_MODE, refuse_forward_mode
 from tfresflow.sharing import is_shareable
 from tfresflow.solvers.accelerated import Anderson
 from tfresflow.solvers.fixed_point import FixedPointSolver
@@ -111,7 +112,7 @@ class Implicit(Configurable):
             raise ValueError("`args` must be all that `function` uses, in the body of a loop or of "
                              f"a conditional. Received: a function that uses {found} besides")
         value = _attach(_Equation(function, len(args)), solution.value, [*args, *found],
-                        self.adjoint, self.on_failure)
+                        self.adjoint, self.on_failure, _only_attached)
         return solution._replace(value=value)
 
 
@@ -196,7 +197,15 @@ class _Equation:
         return _Equation(step, 2 + self.count)
 
 
-def _attach(equation, value, sources, adjoint, on_failure):
+def _only_attached(value):
+    """The value, of which nothing is differentiated but what is attached to it.
+
+    Forward mode in a graph does not ask custom gradients, `tf.vectorized_map` drops them.
+    """
+    return tf.raw_ops.PreventGradient(input=value, message=NO_FORWARD_MODE)
+
+
+def _attach(equation, value, sources, adjoint, on_failure, output=tf.identity):
     """`value`, a fixed point found elsewhere, with the gradient of one."""
     value = tf.stop_gradient(value)
 
@@ -205,6 +214,7 @@ def _attach(equation, value, sources, adjoint, on_failure):
         del sources_read
 
         def backward(b):
+            refuse_forward_mode()
             b = tf.convert_to_tensor(b)
             # Those that F is given, as tensors of the graph that is being built now.
             own = [tf.identity(s) for s in sources[:equation.count]] + sources[equation.count:]
@@ -221,7 +231,7 @@ def _attach(equation, value, sources, adjoint, on_failure):
             gradients = tape.gradient(y, own, z, unconnected_gradients="zero")
             return [tf.convert_to_tensor(d) for d in gradients]
 
-        return tf.identity(value), backward
+        return output(value), backward
 
     return attached(*(tf.convert_to_tensor(s) for s in sources)) if sources else value
 
