@@ -67,7 +67,7 @@ class LogDet(Configurable):
         check_object("coefficients", self.coefficients, "be `Truncated(...)`, `Geometric(...)`, "
                      "`Poisson(...)`, or an object that has `draw(seed, dtype)`", "draw")
         check_object("gradient", self.gradient, "be `Neumann()` or `Series()` of tfresflow.logdet",
-                     "differentiable")
+                     "recorded", "targets")
         check_object("memory", self.memory, "be `Auto()`, `Recompute()`, `Released()` or `Tape()` "
                      "of tfresflow.logdet", "__call__")
         check_object("probe", self.probe, "be `normal`, `rademacher` or a function (shape, seed, "
