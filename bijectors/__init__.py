@@ -1,5 +1,6 @@
 """TFP bijectors of residual flows. Data to latent is `forward`."""
 
+import tfresflow  # noqa: F401  it says which backend Keras needs
 from bijectors.actnorm import ActNorm
 from bijectors.base import Flow
 from bijectors.chain import Chain

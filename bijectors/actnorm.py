@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from bijectors.base import Flow, batch_shape
 from bijectors.start import moments
+from tfresflow.precision import check_float
 from tfresflow.sizes import as_sizes
 
 __all__ = ["ActNorm"]
@@ -48,6 +49,7 @@ class ActNorm(Flow):
             raise ValueError("`min_variance` must not be negative. "
                              f"Received: min_variance={min_variance}")
         weights = _ScaleAndShift(dtype=dtype)
+        check_float(weights)
         weights.build(event_shape if per_element else event_shape[-1:])
         super().__init__(event_shape, layers=[weights], parameters=parameters, name=name)
         self.per_element = per_element

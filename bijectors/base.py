@@ -20,12 +20,13 @@ import tensorflow_probability as tfp
 from bijectors.cache import Cache
 from bijectors.norm_report import LayerNorm, NormReport
 from bijectors.start import checked
-from tfresflow import lanes, seeds
+from tfresflow import lanes, seeds, upkeep
 from tfresflow.configurable import deserialize, serialize
 from tfresflow.events import as_numbers, of_shape, take
 from tfresflow.functional import leaf_layers, norm_layers, update_norms
 from tfresflow.layers.orders import lipschitz
 from tfresflow.sizes import as_sizes
+from tfresflow.tracking import warn_unless_seen
 
 __all__ = ["Flow", "batch_shape", "late_pass", "start"]
 
@@ -102,7 +103,8 @@ class Flow(tfp.bijectors.Bijector):
           `(z, log_det)`.
         """
         x = self._take("x", x)
-        run, n = late_pass(self, x, seeds.as_seed(seed)), x.shape[0]
+        with self._up_to_date():
+            run, n = late_pass(self, x, seeds.as_seed(seed)), x.shape[0]
         if not lanes.are_there() or n is None or n < 4 or n % 2:
             return run(x, later, 0, False)
         parts = zip(tf.split(x, 2), tf.split(later, 2), (0, n // 2))
@@ -171,10 +173,20 @@ class Flow(tfp.bijectors.Bijector):
     def update_norms(self):
         """Power iteration in all layers of bounded norm, from where the last one ended.
 
-        `FlowModel` does it by itself; a training loop of one's own calls it after each step of the
-        optimizer, or the Lipschitz constants are those of older weights.
+        There is no need to call it: whatever uses the flow next does it if weights have changed.
         """
         update_norms(norm_layers(self._layers))
+
+    def _up_to_date(self):
+        """A context in which norms belong to the weights, looked at once for all blocks.
+
+        Warns of a Keras model that uses this flow without seeing its weights.
+        """
+        def layers():
+            warn_unless_seen(self.name, self._layers)
+            return norm_layers(self._layers)
+
+        return upkeep.up_to_date(layers)
 
     def named_layers(self):
         """`{name: layers}` of every innermost bijector, in the order in which x meets them."""
@@ -360,13 +372,14 @@ def _remade(kind, arguments, own):
 
 
 def _entry(method, name):
-    """A method of a flow that is given x, or z, by a user."""
+    """A method of a flow that is given x, or z, by a user, and needs norms of its weights."""
     @functools.wraps(method)
     def entry(self, *args, **kwargs):
         if name in kwargs:
             args = kwargs.pop(name), *args
         args = *(self._take(name, x) for x in args[:1]), *args[1:]
-        return method(self, *args, **kwargs)
+        with self._up_to_date():
+            return method(self, *args, **kwargs)
 
     return entry
 

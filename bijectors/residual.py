@@ -8,8 +8,9 @@ import tensorflow as tf
 from bijectors.base import Flow
 from bijectors.start import parts, some
 from tfresflow import lanes, logdet, solvers
-from tfresflow.functional import functional, unprepared
+from tfresflow.functional import functional, leaf_layers, unprepared
 from tfresflow.layers.orders import check_chain, lipschitz, unbounded
+from tfresflow.precision import check_float
 from tfresflow.rules import check, check_object
 from tfresflow.sharing import shared
 from tfresflow.sizes import as_sizes
@@ -72,6 +73,8 @@ class InvertibleResidual(Flow):
         if tuple(output[1:]) != event_shape:
             raise ValueError("`branch` must keep the shape of its input. "
                              f"Received: {event_shape} -> {tuple(output[1:])}")
+        for layer in leaf_layers([branch]):
+            check_float(layer)
         check_chain([branch])
         super().__init__(event_shape, layers=[branch], parameters=parameters, name=name)
         self.branch = branch

@@ -9,7 +9,9 @@ functions, what is built on one (`sharing.shared`) is traced once for all blocks
 import keras
 import tensorflow as tf
 
+from tfresflow import upkeep
 from tfresflow.functions import Composition, Opaque
+from tfresflow.precision import check_float
 from tfresflow.sharing import shared
 
 __all__ = ["FunctionalLayer", "functional", "leaf_layers", "norm_layers", "unprepared",
@@ -21,7 +23,14 @@ class FunctionalLayer:
 
     A subclass says `function` (a property) and `effective_weights()`; one that overrides `call`
     instead is treated as any other Keras layer.
+
+    Raises:
+      ValueError: if `dtype` is neither float32 nor float64.
     """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        check_float(self)
 
     def call(self, inputs):
         if not inputs.dtype.is_floating:  # Keras casts floats alone
@@ -65,7 +74,10 @@ def unprepared(g):
     Raises:
       ValueError: if `g` is a layer that has not been built.
     """
-    parts = [_part(layer) for layer in (g.layers if isinstance(g, keras.Sequential) else [g])]
+    members = g.layers if isinstance(g, keras.Sequential) else [g]
+    with upkeep.up_to_date(lambda: norm_layers(
+            [layer for layer in members if isinstance(layer, keras.layers.Layer)])):
+        parts = [_part(layer) for layer in members]
     composed = Composition(tuple((f, len(own)) for f, own in parts))
     return composed, [w for _, own in parts for w in own]
 
@@ -82,7 +94,12 @@ def _part(g):
         return g.unprepared()
     state = [tf.convert_to_tensor(v.value) for v in g.non_trainable_variables]
     weights = [tf.convert_to_tensor(v.value) for v in g.trainable_variables]
-    return Opaque(lambda weights, x: g.stateless_call(weights, state, x)[0]), weights
+
+    def call(weights, x):
+        with upkeep.kept():
+            return g.stateless_call(weights, state, x)[0]
+
+    return Opaque(call), weights
 
 
 def leaf_layers(layers):
@@ -103,10 +120,7 @@ def norm_layers(layers):
 
 def update_norms(layers):
     """Brings the norms of `norm_layers` up to date, once after each change of their weights."""
-    kinds = {}
-    for layer in layers:
-        kinds.setdefault(type(layer), []).append(layer)
-    for kind, own in kinds.items():
+    for kind, own in upkeep.by_kind(layers).items():
         kind.update_norms(own)
 
 

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfresflow import inputs, seeds, serving, start
+from tfresflow import inputs, seeds, serving, start, upkeep
 from tfresflow.adopted import Adopted
 from tfresflow.arguments import Given, check_trained, examples
 from tfresflow.averages import AveragedModel
@@ -16,6 +16,7 @@ from tfresflow.distributed import NonFinite
 from tfresflow.functional import leaf_layers, norm_layers, update_norms
 from tfresflow.losses import StandardNormal, bits_per_dim
 from tfresflow.parts import check_base, check_flow
+from tfresflow.precision import check_float
 from tfresflow.rules import check, check_number, check_object, check_whole, is_whole
 
 __all__ = ["FlowModel"]
@@ -85,6 +86,7 @@ class FlowModel(AveragedModel):
         kwargs = {"dtype": floats[0] if floats else None, **kwargs}
         super().__init__(seed=seed, micro_batches=micro_batches, skip_nonfinite=skip_nonfinite,
                          name=name, **kwargs)
+        check_float(self)
         self.supports_jit = False  # so "auto" leaves XLA off: on CPU its convolutions are slower
         check(nbits is None or is_whole(nbits) and 1 <= nbits <= 16, "nbits",
               "be in 1..16, or None", nbits)
@@ -158,6 +160,9 @@ class FlowModel(AveragedModel):
         x = self._as_weights(x)
         return -self.compute_nll(x, self.seed_of(0, x), self.eval_flow)
 
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0],)
+
     # Training -------------------------------------------------------------------------------
 
     def fit(self, x=None, y=None, batch_size=None, *args, **kwargs):
@@ -223,6 +228,7 @@ class FlowModel(AveragedModel):
             self.flow.initialize(x, *([] if weights is None else [weights]))
         self.initialized.assign(1)
 
+    @upkeep.kept()
     def early_losses(self, x, seed, later):
         mine = all(getattr(getattr(self, name), "__func__", None) is getattr(FlowModel, name)
                    for name in ("compute_nll", "example_losses"))
@@ -241,6 +247,10 @@ class FlowModel(AveragedModel):
         # Of value 0: learned orders make the norms small beside the loss of the data.
         loss = tf.add_n(orders)
         return nll + tf.cast(loss - tf.stop_gradient(loss), nll.dtype)
+
+    def make_train_function(self, force=False):
+        upkeep.catch_up(self.norm_layers)  # a step takes them as it finds them
+        super().make_train_function(force)
 
     def after_update(self):
         update_norms(self.norm_layers)

@@ -16,12 +16,15 @@ import tensorflow as tf
 
 from tfresflow.functions import Function, Scale
 from tfresflow.layers import bounds
+from tfresflow.layers.fingerprint import fingerprint
 from tfresflow.layers.linear import Linear, scale_kernel
-from tfresflow.layers.norms import closed_norm, krylov, lp_norm
+from tfresflow.layers.norms import PowerIteration, closed_norm, krylov, lp_norm
 from tfresflow.sharing import is_shareable
 
-__all__ = ["Constrained", "iterate_vectors", "krylov_vectors", "log_norm", "normalize", "stacked",
-           "unstacked", "update_vectors"]
+__all__ = ["Constrained", "any_changed", "follow_vectors", "iterate_vectors", "krylov_vectors",
+           "log_norm", "normalize", "stacked", "unstacked", "update_vectors"]
+
+_FAR = 0.3  # how much of a kept vector a single step moves where the kernel is another one
 
 
 def iterate_vectors(function, iterate, static, state):
@@ -53,10 +56,13 @@ def krylov_vectors(function, state):
 
 
 def update_vectors(function, iterate, static, coeff, limit, state):
-    """The vectors of `InducedNorm`, brought up to date."""
+    """The vectors of `InducedNorm`, brought up to date, and what they were made for."""
     if static:
-        return iterate_vectors(function, iterate, static, state)[:2]
+        mark = fingerprint(state[0], count=state[2].shape[0])
+    if static:
+        return *iterate_vectors(function, iterate, static, state)[:2], mark
     kernel, u, v, *guard, p, q = state
+    mark = fingerprint(kernel, [p, q], p.shape[0])
     batch = tf.shape(p)[0]
     if guard:
         # The last start of each is the singular vector: near order 2, it leads to the maximum.
@@ -64,13 +70,49 @@ def update_vectors(function, iterate, static, coeff, limit, state):
         v = tf.reshape(tf.concat([parts[:, :-1], guard[0][:, tf.newaxis]], 1), tf.shape(v))
     u, v, sigma = iterate_vectors(function, iterate, None, [kernel, u, v, p, q])
     if not guard:
-        return u, v
+        return u, v, mark
     by_start = tf.reshape(sigma, [batch, -1])
     best = tf.argmax(by_start, 1, tf.int32) + tf.range(batch) * tf.shape(by_start)[1]
     bound, r = bounds.quick_bound(function, iterate, kernel, p, q, tf.gather(v, best), guard[0])
     sigma = tf.maximum(tf.reduce_max(by_start, 1), 1e-30)
     slack = tf.maximum(tf.ones_like(bound), bound * coeff / (limit * sigma))
-    return u, v, r, slack
+    return u, v, r, slack, mark
+
+
+def follow_vectors(function, iterate, static, coeff, limit, state):
+    """`update_vectors`, thoroughly and with fresh starts mixed in where the kernel is a new one.
+
+    A step of training turns the kept vectors a little; weights that were swapped, or assigned,
+    may have nothing of the old maximum.
+    """
+    kernel, u, v, *rest = map(tf.stop_gradient, state)
+    orders = rest[len(rest) - 2:] if not static else []
+    new_u, new_v, _ = iterate_vectors(function, PowerIteration(1), static, [kernel, u, v, *orders])
+
+    def update(iterate, v):
+        return update_vectors(function, iterate, static, coeff, limit, [kernel, new_u, v, *rest])
+
+    def anew():
+        fresh = tf.random.stateless_normal(tf.shape(v), [0, 1], dtype=v.dtype)
+        known = tf.where(tf.math.is_finite(new_v), new_v, tf.zeros_like(new_v))
+        return update(PowerIteration(rtol=1e-6, max_steps=1000),
+                      known + 0.3 * fresh * (tf.norm(known) + 1e-6) / tf.norm(fresh))
+
+    near = tf.norm(new_v - v) <= _FAR * tf.norm(v)  # not so, either, if one is not finite
+    return tf.cond(near, lambda: update(iterate, new_v), anew)
+
+
+def any_changed(sizes, tensors, marks):
+    """Whether one of the kernels is not the one of its mark.
+
+    Args:
+      sizes: of the state of each: a kernel and, unless they are static, its orders.
+      tensors: all that.
+      marks: `[1]` of each, of `fingerprint`.
+    """
+    parts = tf.nest.pack_sequence_as([[0] * size for size in sizes], tensors)
+    return tf.reduce_any(tf.concat(
+        [fingerprint(kernel, orders) != mark for (kernel, *orders), mark in zip(parts, marks)], 0))
 
 
 def stacked(states):

@@ -6,10 +6,12 @@ import numbers
 import keras
 import tensorflow as tf
 
+from tfresflow import upkeep
 from tfresflow.functional import FunctionalLayer
 from tfresflow.layers import bounds
-from tfresflow.layers.constraint import (Constrained, iterate_vectors, krylov_vectors, log_norm,
-                                         normalize, stacked, unstacked, update_vectors)
+from tfresflow.layers.constraint import (Constrained, any_changed, follow_vectors, iterate_vectors,
+                                         krylov_vectors, log_norm, normalize, stacked, unstacked,
+                                         update_vectors)
 from tfresflow.layers.linear import check_activation
 from tfresflow.layers.norms import PowerIteration, best_distinct, closed_norm
 from tfresflow.layers.orders import LearnedOrder, Order, check_order
@@ -28,8 +30,9 @@ class InducedNorm(FunctionalLayer):
 
     `kernel` is never overwritten; the gradient goes through sigma, `u` and `v` are constants.
     They are the maximisers (singular vectors where both orders are 2), found by a search and power
-    iteration when the layer is built and brought up to date by `update_norm`, once a training step,
-    never in `call`: so forward and inverse see one function. Where the norm has a closed form
+    iteration when the layer is built and brought up to date once after each change of the kernel,
+    by `update_norm` or by whatever uses the layer next (`mark` says for which kernel they were
+    made): so forward and inverse see one function. Where the norm has a closed form
     (domain 1 or codomain inf) it is sigma, and `u` and `v` do not exist.
 
     Other orders have several local maxima, so several vectors are kept, and the largest product
@@ -130,6 +133,9 @@ class InducedNorm(FunctionalLayer):
         if not self._static and self.certified:
             self.r, self.slack = vector("r", [1, *inputs]), vector("slack", [1], "ones")
             self.vectors += [self.r, self.slack]
+        self.mark = self.add_weight(name="mark", shape=[1], dtype="int64", initializer="zeros",
+                                    trainable=False)
+        self.vectors.append(self.mark)
         self._search()
         self.update_norm()
 
@@ -148,22 +154,35 @@ class InducedNorm(FunctionalLayer):
         A hundred blocks have hundreds of small kernels; one after the other they would take as
         many loops of operations that are too short to be worth starting.
         """
-        groups = {}
-        for layer in layers:
-            if layer.vectors:
-                equal = (layer.function, iterate or layer.power_iteration, layer._static,
-                         layer.coeff, layer._limit, tuple(layer.kernel.shape))
-                groups.setdefault(equal, []).append(layer)
-        for (*static, shape), equal in groups.items():
-            # As many as stay in a processor's cache.
-            stackable = static[0].stackable
-            count = max(1, 2 ** 18 // math.prod(shape)) if stackable else 1
-            for group in (equal[i:i + count] for i in range(0, len(equal), count)):
-                state = stacked([layer._state(layer.kernel) for layer in group])
-                new = shared(update_vectors, *static)(state)
-                for layer, *own in zip(group, *(unstacked(x, len(group)) for x in new)):
-                    for variable, value in zip(layer.vectors, own):
-                        variable.assign(value)
+        for variable, value in _new_vectors(update_vectors, layers, iterate):
+            variable.assign(value)
+
+    @staticmethod
+    def catch_up(layers):
+        """Updates the norms of all `layers` if weights or orders of one have changed since."""
+        layers = [layer for layer in layers if layer.vectors]
+        if not layers:
+            return
+        states = [[tf.convert_to_tensor(layer.kernel), *layer._orders(layer.kernel.dtype)]
+                  for layer in layers]
+        changed = shared(any_changed, tuple(map(len, states)))(
+            [tf.stop_gradient(x) for state in states for x in state],
+            [tf.convert_to_tensor(layer.mark.value) for layer in layers])
+
+        if not all(hasattr(layer.mark.value, "assign") for layer in layers):
+            # In Keras's `stateless_call`, variables are tensors: what is assigned is handed back.
+            pairs = [(v, tf.convert_to_tensor(v.value)) for layer in layers for v in layer.vectors]
+            new = tf.cond(changed, lambda: _ordered(layers), lambda: [old for _, old in pairs])
+            for (variable, _), value in zip(pairs, new):
+                variable.assign(value)
+            return
+
+        def follow():
+            for variable, value in _new_vectors(follow_vectors, layers):
+                variable.value.assign(value)  # not Keras's own: it keeps account while it builds
+            return changed
+
+        tf.cond(changed, follow, lambda: changed)
 
     def refresh_norm(self, num_steps=1000):
         """`update_norm` for weights that were swapped: many steps, with fresh starts mixed in.
@@ -183,7 +202,9 @@ class InducedNorm(FunctionalLayer):
 
     def normalized_kernel(self):
         """The kernel that `call` uses, of norm at most `coeff`, differentiable."""
-        return shared(normalize, self.function, self.coeff, self._static)(self._state(self.kernel))
+        with upkeep.up_to_date(lambda: [self]):
+            state = self._state(self.kernel)
+        return shared(normalize, self.function, self.coeff, self._static)(state)
 
     def measure_norm(self, iterate=None, seed=1):
         """The norm of the operator that `call` applies, measured without `self.u`, `self.v`.
@@ -234,6 +255,10 @@ class InducedNorm(FunctionalLayer):
         keras.layers.Layer.save_own_variables(self, store)
 
     def load_own_variables(self, store):
+        count = len(self._trainable_variables + self._non_trainable_variables)
+        if self.vectors and len(store.keys()) == count - 1:
+            # Saved before there were marks, which come last: the norms are looked at.
+            store = {**store, str(count - 1): [0]}
         keras.layers.Layer.load_own_variables(self, store)
 
     def get_build_config(self):
@@ -259,7 +284,7 @@ class InducedNorm(FunctionalLayer):
 
     def _state(self, kernel):
         """What a function of the norm is given: kernel, vectors and, unless static, orders."""
-        return [*(tf.convert_to_tensor(x) for x in (kernel, *(v.value for v in self.vectors))),
+        return [*(tf.convert_to_tensor(x) for x in (kernel, *(v.value for v in self.vectors[:-1]))),
                 *self._orders(self.kernel.dtype)]
 
     def _bias(self):
@@ -304,3 +329,28 @@ class InducedNorm(FunctionalLayer):
 def _thorough(num_steps, static):
     """Many steps; other orders than 2 converge in fewer, and their tolerance can be trusted."""
     return PowerIteration(num_steps) if static else PowerIteration(rtol=1e-6, max_steps=num_steps)
+
+
+def _ordered(layers):
+    """What `follow_vectors` makes of the vectors of all layers, in their order."""
+    new = {id(variable): value for variable, value in _new_vectors(follow_vectors, layers)}
+    return [new[id(variable)] for layer in layers for variable in layer.vectors]
+
+
+def _new_vectors(function, layers, iterate=None):
+    """`(variable, value)` of all vectors; function: `update_vectors` or `follow_vectors`."""
+    groups = {}
+    for layer in layers:
+        if layer.vectors:
+            equal = (layer.function, iterate or layer.power_iteration, layer._static,
+                     layer.coeff, layer._limit, tuple(layer.kernel.shape))
+            groups.setdefault(equal, []).append(layer)
+    for (*static, shape), equal in groups.items():
+        # As many as stay in a processor's cache.
+        stackable = static[0].stackable
+        count = max(1, 2 ** 18 // math.prod(shape)) if stackable else 1
+        for group in (equal[i:i + count] for i in range(0, len(equal), count)):
+            state = stacked([layer._state(layer.kernel) for layer in group])
+            new = shared(function, *static)(state)
+            for layer, *own in zip(group, *(unstacked(x, len(group)) for x in new)):
+                yield from zip(layer.vectors, own)

@@ -1,0 +1,123 @@
+"""A Keras layer that is a flow: for models of one's own."""
+
+import keras
+import tensorflow as tf
+
+from tfresflow import seeds
+from tfresflow.configurable import deserialize, serialize
+from tfresflow.losses import StandardNormal
+from tfresflow.precision import check_float
+
+__all__ = ["FlowLayer"]
+
+
+@keras.saving.register_keras_serializable("tfresflow")
+class FlowLayer(keras.layers.Layer):
+    """`x -> (z, log_det)`, a flow as a part of any Keras model, which trains and saves its weights.
+
+    An attribute of a model is a flow that Keras does not look into; a `FlowLayer` is a layer like
+    others: in a `keras.Model` of one's own, a functional one or a `keras.Sequential`. Its norms
+    follow its weights by themselves, in `fit` and in any loop. `FlowModel` is the complete model.
+
+    Args:
+      flow: as for `FlowModel`.
+      base: distribution of z, of `log_prob` and `sample`; default standard normal.
+      loss_weight: adds so many times the mean of `-log p(x)`, nats, to the losses of the model in
+        every call; None: no loss of its own.
+      seed: integer. Estimates of log_det differ from step to step in training, and are the same at
+        every call elsewhere.
+      **kwargs: those of `keras.layers.Layer`.
+
+    Example:
+
+    ```python
+    class Regression(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.features, self.flow = keras.layers.Dense(2), FlowLayer(toy_flow(nblocks=8))
+
+        def call(self, x):
+            return self.flow(self.features(x))           # (z [N, 2], log_det [N])
+    ```
+    """
+
+    def __init__(self, flow, base=None, *, loss_weight=None, seed=0, name=None, **kwargs):
+        floats = [w.dtype for layer in flow.layers for w in layer.weights if "float" in w.dtype]
+        kwargs = {"dtype": floats[0] if floats else None, **kwargs}
+        super().__init__(name=name, **kwargs)
+        check_float(self)
+        self._config = {"flow": flow, "base": base, "loss_weight": loss_weight, "seed": seed,
+                        "name": self.name, **kwargs}
+        self.flow, self.loss_weight, self.seed = flow, loss_weight, seed
+        self.base = base or StandardNormal(flow.latent_shape(flow.event_shape),
+                                           self.variable_dtype)
+        self.flow_layers = list(flow.layers)  # Keras sees a list of layers
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.built = True
+
+    def call(self, x, seed=None, training=False):
+        """`(z, log_det)`.
+
+        Args:
+          x: `[N, ...]`.
+          seed: of the estimate of log_det; None: the layer's own.
+          training: whether the layer's own seed moves on.
+
+        Returns:
+          `[N, ...]`, and `log |det dz/dx|`, `[N]` nats.
+        """
+        z, log_det = self.flow.forward_and_log_det(x, self._seed(seed, training))
+        if self.loss_weight is not None:
+            self.add_loss(-self.loss_weight * tf.reduce_mean(self.base.log_prob(z) + log_det))
+        return z, log_det
+
+    def log_prob(self, x, seed=None):
+        """`log p(x)`, `[N, ...] -> [N]`, nats, differentiable."""
+        z, log_det = self.flow.forward_and_log_det(self._cast(x), self._seed(seed))
+        return self.base.log_prob(z) + log_det
+
+    def inverse(self, z):
+        """The x of each z, solved, differentiable.
+
+        Raises:
+          tf.errors.InvalidArgumentError: if the inverse does not converge.
+        """
+        return self.flow.inverse_alone(self._cast(z))
+
+    def sample(self, n, seed=None):
+        """Draws `[n, ...]`, differentiable in the weights."""
+        return self.inverse(self.base.sample(n, seed=seeds.as_seed(seed)))
+
+    def initialize(self, x):
+        """Sets data-dependent weights (ActNorm) from `x [N, ...]`, before training."""
+        if hasattr(self.flow, "initialize"):
+            self.flow.initialize(self._cast(x))
+
+    def compute_output_shape(self, input_shape):
+        n, *event = input_shape
+        return (n, *self.flow.latent_shape(tuple(event))), (n,)
+
+    def compute_output_spec(self, x, *args, **kwargs):
+        return tuple(keras.KerasTensor(shape, self.compute_dtype)
+                     for shape in self.compute_output_shape(x.shape))
+
+    def get_config(self):
+        return serialize(self._config)
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**deserialize(config))
+
+    def _cast(self, x):
+        return tf.cast(tf.convert_to_tensor(x), self.compute_dtype)
+
+    def _seed(self, seed, training=False):
+        if seed is not None:
+            return seeds.as_seed(seed)
+        if not training:
+            return seeds.as_seed(self.seed)
+        seed = tf.cast(self.seed_generator.next(), tf.int64)
+        context = tf.distribute.get_replica_context()
+        if context is None or context.num_replicas_in_sync == 1:
+            return seed
+        return seeds.fold_in(seed, tf.cast(context.replica_id_in_sync_group, tf.int32))
