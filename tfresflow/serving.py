@@ -5,6 +5,9 @@ import contextlib
 import keras
 import tensorflow as tf
 
+from tfresflow import upkeep
+from tfresflow.functional import norm_layers
+
 __all__ = ["Endpoints", "export", "named_failures"]
 
 
@@ -41,10 +44,12 @@ class Endpoints(tf.Module):
         functions = _of_flow(flow, getattr(model, "eval_flow", flow), x, z, seed)
         if model is not flow:
             functions.update(_of_model(model, x, seed))
+        upkeep.catch_up(norm_layers(flow.layers))
         concrete = {}
         for name, function in functions.items():
             setattr(self, name, function)
-            concrete[name] = function.get_concrete_function()
+            with upkeep.kept():  # weights no longer change: none is assigned to when it serves
+                concrete[name] = function.get_concrete_function()
         self.held = [v for function in concrete.values() for v in function.graph.variables]
         default = concrete.get("serve", concrete["forward"])
         self.by_name = {"serving_default": default, **concrete}
