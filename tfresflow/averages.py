@@ -16,6 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfresflow import upkeep
 from tfresflow.compiling import check_compile
 from tfresflow.distributed import DistributedModel
 
@@ -202,7 +203,19 @@ class AveragedModel(DistributedModel):
 
 
 class _Reading(keras.StatelessScope):
-    """Within, this thread reads given values in place of some variables; all others are as ever."""
+    """Within, this thread reads given values in place of some variables; all others are as ever.
+
+    The norms are among them, so that nobody else need look after these.
+    """
+
+    def __enter__(self):
+        self._norms_kept = upkeep.kept()
+        self._norms_kept.__enter__()
+        return super().__enter__()
+
+    def __exit__(self, *args):
+        super().__exit__(*args)
+        self._norms_kept.__exit__(None, None, None)
 
     def add_update(self, update):
         variable, value = update
