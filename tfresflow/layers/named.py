@@ -76,7 +76,7 @@ def as_activation(act):
         return as_activation(act.activation)
     make = functools.partial(_copy, act) if isinstance(act, keras.layers.Layer) else act
     try:
-        layer = make(dtype=None)
+        layer = make(dtype="float32")  # on trial: whatever the policy is
     except (TypeError, ValueError) as error:
         raise _refusal(act) from error
     if not isinstance(layer, keras.layers.Layer) or not getattr(layer, "lipschitz", 2.0) <= 1:
