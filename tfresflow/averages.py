@@ -174,9 +174,12 @@ class AveragedModel(DistributedModel):
     def _fingerprints(self):
         return [float(tf.reduce_sum(average.value)) for _, average in self._averages()]
 
+    @contextlib.contextmanager
     def _reading(self):
         pairs = [*self._averages(), *zip(self._vectors(), self._norms())]
-        return _Reading([(v, tf.convert_to_tensor(other)) for v, other in pairs])
+        # The norms are those of the averages: nobody need look after them.
+        with upkeep.kept(), _Reading([(v, tf.convert_to_tensor(other)) for v, other in pairs]):
+            yield
 
     def _norms(self):
         if self._kept.norms is None:
@@ -203,19 +206,7 @@ class AveragedModel(DistributedModel):
 
 
 class _Reading(keras.StatelessScope):
-    """Within, this thread reads given values in place of some variables; all others are as ever.
-
-    The norms are among them, so that nobody else need look after these.
-    """
-
-    def __enter__(self):
-        self._norms_kept = upkeep.kept()
-        self._norms_kept.__enter__()
-        return super().__enter__()
-
-    def __exit__(self, *args):
-        super().__exit__(*args)
-        self._norms_kept.__exit__(None, None, None)
+    """Within, this thread reads given values in place of some variables; all others are as ever."""
 
     def add_update(self, update):
         variable, value = update

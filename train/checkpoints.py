@@ -28,7 +28,7 @@ def restore(model, settings, name):
     saved = _managers(checkpoint, settings.workdir, settings.keep_checkpoints)
     for path in reversed(saved[name].checkpoints):
         try:
-            checkpoint.restore(path).assert_consumed()
+            _parts_in(path, checkpoint).restore(path).assert_consumed()
             return checkpoint, saved, path
         except (tf.errors.OpError, ValueError, AssertionError) as error:
             print(f"warning: {path} is not readable and is skipped "
@@ -72,9 +72,21 @@ def _checkpoint(model):
     """All that a run is: weights, optimizer, the best score so far, seconds trained."""
     with model.distribute_strategy.scope():
         model.optimizer.build(model.trainable_variables)
-    variables = [v.value for v in [*model.weights, *model.optimizer.variables]]
-    return tf.train.Checkpoint(variables=variables, best=tf.Variable(np.inf, dtype=tf.float64),
+    marks, variables = [], []
+    for variable in [*model.weights, *model.optimizer.variables]:
+        (marks if variable.name == "mark" else variables).append(variable.value)
+    return tf.train.Checkpoint(variables=variables, marks=marks,
+                               best=tf.Variable(np.inf, dtype=tf.float64),
                                seconds=tf.Variable(0.0, dtype=tf.float64))
+
+
+def _parts_in(path, checkpoint):
+    """The checkpoint as `path` has it: version 0.1 did not mark for which weights norms were."""
+    names = {name.split("/")[0] for name, _ in tf.train.list_variables(path)}
+    if "marks" in names or not checkpoint.marks:
+        return checkpoint
+    return tf.train.Checkpoint(variables=checkpoint.variables, best=checkpoint.best,
+                               seconds=checkpoint.seconds)
 
 
 def _managers(checkpoint, workdir, keep_last):
