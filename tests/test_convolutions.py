@@ -122,3 +122,14 @@ def test_they_save_and_restore(size, tmp_path):
 def test_bad_arguments(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_channels_are_last_whatever_keras_is_set_to():
+    before = keras.config.image_data_format()
+    keras.config.set_image_data_format("channels_first")
+    try:
+        assert layers.InducedNormConv2D(3, 3).data_format == "channels_last"
+        with pytest.raises(ValueError, match="`data_format` must be 'channels_last'"):
+            layers.InducedNormConv2D(3, 3, data_format="channels_first")
+    finally:
+        keras.config.set_image_data_format(before)

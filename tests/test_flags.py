@@ -1,11 +1,13 @@
 """Flags and configs: read, explained, and refused in one clear line."""
 
+import os
+
 import pytest
 
 from bijectors import InvertibleResidual
 from tests.command import ROOT, SMOKE
 from tfresflow import logdet, solvers
-from train import flags
+from train import environment, flags
 from train.build import build_model, build_optimizer
 from train.main import main
 
@@ -35,6 +37,7 @@ CONFIGS = sorted(path.name for path in (ROOT / "configs").glob("*.cfg"))
     (["--data=digits", "--nbits=4"], "must have height and width divisible by"),
     (["--data=moons"], "--nblocks must be one number for vectors"),
     (["eval", "--workdir=runs/none"], "--workdir=runs/none holds no run"),
+    (["--data=moons", "--workdir=runs/a[1]"], "--workdir must be a path without [...] and backs"),
 ])
 def test_bad_input_is_one_clear_line(args, message, capsys, tmp_path):
     """16x16 blocks do not fit 8x8 digits with four scales, and so on."""
@@ -48,6 +51,23 @@ def test_bad_input_is_one_clear_line(args, message, capsys, tmp_path):
     assert captured.err.count("\n") == 1
     assert all(" ..." in line for line in captured.out.splitlines())  # what is being done
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("content, message", [
+    ("data: csv\n" + "nblocks: 1\n" * 100, " ..., in a flagfile, each line of which must be --nam"),
+    ("\ufeff--data=csv\n", "Received: --data=csv, in a flagfile that begins with a byte order m")])
+def test_what_is_no_flagfile(tmp_path, content, message, capsys):
+    (tmp_path / "x.cfg").write_text(content, encoding="utf-8")
+    assert main(["x", f"--flagfile={tmp_path / 'x.cfg'}"]) == 2
+    error = capsys.readouterr().err
+    assert message in error and len(error) < 300 and error.count("\n") == 1
+
+
+def test_another_backend_of_keras_is_passed_over(monkeypatch, capsys):
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    environment.prepare()
+    assert os.environ["KERAS_BACKEND"] == "tensorflow"
+    assert capsys.readouterr().err.startswith("warning: KERAS_BACKEND=jax is passed over")
 
 
 def test_help(capsys):

@@ -129,6 +129,12 @@ def test_a_constant_column_is_refused_however_its_mean_is_rounded(tmp_path, valu
         data.describe(csv_settings(tmp_path / "x.csv"))
 
 
+def test_a_column_whose_squares_are_beyond_float64_is_refused(tmp_path):
+    (tmp_path / "x.csv").write_text(with_column(1e200 * np.arange(40)))
+    with pytest.raises(ValueError, match="column 'new' has values to 3.9e.201, whose squares are "):
+        data.describe(csv_settings(tmp_path / "x.csv"))
+
+
 def test_densities_without_a_bound_are_said(tmp_path, capsys):
     rare = np.where(np.arange(400) % 80 == 0, 1.5, 0.0)
     rows = np.random.RandomState(0).randn(400, 2)

@@ -10,6 +10,8 @@ import json
 import math
 import os
 import pathlib
+import re
+import textwrap
 
 from absl import flags
 
@@ -181,9 +183,8 @@ def parse(argv):
         raise ValueError(" ".join(str(error).split())) from None
     command = rest[0] if rest else "train"
     if command not in COMMANDS or len(rest) > 1:
-        near = difflib.get_close_matches(command, COMMANDS, 1)
         raise ValueError(f"the command must be one of {', '.join(COMMANDS)}. Received: "
-                         f"{' '.join(rest)}{f'. Did you mean {near[0]}?' if near else ''}")
+                         f"{_not_commands(rest, argv)}")
     given = {name: values[name].value for name in _ALL if values[name].present}
     given.update({name: os.path.expanduser(given[name])  # a shell leaves --workdir=~/x alone
                   for name in ("workdir", "dataroot") if name in given})
@@ -196,6 +197,18 @@ def parse(argv):
     settings = Settings(command=command, **settings)
     _validate(settings)
     return settings
+
+
+def _not_commands(rest, argv):
+    """What was given as commands, and what was meant perhaps."""
+    received = textwrap.shorten(" ".join(rest), 100, placeholder=" ...")
+    if received.startswith("\ufeff"):
+        return (f"{received[1:]}, in a flagfile that begins with a byte order mark. Save it in "
+                "UTF-8 without one")
+    if not set(rest) <= set(argv):
+        return f"{received}, in a flagfile, each line of which must be --name=value"
+    near = difflib.get_close_matches(rest[0], COMMANDS, 1)
+    return received + (f". Did you mean {near[0]}?" if near else "")
 
 
 def usage():
@@ -297,6 +310,9 @@ def _validate(settings):
               "digits, or f for infinity, as 2222"),
              ("p_range", lambda v: len(span(v)) == 2 and 1 < span(v)[0] < span(v)[1] < math.inf,
               "two numbers above 1 with a dash between, the lower one first, as 1.5-2.5"),
+             ("workdir", lambda v: not re.search(r"\\|\[.*\]", os.path.normpath(v)),
+              "a path without [...] and backslashes, which TensorFlow takes for patterns when it "
+              "looks for checkpoints"),
              *((name, numbers, "positive whole numbers with dashes between, as 16-16-16")
                for name in ("nblocks", "kernels", "dims"))]
     for name, holds, rule in rules:

@@ -17,6 +17,7 @@ class _InducedNormConv(InducedNorm):
     def __init__(self, filters, kernel_size, coeff=0.98, domain=None, codomain=2,
                  power_iteration=None, certified=True, padding="same", **kwargs):
         size = as_sizes("kernel_size", kernel_size)
+        kwargs.setdefault("data_format", "channels_last")  # keras.json may say otherwise
         super().__init__(as_size("filters", filters), size[0] if len(size) == 1 else size,
                          padding=padding, **kwargs)
         ones = (1,) * self.rank

@@ -35,8 +35,12 @@ def source(settings):
 
 
 def _fitted(path, columns, rows):
-    mean, std = rows.mean(axis=0), rows.std(axis=0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, std = rows.mean(axis=0), rows.std(axis=0)
     for column, values, spread in zip(columns, rows.T, std):
+        if not np.isfinite(spread):
+            raise ValueError(f"{path}: {label(column)} has values to {np.abs(values).max():.3g}, "
+                             "whose squares are beyond float64. Divide it, or take its logarithm")
         # Of equal numbers the mean is rounded: their deviation is small, and seldom 0.
         if spread <= 100 * np.spacing(np.abs(values).max()):
             raise ValueError(f"{path}: {label(column)} is constant: it has no density. Remove it")
