@@ -45,7 +45,8 @@ class InvertibleResidual(Flow):
         at all, or is no chain of norms that ends where it began.
 
     Warns:
-      UserWarning: of layers with weights whose Lipschitz constant nobody says.
+      UserWarning: of layers with weights, and steep activations, whose Lipschitz constant nobody
+        says.
 
     Example:
 

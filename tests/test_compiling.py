@@ -13,12 +13,20 @@ tfb, tfd = tfp.bijectors, tfp.distributions
 X = np.zeros([4, 2], "float32")
 
 
+class Penalised(FlowModel):
+    """Says its loss where Keras's own models do."""
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        return 1.0
+
+
 @pytest.mark.parametrize("make, message", [
     (lambda: toy_model().compile(loss="mse"), "`loss` must be None.* Received: loss=mse"),
     (lambda: toy_model().compile(metrics=["mae"]), "`metrics` must be None"),
     (lambda: toy_model().compile(weighted_metrics=["mae"]), "`weighted_metrics` must be None"),
     (lambda: toy_model().compile(loss_weights=[1.0]), "`loss_weights` must be None"),
     (lambda: toy_model().compile(steps_per_execution=0), "`steps_per_execution` must be at"),
+    (lambda: Penalised(toy_model().flow).compile("sgd"), "`compute_loss` must not be overridden"),
     (lambda: toy_model().compile(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD())),
      "`optimizer` must be one optimizer"),
     (lambda: toy_model().compile(keras.optimizers.SGD(loss_scale_factor=8.0)),

@@ -180,3 +180,16 @@ def test_norms_updated_together_are_those_updated_alone(policy):
         assert sigma[1] - 1e-12 <= sigma[0] <= exact + 1e-12
         if policy.num_steps:
             np.testing.assert_allclose(a.v, b.v, rtol=1e-10)
+
+
+def test_norm_follows_plain_keras_training():
+    """In a model that holds no flow, the optimizer keeps the bound, and a constraint as well."""
+    x = example([2], 64, seed=0)
+    model = keras.Sequential([
+        layers.InducedNormDense(8, coeff=0.9, kernel_constraint="non_neg", dtype="float64"),
+        layers.InducedNormDense(1, coeff=0.9, dtype="float64")])
+    model.compile(keras.optimizers.Adam(0.05), "mse")
+    model.fit(x, 10 * tf.reduce_sum(x, axis=1, keepdims=True), epochs=10, verbose=0)
+    norms = [float(layer.measure_norm()) for layer in model.layers]
+    assert max(norms) < 0.9 + 1e-3, norms
+    assert tf.reduce_min(model.layers[0].kernel) >= 0

@@ -287,3 +287,21 @@ def test_a_broken_contraction_is_reported_by_sample():
     model.refresh_norms()
     assert np.all(np.isfinite(model.sample(3, seed=0)))
     assert isinstance(model.norm_layers[0], layers.InducedNormDense)
+
+
+class Counting(FlowModel):
+    """Has a metric of its own."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.rows = keras.metrics.Sum(name="rows")
+
+    def update_metrics(self, x, losses, weights):
+        super().update_metrics(x, losses, weights)
+        self.rows.update_state(weights)
+
+
+def test_metric_of_a_subclass_is_reported():
+    model = compiled(Counting(toy_model().flow))
+    history = model.fit(data(64), validation_split=0.25, epochs=2, verbose=0).history
+    assert history["rows"] == [48, 48] and history["val_rows"] == [16, 16]

@@ -146,3 +146,12 @@ def test_a_layer_that_says_no_constant_certifies_nothing():
     assert not flow.norm_report().certified
     assert flows.toy_flow(nblocks=1, dims=(4,)).norm_report().certified
     assert bijectors.ActNorm([3]).norm_report().verdict() == "certified (no residual blocks)"
+
+
+def test_steep_activation_warns():
+    """The slope of GELU is 1.13."""
+    g = keras.Sequential([layers.InducedNormDense(4), keras.layers.Activation("gelu"),
+                          keras.layers.Activation("tanh"), layers.InducedNormDense(2)])
+    g.layers[1].name = "steep"
+    with pytest.warns(UserWarning, match=r"taken for contractions.*\['steep'\]"):
+        bijectors.InvertibleResidual(g, [2])

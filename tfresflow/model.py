@@ -275,7 +275,9 @@ class FlowModel(AveragedModel):
     @property
     def metrics(self):
         bpd = [self.bpd_metric] if self.nbits is not None else []
-        return [self.loss_metric, self.nll_metric, *bpd]
+        of_model = [self.loss_metric, self.nll_metric, self.bpd_metric]
+        others = [m for m in self._metrics if not any(m is own for own in of_model)]
+        return [self.loss_metric, self.nll_metric, *bpd, *others]  # others: of a subclass
 
     def find_nonfinite(self):
         """Where the last step of training first was not finite: for an error message.

@@ -19,6 +19,7 @@ import keras
 import tensorflow as tf
 
 from tfresflow.configurable import Configurable
+from tfresflow.layers.linear import CONTRACTIONS
 
 __all__ = ["Branch", "LearnedOrder", "Order", "check_chain", "check_order",
            "lipschitz", "unbounded"]
@@ -133,7 +134,10 @@ def lipschitz(layer, of=lambda layer: layer.lipschitz, unknown=1.0):
 
 
 def unbounded(layer):
-    """The layers in `layer` that have trainable weights, but say no Lipschitz constant."""
+    """Layers in `layer` that may be steeper than 1 and say no Lipschitz constant.
+
+    Those with trainable weights, and activations that are not known to be contractions.
+    """
     inner = getattr(layer, "branch", None)
     if inner is not None:
         return unbounded(inner)
@@ -141,7 +145,9 @@ def unbounded(layer):
         return []
     if isinstance(layer, keras.Sequential):
         return [found for sub in layer.layers for found in unbounded(sub)]
-    return [layer] if layer.trainable_variables else []
+    steep = (isinstance(layer, keras.layers.Activation)
+             and layer.activation not in CONTRACTIONS.values())
+    return [layer] if steep or layer.trainable_variables else []
 
 
 _ISOMETRIES = (keras.layers.InputLayer, keras.layers.Reshape, keras.layers.Flatten,
