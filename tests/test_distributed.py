@@ -197,7 +197,8 @@ def test_keras_own_accumulation_is_refused():
 
 @pytest.mark.parametrize("name", ["micro_batches", "skip_nonfinite"])
 def test_bad_arguments(name):
-    with pytest.raises(ValueError, match=f"`{name}` must be at least [01]. Received: {name}=-1"):
+    with pytest.raises(ValueError, match=f"`{name}` must be at least [01], a whole "
+                                         f"number. Received: {name}=-1"):
         model(**{name: -1})
 
 

@@ -308,5 +308,6 @@ def test_bad_steps_in_a_row_are_tolerated(tmp_path, capsys, monkeypatch):
     assert "step      20" in out and "nan" not in out
     assert main([*args, f"--workdir={tmp_path / 'one'}", "--skip_nonfinite=1"]) == 4
     error = capsys.readouterr().err
-    assert "is not finite at step 7; first bad: the data. The last good" in error
+    assert ("is not finite at step 7; first bad: the data, in row 0, column 0 of the batch. The "
+            "last good") in error
     assert "ckpt-6" in error

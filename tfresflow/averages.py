@@ -245,5 +245,7 @@ class _SavedAverages(keras.layers.Layer):
             for i, value in stored.items():
                 weights[i].assign(value)
             model._begin_averages()
+        if averages:
+            model._kept.even = 0  # though the step may be the one at which they were the same
         if averages and all(np.array_equal(v, a) for v, a in model._averages()):
             model._set_even()
