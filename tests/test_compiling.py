@@ -76,8 +76,9 @@ def test_less_of_a_score_is_better_without_mode(tmp_path):
     stop = keras.callbacks.EarlyStopping(monitor="val_bpd", patience=9)
     keep = keras.callbacks.ModelCheckpoint(tmp_path / "best.weights.h5", monitor="val_nll",
                                            save_best_only=True, save_weights_only=True)
-    logs = compiled(toy_model(nbits=8)).fit(data(64), epochs=3, verbose=0, callbacks=[stop, keep],
-                                            validation_data=(data(64),)).history
+    x = tf.sigmoid(data(64))  # in [0, 1], as images are
+    logs = compiled(toy_model(nbits=8)).fit(x, epochs=3, verbose=0, callbacks=[stop, keep],
+                                            validation_data=(x,)).history
     assert float(stop.best) == min(logs["val_bpd"]) and float(keep.best) == min(logs["val_nll"])
 
 

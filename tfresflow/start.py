@@ -43,7 +43,8 @@ def from_pipeline(data, event_shape, strategy, steps=None, class_weight=None):
       data: what Keras's `fit` takes, but no array.
       event_shape: of one example, or None.
       strategy: of the model. All replicas, those of other workers too, get the rows of all.
-      steps: batches that will be asked for at all, or None; no more are taken.
+      steps: batches that will be asked for at all, or None; no more are taken but of data sets
+        of TensorFlow, which begin anew each time: runs of any length start alike.
       class_weight: see Keras's `fit`.
 
     Returns:
@@ -51,6 +52,8 @@ def from_pipeline(data, event_shape, strategy, steps=None, class_weight=None):
       put back.
     """
     taken = []
+    if isinstance(data, (tf.data.Dataset, tf.distribute.DistributedDataset)):
+        steps = None
     if isinstance(data, tf.distribute.DistributedDataset) or _has_workers(strategy):
         batches = _of_all_replicas(data, strategy)
     elif isinstance(data, types.GeneratorType):
