@@ -39,7 +39,7 @@ def main(folder):
                                         save_weights_only=True),
         keras.callbacks.EarlyStopping(patience=2), keras.callbacks.TensorBoard(folder / "tb"),
         keras.callbacks.BackupAndRestore(folder / "backup")])
-    np.savez(folder / "final.npz", *[w.numpy() for w in model.weights])
+    np.savez(folder / "final.npz", *[w.numpy() for w in model.weights if w.name != "mark"])
     group.total([0])
 
 

@@ -36,7 +36,9 @@ def model(strategy=None, use_ema=True, **kwargs):
 
 
 def arrays(made):
-    return [np.asarray(w.value) for w in [*made.weights, *made.optimizer.variables]]
+    """All but the marks of norms, which are of all bits: sums of replicas are rounded otherwise."""
+    return [np.asarray(w.value) for w in [*made.weights, *made.optimizer.variables]
+            if w.name != "mark"]
 
 
 @pytest.mark.parametrize("draw", [
@@ -109,7 +111,7 @@ def test_actnorm_starts_from_the_whole_batch(float64, mirrored):
     one, two = model(), model(mirrored)
     for made in (one, two):
         made.fit(data(31), batch_size=31, epochs=1, verbose=0, shuffle=False)
-    for a, b in zip(one.weights, two.weights):
+    for a, b in zip(arrays(one), arrays(two), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
 
 

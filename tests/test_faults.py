@@ -37,7 +37,8 @@ def test_killed_again_and_again_it_ends_as_if_undisturbed(tmp_path):
     for i in range(KILLS):
         process = start(*args, f"--workdir={workdir}")
         if i % 2 == 0:  # in training; else at any moment since the start, the import included
-            wait_for(process, " left")
+            for _ in range(2):  # the first validation is followed by its checkpoint
+                wait_for(process, "  validation ")
         time.sleep(moments.uniform(0, 0.5 if i % 2 == 0 else 5))
         process.kill()
         process.communicate()

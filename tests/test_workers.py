@@ -85,8 +85,9 @@ def test_one_of_two_workers_killed_again_and_again_all_end_as_if_undisturbed(tmp
     step, longest = 0, 0.0
     for i in range(KILLS):
         workers = start_workers(2, *LONG, f"--workdir={workdir}")
-        # After the first lines of training, or already while the model is built and traced.
-        wait_for(workers[0], "workers are here" if i % 2 else " left")
+        # In training, past a checkpoint, or already while the model is built and traced.
+        for text in ["workers are here"] if i % 2 else 2 * ["  validation "]:
+            wait_for(workers[0], text)
         time.sleep(moments.uniform(0, 8 if i % 2 else 1))
         victim = moments.randrange(2)
         workers[victim].kill()
@@ -107,7 +108,7 @@ def test_one_of_two_workers_killed_again_and_again_all_end_as_if_undisturbed(tmp
 def test_a_signal_to_one_worker_stops_all_at_the_same_step(tmp_path):
     workers = start_workers(2, *LONG, "--niters=5000", "--save_every=5000",
                             f"--workdir={tmp_path / 'run'}")
-    wait_for(workers[0], " left")
+    wait_for(workers[0], "  validation ")
     workers[1].send_signal(signal.SIGTERM)
     codes, _, errors = finish(workers)
     assert codes == [143, 143] and all("SIGTERM: saved" in e for e in errors)

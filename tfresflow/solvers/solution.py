@@ -81,7 +81,8 @@ def require_converged(solution, what):
       solution: a `Solution`.
       what: what was solved, for the message.
     """
-    message = (f"{what} did not converge. Likely causes: a layer's norm has reached 1 (weights "
+    message = (f"{what} did not converge. Likely causes: the map is no contraction, as "
+               "where a layer's norm has reached 1 (weights "
                "loaded or swapped without an update of the power iteration: call "
                "`refresh_norms`); too few steps (the solver's `max_steps`, `max_terms`); a "
                "tolerance below what the float type can resolve (`rtol`, `atol`); weights or "
