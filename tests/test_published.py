@@ -11,8 +11,9 @@ from train.build import build_model, build_optimizer
 
 @pytest.mark.parametrize("event_shape, switches, num_blocks", [
     ([32, 32, 3], {}, 52),
-    ([256, 256, 3], {"nblocks": (16,) * 6, "act": layers.ELU, "fc_end": False,
-                     "factor_out": True, "squeeze_first": True}, 96),
+    pytest.param([256, 256, 3], {"nblocks": (16,) * 6, "act": layers.ELU, "fc_end": False,
+                                 "factor_out": True, "squeeze_first": True}, 96,
+                 marks=pytest.mark.slow),
 ], ids=["cifar10", "celebahq256"])
 def test_published_architecture_builds(event_shape, switches, num_blocks):
     quick = layers.PowerIteration(num_steps=1)
