@@ -212,7 +212,8 @@ def test_training_is_the_same():
             model.compile("sgd")
             history = model.fit(x, sample_weight=np.linspace(0, 1, 12), batch_size=6, epochs=2,
                                 shuffle=False, verbose=0).history["loss"]
-            results.append([history, *model.get_weights()])
+            # Not the marks of norms, which are of all bits.
+            results.append([history, *(w for w in model.get_weights() if w.dtype.kind == "f")])
     for other in results[1:]:
         for one, two in zip(results[0], other, strict=True):
             np.testing.assert_allclose(two, one, rtol=1e-8, atol=1e-10)
