@@ -113,7 +113,7 @@ def test_orders_are_chained_by_construction():
         [layers.InducedNormDense(4, codomain=INF)])).build((None, 3)), "`branch` must end"),
     (lambda: layers.Branch([layers.InducedNormDense(3, codomain=1), layers.InducedNormDense(
         3, codomain=2)]).build((None, 4, 3)), "`domain` must be at most `codomain` for inputs"),
-    (lambda: layers.InducedNormDense(3, activation="swish"), "`activation` must be one of elu"),
+    (lambda: layers.InducedNormDense(3, activation="swish"), "`activation` must be one of celu"),
     (lambda: layers.InducedNormDense(3, activation=layers.LipSwish()), "`activation` must be one"),
     (lambda: flows.toy_flow(dims=(8,), orders=[2, 2, 3]), "`orders` must be one for each linear"),
     (lambda: flows.toy_flow(dims=(8,), orders=3, dense_net=flows.DenseNet(1, 4)),

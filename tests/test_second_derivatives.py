@@ -10,7 +10,7 @@ from bijectors import flows
 from tests.registry import branch, example
 from tests.test_late import value_and_gradients
 from tests.test_logdet import GRADIENTS, built_branch
-from tfresflow import logdet
+from tfresflow import logdet, upkeep
 
 MEMORY = {"tape": logdet.Tape(), "released": logdet.Released(),
           "chunks": logdet.Recompute(chunk_bytes=64), "auto": logdet.Auto()}
@@ -32,7 +32,9 @@ def slope(function, tensors, variables):
         gradients = tape.gradient(y, [*tensors, *variables], unconnected_gradients="zero")
         return tf.add_n([tf.reduce_sum(d * a) for d, a in zip(gradients, along)])
 
-    traced, moved = tf.function(function, autograph=False), []
+    with upkeep.kept():  # derivatives take singular vectors for constants
+        traced = tf.function(function, autograph=False).get_concrete_function(*tensors)
+    moved = []
     kept = [tf.identity(v) for v in variables]
     for step in (1e-5, -1e-5):
         for v, old, a in zip(variables, kept, along[len(tensors):]):

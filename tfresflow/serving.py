@@ -1,6 +1,7 @@
 """Models of densities for programs that have TensorFlow alone: a SavedModel with signatures."""
 
 import contextlib
+import functools
 
 import keras
 import tensorflow as tf
@@ -48,8 +49,7 @@ class Endpoints(tf.Module):
         concrete = {}
         for name, function in functions.items():
             setattr(self, name, function)
-            with upkeep.kept():  # weights no longer change: none is assigned to when it serves
-                concrete[name] = function.get_concrete_function()
+            concrete[name] = function.get_concrete_function()
         self.held = [v for function in concrete.values() for v in function.graph.variables]
         default = concrete.get("serve", concrete["forward"])
         self.by_name = {"serving_default": default, **concrete}
@@ -118,7 +118,12 @@ def _pair(seed):
 
 
 def _function(function, *signature):
-    return tf.function(function, signature, autograph=False)
+    @functools.wraps(function)
+    def served(*args):
+        with upkeep.kept():  # weights no longer change: none is assigned to when it serves
+            return function(*args)
+
+    return tf.function(served, signature, autograph=False)
 
 
 def _dtype(flow):

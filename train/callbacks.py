@@ -175,7 +175,8 @@ class Progress(keras.callbacks.Callback):
         self._since = time.monotonic()
 
     def until_validated(self):
-        """Within, a line each 10 seconds, until the first validation has been made."""
+        """A line now and, within, each 10 seconds, until the first validation has been made."""
+        print(f"{self._doing} ...", flush=True)
         return repeating(self._news)
 
     def _news(self):
