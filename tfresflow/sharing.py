@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfresflow import xla
+from tfresflow.derivatives import is_followed
 
 __all__ = ["is_shareable", "shared"]
 
@@ -44,7 +45,12 @@ def shared(function, *static):
     """
     if not all(map(is_shareable, static)):
         return functools.partial(function, *static)
-    return lambda *args: _traced(function, static, _shapes(args), xla.is_there())(*args)
+    def call(*args):
+        if is_followed(filter(tf.is_tensor, tf.nest.flatten(args))):  # not into its graph
+            return function(*static, *args)
+        return _traced(function, static, _shapes(args), xla.is_there())(*args)
+
+    return call
 
 
 def is_shareable(static):

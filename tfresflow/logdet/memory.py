@@ -21,7 +21,7 @@ import tensorflow as tf
 from tfresflow import lanes
 from tfresflow.batch import each
 from tfresflow.configurable import Configurable, check_count
-from tfresflow.derivatives import differentiable, held
+from tfresflow.derivatives import differentiable, held, is_followed, with_gradient
 from tfresflow.logdet.chunks import Chunks, in_chunks, largest_bytes
 from tfresflow.logdet.jacobian import linearise
 from tfresflow.logdet.plain import first_order
@@ -167,14 +167,20 @@ def _estimate(forward, g, weights, x, v, c, gradient):
         dx, _, *dweights = first_order(g, gradient, x, v, c, dy, dlog_det, weights)
         return [dx, *dweights]
 
-    @tf.custom_gradient
-    def call(x, *weights):
-        outputs, backward = forward(x, *weights)
-        return outputs, lambda dy, dlog_det: differentiable(
-            backward, plain, [x, dy, dlog_det, *weights], [c, *v])
+    def compute(x, *weights):
+        outputs, state["fast"] = forward(x, *weights)
+        return outputs
 
-    count = len(weights)
-    return call(x, *weights)
+    def backward(sources, dy, dlog_det):
+        x, *weights = sources
+        fast = plain_here if followed else state["fast"]  # whose tensors would be hidden
+        return differentiable(fast, plain, [x, dy, dlog_det, *weights], [c, *v])
+
+    def plain_here(*sources):
+        return plain(*sources, c, *v)
+
+    count, state, followed = len(weights), {}, is_followed([x, *weights])
+    return with_gradient(compute, backward, [x, *weights])
 
 
 def _forward(g, chunks, x, v, c, weights):

@@ -20,10 +20,11 @@ import dataclasses
 
 import keras
 import tensorflow as tf
+from tensorflow.python.eager import record
 
 from tfresflow.batch import norm
 from tfresflow.configurable import Configurable, check_count
-from tfresflow.derivatives import NO_FORWARD_MODE, refuse_forward_mode
+from tfresflow.derivatives import OUTSIDE, hidden, is_followed, with_gradient
 from tfresflow.sharing import is_shareable
 from tfresflow.solvers.accelerated import Anderson
 from tfresflow.solvers.fixed_point import FixedPointSolver
@@ -197,43 +198,42 @@ class _Equation:
         return _Equation(step, 2 + self.count)
 
 
+def _attach(equation, value, sources, adjoint, on_failure, output=tf.identity):
+    """`value`, a fixed point found elsewhere, with the derivatives of one."""
+    value = tf.stop_gradient(value)
+
+    def backward(given, b):
+        b, count = tf.convert_to_tensor(b), equation.count
+        # Those that F is given, as tensors of the graph that is being built now.
+        own = [tf.identity(s) for s in given[:count]] + sources[count:]
+        # The solution once more, as a function of all that F uses: for gradients of gradients.
+        h = _attach(equation, value, own, adjoint, on_failure)
+
+        def solve():
+            vjp = equation.linearise(h, *own)[1]
+            return adjoint(vjp, b, lambda v: _transposed(vjp, h, v))
+
+        solution = hidden(solve) if is_followed(map(_handle, [b, h, *own])) else solve()
+        z = checked(solution, "The adjoint solve of a fixed point",
+                    "ignore" if adjoint.approximate else on_failure)
+        z = _attach(equation.adjoint(), z, [b, h, *own], adjoint, on_failure)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(own)
+            y = equation(h, *own)
+        gradients = tape.gradient(y, own, z, unconnected_gradients="zero")
+        return [tf.convert_to_tensor(d) for d in gradients]
+
+    if not sources:
+        return value
+    return with_gradient(lambda *_: [output(value)], backward, sources)[0]
+
+
 def _only_attached(value):
     """The value, of which nothing is differentiated but what is attached to it.
 
-    Forward mode in a graph does not ask custom gradients, `tf.vectorized_map` drops them.
+    `tf.vectorized_map`, and forward mode around a graph, drop custom gradients.
     """
-    return tf.raw_ops.PreventGradient(input=value, message=NO_FORWARD_MODE)
-
-
-def _attach(equation, value, sources, adjoint, on_failure, output=tf.identity):
-    """`value`, a fixed point found elsewhere, with the gradient of one."""
-    value = tf.stop_gradient(value)
-
-    @tf.custom_gradient
-    def attached(*sources_read):
-        del sources_read
-
-        def backward(b):
-            refuse_forward_mode()
-            b = tf.convert_to_tensor(b)
-            # Those that F is given, as tensors of the graph that is being built now.
-            own = [tf.identity(s) for s in sources[:equation.count]] + sources[equation.count:]
-            # The solution once more, as a function of all that F uses: for gradients of gradients.
-            h = _attach(equation, value, own, adjoint, on_failure)
-            vjp = equation.linearise(h, *own)[1]
-            solution = adjoint(vjp, b, lambda v: _transposed(vjp, h, v))
-            z = checked(solution, "The adjoint solve of a fixed point",
-                        "ignore" if adjoint.approximate else on_failure)
-            z = _attach(equation.adjoint(), z, [b, h, *own], adjoint, on_failure)
-            with tf.GradientTape(watch_accessed_variables=False) as tape:
-                tape.watch(own)
-                y = equation(h, *own)
-            gradients = tape.gradient(y, own, z, unconnected_gradients="zero")
-            return [tf.convert_to_tensor(d) for d in gradients]
-
-        return output(value), backward
-
-    return attached(*(tf.convert_to_tensor(s) for s in sources)) if sources else value
+    return tf.raw_ops.PreventGradient(input=value, message=OUTSIDE)
 
 
 def _solve(solver, function, x, args):
@@ -241,11 +241,25 @@ def _solve(solver, function, x, args):
     def solve(x):
         return tf.nest.map_structure(tf.stop_gradient, solver(lambda h: function(h, *args), x))
 
-    traced = tf.function(solve, autograph=False).get_concrete_function(
-        tf.TensorSpec(x.shape, x.dtype))
-    found = [s for s in (*traced.captured_inputs, *traced.variables)
-             if (s.dtype.is_floating or s.dtype.is_complex) and not any(s is a for a in args)]
-    return traced(x), found
+    spec = tf.TensorSpec(x.shape, x.dtype)
+    used = _used(lambda h: function(h, *args), spec) if record.could_possibly_record() else []
+    if is_followed(map(_handle, [*args, *used])):
+        solution = hidden(lambda: solve(x))
+    else:
+        traced = tf.function(solve, autograph=False).get_concrete_function(spec)
+        solution, used = traced(x), [*traced.captured_inputs, *traced.variables]
+    return solution, [s for s in used if (s.dtype.is_floating or s.dtype.is_complex)
+                      and not any(s is a for a in args)]
+
+
+def _used(function, spec):
+    """Tensors and variables that a function of one tensor uses besides."""
+    traced = tf.function(function, autograph=False).get_concrete_function(spec)
+    return [*traced.captured_inputs, *traced.variables]
+
+
+def _handle(x):
+    return x.handle if isinstance(x, tf.Variable) else x
 
 
 def checked(solution, what, on_failure):
@@ -275,6 +289,10 @@ def _transposed(vjp, x, v):
 
 
 def _repeat(function, x, args, num_steps):
+    if is_followed([x, *args]):  # none can be followed into a loop that is in a graph
+        for _ in range(num_steps):
+            x = function(x, *args)
+        return x
     return tf.while_loop(lambda k, x: k < num_steps, lambda k, x: (k + 1, function(x, *args)),
                          (tf.constant(0), x), maximum_iterations=num_steps)[1]
 
