@@ -20,8 +20,13 @@ _LONGEST = ["test_workers", "test_reproduce", "test_faults", "test_main", "test_
             "test_published", "test_registry"]
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest leaves out what is slow
 def pytest_collection_modifyitems(items):
     """Files that take minutes come first: a file is one process's, and the others must not wait."""
+    for item in items:
+        fast = item.get_closest_marker("fast")
+        if fast and item.callspec.id not in fast.args:
+            item.add_marker(pytest.mark.slow)
     place = {name: i for i, name in enumerate(_LONGEST)}
     items.sort(key=lambda item: place.get(item.path.stem, len(place)))
 

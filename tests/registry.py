@@ -5,6 +5,7 @@
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -122,6 +123,17 @@ REGISTRY = {
         [2]),
     "toy_flow": (lambda: flows.toy_flow(nblocks=2, dims=(6, 6), **EXACT), [2]),
 }
+
+# One of each kind, and the smallest: the others are slow.
+QUICK = [name for name in REGISTRY if not name.startswith(
+    ("image_flow", "toy_flow_", "tabular_flow_", "InvertibleResidual_"))]
+QUICK += ["InvertibleResidual_dense", "image_flow_squeeze_first"]
+
+
+def every_flow(test):
+    """A law: tried on all of `REGISTRY`, at every change on what is `QUICK`."""
+    return pytest.mark.fast(*QUICK)(pytest.mark.parametrize("name", REGISTRY)(test))
+
 
 UNIT_INTERVAL = {name for name in REGISTRY if name.startswith(
     ("ColumnSupports", "Logit", "image_flow", "tabular_flow_with_supports"))}

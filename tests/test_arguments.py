@@ -10,6 +10,7 @@ from tests.test_model import compiled, data, toy_model
 from tfresflow import FlowModel
 
 
+@pytest.mark.slow
 def test_floats_of_another_size_are_cast():
     """As Keras casts arrays, wherever they come in."""
     x = data(64)
@@ -58,6 +59,7 @@ def test_validation_weighs_examples():
         assert abs(nll.mean() / logs["val_nll"][0] - 1) > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [{"run_eagerly": True}, {"steps_per_execution": 3}])
 def test_however_steps_are_executed_they_are_the_same(how):
     weights = []

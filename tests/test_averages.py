@@ -67,6 +67,7 @@ def test_evaluation_changes_no_variable_and_reads_the_averages():
     assert_same(everything(it)[step + 1:], before[step + 1:])
 
 
+@pytest.mark.slow
 def test_another_thread_sees_the_weights_throughout():
     it, x = trained(5), data(16)
     want = it.log_prob(x, seed=0).numpy()
@@ -89,6 +90,7 @@ def test_another_thread_sees_the_weights_throughout():
         np.testing.assert_array_equal(got, want)
 
 
+@pytest.mark.slow
 def test_what_early_stopping_restores_is_its_best():
     it = made()
     stop = keras.callbacks.EarlyStopping(patience=2, restore_best_weights=True)
@@ -102,6 +104,7 @@ def test_what_early_stopping_restores_is_its_best():
     np.testing.assert_allclose(raw_score(it), min(logs), rtol=1e-5)
 
 
+@pytest.mark.fast("keras")
 @pytest.mark.parametrize("suffix", ["keras", "weights.h5"])
 def test_what_a_checkpoint_holds_scores_what_it_scored(suffix, tmp_path):
     it, path = made(), tmp_path / f"best.{suffix}"
@@ -122,6 +125,7 @@ def test_what_a_checkpoint_holds_scores_what_it_scored(suffix, tmp_path):
         np.testing.assert_allclose(score(loaded), best, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["keras", "weights.h5"])
 def test_training_goes_on_from_a_file_as_if_never_stopped(suffix, tmp_path):
     it, path = trained(6), tmp_path / f"model.{suffix}"
@@ -144,6 +148,7 @@ def test_training_goes_on_from_a_file_as_if_never_stopped(suffix, tmp_path):
     assert abs(score(it) - raw_score(it)) > 0.02
 
 
+@pytest.mark.slow
 def test_loading_an_older_model_evaluates_the_older_one(tmp_path):
     """Of a file without averages, too: those of the newer model are not scored for it."""
     older, newer = trained(4), trained(12)
@@ -159,6 +164,7 @@ def test_loading_an_older_model_evaluates_the_older_one(tmp_path):
         newer.train_on_batch(data(64))
 
 
+@pytest.mark.slow
 def test_weights_that_are_set_are_evaluated_and_trained_from():
     it = trained()
     weights, want = it.get_weights(), score(it)
@@ -206,6 +212,7 @@ class Stop(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_backup_and_restore_goes_on_exactly(tmp_path):
     def fit(it, *callbacks):
         it.fit(data(64), epochs=3, batch_size=16, shuffle=False, verbose=0,
@@ -223,6 +230,7 @@ def test_backup_and_restore_goes_on_exactly(tmp_path):
     assert_same(fit(made(), backup[1]), want, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_averages_on_replicas(mirrored, float64, tmp_path):  # noqa: F811
     def fit(it):
         it.fit(data(64), batch_size=16, epochs=1, shuffle=False, verbose=0)

@@ -11,6 +11,7 @@ from benchmarks import run
 SMALL = {"event_shape": [4, 4, 1], "nblocks": [1], "idim": 4, "batch": 2}
 
 
+@pytest.mark.slow
 def test_measurements_of_this_project():
     measured = run.worker(run.OURS, "step", "growth", changes=SMALL, steps=2)
     assert measured["first_step"] > measured["step"] > 0 and measured["memory"] > 1

@@ -49,6 +49,7 @@ def test_every_way_to_convolve_is_the_convolution(size, channels, filters, kerne
     np.testing.assert_allclose(tape.gradient(weighted, kernel), want, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.fast("size1-2", "size3-1", "size6-3", "size7-1")
 @pytest.mark.parametrize("size, kernel_size", [
     ((9,), 3), ((9,), 2), ((2,), 5), ((6,), 1), ((3, 2, 4), 3), ((2, 3, 3), (3, 1, 2)),
     ((1, 2, 3), 3), ((2, 2, 2), 1)])
@@ -75,6 +76,8 @@ def test_long_ones_are_bounded_by_circular_padding(size, monkeypatch):
     np.testing.assert_allclose(got, layer.function.circular_norm(kernel), rtol=1e-6)
 
 
+@pytest.mark.fast("1-1-size0", "1-1-size1", "inf-inf-size0", "inf-inf-size1", "1-2-size0",
+                  "1-2-size1", "1.5-inf-size0", "1.5-inf-size1", "2.5-1.5-size0")
 @pytest.mark.parametrize("size", [(5,), (2, 3, 2)])
 @pytest.mark.parametrize("p, q", [(1, 1), (INF, INF), (1, 2), (1.5, INF), (2.5, 1.5)])
 def test_any_orders(size, p, q):

@@ -12,11 +12,10 @@ import tensorflow_probability as tfp
 
 import bijectors
 from bijectors import flows
-from tests.registry import REGISTRY, build, example
+from tests.registry import build, every_flow, example
 from tfresflow import FlowModel, layers, logdet
 
 tfb, tfd = tfp.bijectors, tfp.distributions
-every_flow = pytest.mark.parametrize("name", REGISTRY)
 
 
 def outputs(flow, x):

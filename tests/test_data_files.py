@@ -21,6 +21,7 @@ def folder_settings(path, *given):
     return settings("--data=folder", f"--dataroot={path}", "--batchsize=4", *given)
 
 
+@pytest.mark.fast("crop-L-png-1", "resize-RGB-jpg-3")
 @pytest.mark.parametrize("mode, suffix, channels", [("RGB", "png", 3), ("L", "png", 1),
                                                     ("RGB", "jpg", 3), ("RGB", "bmp", 3)])
 @pytest.mark.parametrize("resize", ["crop", "resize"])

@@ -92,6 +92,7 @@ def test_number_of_terms_does_not_depend_on_the_part():
         np.testing.assert_array_equal(c, drawn[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout, n", [("micro", 50), ("mirrored", 64), ("mirrored", 50),
                                        ("both", 50)])
 def test_steps_equal_those_of_one_device(layout, n, float64, mirrored):
@@ -107,6 +108,7 @@ def test_steps_equal_those_of_one_device(layout, n, float64, mirrored):
         np.testing.assert_allclose(logs[0][name], logs[1][name], rtol=2e-6)
 
 
+@pytest.mark.slow
 def test_actnorm_starts_from_the_whole_batch(float64, mirrored):
     one, two = model(), model(mirrored)
     for made in (one, two):
@@ -115,6 +117,7 @@ def test_actnorm_starts_from_the_whole_batch(float64, mirrored):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_keras_callbacks_on_replicas(tmp_path, mirrored):
     made = model(mirrored)
     batches = tf.data.Dataset.from_tensor_slices(data(64)).batch(16)
@@ -136,6 +139,7 @@ def test_keras_callbacks_on_replicas(tmp_path, mirrored):
                                made.predict(batches, verbose=0), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.fast("1")
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_a_step_that_is_not_finite_changes_nothing(replicas, mirrored):
     made = model(mirrored if replicas == 2 else None, skip_nonfinite=1)

@@ -30,6 +30,7 @@ def gradient_graph(flow):
     return step.get_concrete_function(tf.TensorSpec([5, *flow.event_shape])).graph.as_graph_def()
 
 
+@pytest.mark.fast("<lambda>0")
 @pytest.mark.parametrize("build", [
     lambda n: toy_flow(nblocks=n, dims=(7, 7), seed=0),
     lambda n: image_flow([4, 4, 1], nblocks=(n,), idim=9, n_fc_blocks=1, fc_idim=3, seed=0)])
@@ -172,6 +173,7 @@ def test_factors_cost_the_activations_nothing():
     assert [isinstance(f, Scale) for f, _ in function.members] == [True, *[False] * 4]
 
 
+@pytest.mark.fast("static-gradient0-1536")
 @pytest.mark.parametrize("chunk_bytes", [1, 2 * 8 * 64, 3 * 8 * 64])
 @pytest.mark.parametrize("gradient", [logdet.Neumann(), logdet.Series()])
 @pytest.mark.parametrize("batch", [5, None], ids=["static", "unknown"])
@@ -190,6 +192,7 @@ def test_chunks_change_nothing(chunk_bytes, gradient, batch):
     np.testing.assert_allclose(results[1], results[0], rtol=1e-11, atol=1e-11)
 
 
+@pytest.mark.fast("2-released")
 @pytest.mark.parametrize("memory, static", [
     (logdet.Tape(), False), (logdet.Released(), False), (logdet.Recompute(), False),
     (logdet.Recompute(), True)], ids=["tape", "released", "recompute", "recompute-static"])

@@ -53,6 +53,7 @@ def test_killed_again_and_again_it_ends_as_if_undisturbed(tmp_path):
     assert not list((workdir / "checkpoints").rglob("*_temp"))
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_in_its_last_validation(tmp_path, monkeypatch, capsys):
     run = ["x", *TINY, f"--workdir={tmp_path / 'run'}", "--niters=12", "--val_every=12",
            "--save_every=6"]
@@ -70,6 +71,7 @@ def test_a_run_that_is_killed_in_its_last_validation(tmp_path, monkeypatch, caps
     assert metrics["step"] == 12 and metrics["checkpoint"] == "best"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("only_train")
 def test_a_signal_in_validation(tmp_path, monkeypatch, capsys):
     """Saved are the weights of training, not the averaged ones that validation has in place."""
@@ -98,6 +100,7 @@ def test_a_signal_in_validation(tmp_path, monkeypatch, capsys):
     np.testing.assert_allclose(other.val_nll, one.val_nll, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("only_train")
 def test_the_best_of_all_validations_is_kept(tmp_path, monkeypatch):
     """What is evaluated, unless the last is asked for."""
@@ -113,6 +116,7 @@ def test_the_best_of_all_validations_is_kept(tmp_path, monkeypatch):
         assert (metrics["checkpoint"], metrics["step"]) == (name, step)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("only_train")
 def test_time_limit(tmp_path, capsys):
     """Of all runs on a workdir together: one more has no time left."""
@@ -126,6 +130,7 @@ def test_time_limit(tmp_path, capsys):
     assert checkpoint_step(tmp_path / "run") - step in (0, 1)
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, capsys):
     workdir = tmp_path / "run"
     assert main(["x", *LONG, f"--workdir={workdir}", "--lr=1e30", "--warmup_iters=0",
@@ -135,6 +140,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path, capsys):
     assert "first bad: the value of block" in error and "There is no checkpoint yet" in error
 
 
+@pytest.mark.slow
 def test_weights_that_are_not_finite_are_never_saved(tmp_path, monkeypatch, capsys):
     """Here the loss of a step is finite, and what its update leaves is not."""
     untouched = callbacks.Checkpoints.on_train_batch_end
@@ -151,6 +157,7 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path, monkeypatch, caps
     assert "is not finite at step 6. The last good checkpoint is" in error and "ckpt-5" in error
 
 
+@pytest.mark.slow
 def test_a_truncated_image_is_named(tmp_path, capsys):
     """Its header is whole, so it is met only in training."""
     folder = tmp_path / "images"
@@ -215,6 +222,7 @@ def test_a_damaged_checkpoint_is_skipped(saved, tmp_path, capsys):
     assert "ckpt-100 is not readable and is skipped" in captured.err
 
 
+@pytest.mark.slow
 def test_the_second_run_on_a_workdir_is_refused(tmp_path):
     workdir = tmp_path / "run"
     first = start(*TINY, "--niters=100000", f"--workdir={workdir}")
@@ -226,6 +234,7 @@ def test_the_second_run_on_a_workdir_is_refused(tmp_path):
     assert codes == [143] and "SIGTERM: saved" in error and "Traceback" not in error
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("only_train")
 def test_a_disk_that_takes_no_more(saved, tmp_path, capsys):
     """Files may not grow beyond what the tables need: no checkpoint can be written."""
@@ -280,6 +289,7 @@ def test_a_log_that_is_not_ours(tmp_path, capsys):
     assert (tmp_path / "log.csv").read_text() == "a,b\n1,2\n"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("only_train")
 def test_last_checkpoints_are_kept(saved, tmp_path):
     workdir = tmp_path / "run"
@@ -289,6 +299,7 @@ def test_last_checkpoints_are_kept(saved, tmp_path):
     assert names == [f"ckpt-{step}" for step in (110, 120, 130, 140, 150)]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("only_train")
 def test_bad_steps_in_a_row_are_tolerated(tmp_path, capsys, monkeypatch):
     """Two batches of NaN: with --skip_nonfinite=2 the run goes on, with 1 it ends there."""

@@ -134,6 +134,7 @@ def test_learning_rate(args, rates):
         assert float(made.learning_rate) == pytest.approx(0.008 * rate, abs=1e-8), step
 
 
+@pytest.mark.fast("args0-orders0", "args2-orders2")
 @pytest.mark.parametrize("args, orders", [
     (["--vnorms=222f", "--kernels=3-1-1-3"], [2, 2, 2, float("inf"), 2]),
     (["--vnorms=21f2"], [2, 1, float("inf"), 2]), (["--vnorms=2222"], [2, 2, 2, 2]),

@@ -50,6 +50,7 @@ def minus(_, log_density):
     return -log_density
 
 
+@pytest.mark.slow
 def test_trains_in_a_model_of_ones_own():
     layer = FlowLayer(small())
     model = Own(layer)
@@ -76,12 +77,14 @@ def test_trains_in_a_functional_model_and_is_saved(tmp_path):
         np.testing.assert_array_equal(got, want)
 
 
+@pytest.mark.slow
 def test_trains_in_a_sequential_by_a_loss_of_its_own():
     layer = FlowLayer(small(), loss_weight=1.0)
     frozen = keras.layers.Dense(2, kernel_initializer="identity", trainable=False, dtype="float64")
     fit(keras.Sequential([frozen, layer]), layer.flow)
 
 
+@pytest.mark.slow
 def test_a_flow_model_trains_as_a_layer():
     flow = small()
     inputs = keras.Input([2], dtype="float64")

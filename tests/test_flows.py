@@ -28,6 +28,8 @@ def kinds(flow):
     return "".join(type(b).__name__[0] for b in steps(flow))
 
 
+@pytest.mark.fast("switches1-LAIAIASIAFIAIA", "switches2-LIISIFII", "switches3-LAAIAAIAASIAAFIAIA",
+                  "switches4-LAIAIASIAF")
 @pytest.mark.parametrize("switches, expected", [
     ({}, "LAIAIASIAFIAIA"),
     ({"first_resblock": False}, "LIAIASIAFIAIA"),
@@ -48,6 +50,7 @@ def activations_first(flow):
             if isinstance(b, bijectors.InvertibleResidual)]
 
 
+@pytest.mark.fast("False-True-expected2")
 @pytest.mark.parametrize("preact, first_resblock, expected", [
     (True, True, [False, True, True, True, True]),
     (True, False, [True] * 5),
@@ -76,6 +79,7 @@ def test_factor_out_halves_what_goes_on():
     assert flow.forward(example([8, 8, 1], 2, unit=True)).shape == [2, 64]
 
 
+@pytest.mark.slow
 def test_one_training_step_of_an_image_flow_moves_every_weight():
     flow = flows.image_flow([8, 8, 1], nblocks=(1, 1), idim=4, fc_idim=4, n_fc_blocks=1, seed=0)
     model = FlowModel(flow, nbits=8)
@@ -89,6 +93,7 @@ def test_one_training_step_of_an_image_flow_moves_every_weight():
     assert not still and np.isfinite(logs["bpd"])
 
 
+@pytest.mark.slow
 def test_a_chain_is_its_blocks_one_by_one():
     """In the plane, where the series of all blocks are summed at once."""
     flow, x = flows.toy_flow((2,), nblocks=3, dims=(8, 8), seed=0, dtype="float64"), example([2], 6)

@@ -42,6 +42,7 @@ def check(function, x, wrap, rtol=1e-9):
     np.testing.assert_allclose(got, want, rtol=rtol, atol=1e-10)
 
 
+@pytest.mark.fast("Logit-traced", "Logit-eager", "InvertibleResidual_dense-eager")
 @ways
 @pytest.mark.parametrize("name", ["Logit", "InvertibleResidual_dense", "toy_flow"])
 def test_flows(name, wrap):
@@ -51,6 +52,8 @@ def test_flows(name, wrap):
         check(lambda: flow.inverse_and_log_det(x)[output], x, wrap, rtol=1e-5)
 
 
+@pytest.mark.fast("3-neumann-memory0-eager", "3-series-memory1-eager",
+                  "2-neumann-memory3-eager")
 @ways
 @pytest.mark.parametrize("size, gradient, memory", [
     (3, "neumann", logdet.Tape()), (3, "series", logdet.Recompute(chunk_bytes=64)),
@@ -72,6 +75,7 @@ def test_estimates(size, gradient, memory, wrap):
         np.testing.assert_allclose(got, want, rtol=1e-9)
 
 
+@pytest.mark.fast("eager")
 @ways
 def test_inverse_and_samples(wrap):
     """What forward mode said of them was 0, the truth is 1.1."""
@@ -82,6 +86,7 @@ def test_inverse_and_samples(wrap):
     check(lambda: block.inverse(tf.identity(z)), z, wrap)
 
 
+@pytest.mark.fast("Implicit-eager", "Truncated-eager", "Unrolled-eager")
 @ways
 @pytest.mark.parametrize("method", [
     solvers.Implicit(), solvers.Truncated(4), solvers.Unrolled(30)], ids=lambda m: type(m).__name__)
@@ -95,6 +100,7 @@ def test_fixed_points(method, wrap):
         check(lambda: method(lambda h: tf.cos(h @ w + x), start).value, w, wrap)
 
 
+@pytest.mark.fast("fixed point-eager", "estimate-eager")
 @ways
 @pytest.mark.parametrize("what", ["fixed point", "inverse", "estimate"])
 def test_products_of_the_hessian(what, wrap):

@@ -22,9 +22,20 @@ def rows(n=40, d=3):
     return np.random.RandomState(0).randint(-8, 8, [n, d])
 
 
-def after(x, **kwargs):
+@pytest.fixture(scope="module")
+def made():
+    """One for all types: what is compiled for one serves the others."""
+    return model()
+
+
+def after(made, x):
     """Weights after an epoch, and log-densities, on everything that a model is given x for."""
-    made = model(np.shape(rows())[1], **kwargs)
+    if not made.optimizer.built:
+        made.optimizer.build(made.trainable_variables)
+        made.start = [v.numpy() for v in (*made.variables, *made.optimizer.variables)]
+    for v, value in zip((*made.variables, *made.optimizer.variables), made.start, strict=True):
+        v.assign(value)
+    assert not int(made.initialized)
     made.fit(x, shuffle=False, batch_size=20, verbose=0)
     made.train_on_batch(x)
     scores = [made.evaluate(x, batch_size=20, verbose=0), made.test_on_batch(x),
@@ -33,11 +44,17 @@ def after(x, **kwargs):
     return [w.numpy() for w in made.weights], scores
 
 
+@pytest.fixture(scope="module")
+def want(made):
+    return after(made, rows().astype("float32"))
+
+
 def assert_same(got, want):
     for a, b in zip(tf.nest.flatten(got), tf.nest.flatten(want), strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-6, atol=1e-6)
 
 
+@pytest.mark.fast("int64", "DataFrame")
 @pytest.mark.parametrize("kind", [
     lambda x: x.astype("int64"), lambda x: x.astype("int8"), lambda x: x.astype("float64"),
     lambda x: x.astype("float16"), lambda x: x.astype("float32").tolist(), tf.constant,
@@ -46,28 +63,38 @@ def assert_same(got, want):
     lambda x: tf.cast(x, tf.bfloat16).numpy(), lambda x: x.astype(object)],
     ids=["int64", "int8", "float64", "float16", "list", "tensor", "DataFrame", "big endian",
          "nullable", "bfloat16", "ml_dtypes", "objects"])
-def test_numbers_of_any_type_are_as_float32(kind):
-    assert_same(after(kind(rows())), after(rows().astype("float32")))
+def test_numbers_of_any_type_are_as_float32(kind, made, want):
+    assert_same(after(made, kind(rows())), want)
 
 
-def test_unsigned_bytes_of_a_table_are_numbers():
+@pytest.mark.slow
+def test_unsigned_bytes_of_a_table_are_numbers(made):
     x = rows() + 8
-    assert_same(after(x.astype("uint8")), after(x.astype("float32")))
+    assert_same(after(made, x.astype("uint8")), after(made, x.astype("float32")))
 
 
-def test_one_column_needs_no_second_axis():
-    x = rows(40, 1).astype("float32")
-    for given in (x[:, 0], pd.Series(x[:, 0]), x[:, 0].tolist()):
-        one, other = model(1), model(1)
-        one.fit(given, shuffle=False, verbose=0, validation_data=(given,))
-        other.fit(x, shuffle=False, verbose=0, validation_data=(x,))
-        assert_same([w.numpy() for w in one.weights], [w.numpy() for w in other.weights])
-        assert_same(one.predict(given, verbose=0), other.log_prob(x))
-        assert_same(one.log_prob(given), other.log_prob(x))
+@pytest.fixture(scope="module")
+def one_column():
+    x, made = rows(40, 1).astype("float32"), model(1)
+    made.fit(x, shuffle=False, verbose=0, validation_data=(x,))
+    return x, made, [w.numpy() for w in made.weights]
+
+
+@pytest.mark.fast("array")
+@pytest.mark.parametrize("kind", [lambda x: x, pd.Series, lambda x: x.tolist()],
+                         ids=["array", "series", "list"])
+def test_one_column_needs_no_second_axis(one_column, kind):
+    x, other, weights = one_column
+    given, one = kind(x[:, 0]), model(1)
+    one.fit(given, shuffle=False, verbose=0, validation_data=(given,))
+    assert_same([w.numpy() for w in one.weights], weights)
+    assert_same(one.predict(given, verbose=0), other.log_prob(x))
+    assert_same(one.log_prob(given), other.log_prob(x))
     batches = tf.data.Dataset.from_tensor_slices(x[:, 0]).batch(8)
     assert_same(one.evaluate(batches, verbose=0), other.evaluate(x, batch_size=8, verbose=0))
 
 
+@pytest.mark.slow
 def test_float64_stays_float64():
     """Keras would cast it to its float type: near 1e9, to a few numbers."""
     x = 1e9 + np.random.RandomState(0).randn(256, 2)
@@ -185,6 +212,7 @@ def test_images_of_one_channel_need_no_last_axis():
                                   made.bits_per_dim(x[..., None], seed=0))
 
 
+@pytest.mark.fast("2")
 @pytest.mark.parametrize("micro_batches", [1, 2])
 def test_the_loss_is_what_is_minimised_and_nll_a_weighted_mean(micro_batches):
     """As in Keras: with weights, and with a regulariser."""

@@ -61,6 +61,7 @@ def unrolled(cell):
     return tf.function(lambda: cell.gradients(solvers.Unrolled(200), 2))()
 
 
+@pytest.mark.fast("bicgstab-eager")
 @ways
 @pytest.mark.parametrize("adjoint", EXACT)
 def test_gradients_and_their_gradients(cell, unrolled, adjoint, wrap):
@@ -72,6 +73,7 @@ def test_gradients_and_their_gradients(cell, unrolled, adjoint, wrap):
     assert min(float(tf.reduce_max(tf.abs(d))) for d in (*first, *second)) > 1e-3
 
 
+@pytest.mark.slow
 def test_truncated_back_propagation_is_neumann(cell):
     for k in (1, 5):
         truncated, neumann, rbp = (tf.function(lambda: cell.gradients(method))()[1] for method in (
@@ -93,6 +95,7 @@ def test_an_unstable_fixed_point_has_a_gradient(cell):
     np.testing.assert_allclose(tape.gradient(h, x)[:, 0], 1 / (2 * h[:, 0] - 1), atol=1e-10)
 
 
+@pytest.mark.fast("eager")
 @ways
 def test_failures_are_reported(cell, wrap, capfd):
     bad_value = solvers.Implicit(solvers.Picard(max_steps=3))
@@ -163,6 +166,7 @@ def test_sparse_cotangents_and_complex_sources(cell):
     assert min(float(tf.reduce_max(tf.abs(d))) for d in (want[0], want[2])) > 0.1
 
 
+@pytest.mark.fast("Normal")
 @pytest.mark.parametrize("adjoint", [solvers.BiCGSTAB(), solvers.Neumann(), solvers.FixedPoint(),
                                      solvers.Normal()], ids=lambda a: type(a).__name__)
 def test_adjoints_in_single_precision(adjoint):
@@ -178,6 +182,7 @@ def test_adjoints_in_single_precision(adjoint):
             np.testing.assert_allclose(got.value, want, atol=1e-3, rtol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.allocator
 def test_memory_does_not_grow_with_the_steps():
     """Peak of the allocator, of a sampling gradient of ten steps and of two hundred."""

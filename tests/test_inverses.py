@@ -13,6 +13,7 @@ from tests.test_implicit import largest_difference
 from tfresflow import functional, layers, solvers
 
 
+@pytest.mark.fast("Neumann", "FixedPoint")
 @pytest.mark.parametrize("adjoint", [solvers.BiCGSTAB(), solvers.Neumann(), solvers.Normal(),
                                      solvers.FixedPoint()], ids=lambda a: type(a).__name__)
 def test_the_gradient_of_a_small_loss(adjoint):
@@ -47,6 +48,7 @@ def test_an_adjoint_that_draws_follows_the_global_seed():
     assert np.abs(draws[0] - draws[2]).max() > 1e-3
 
 
+@pytest.mark.fast("Neumann-dense")
 @pytest.mark.parametrize("shape", [[3], [4, 5, 2]], ids=["dense", "conv"])
 @pytest.mark.parametrize("adjoint", [solvers.BiCGSTAB(), solvers.Neumann(lipschitz=0.81),
                                      solvers.Normal()], ids=lambda a: type(a).__name__)
@@ -124,6 +126,7 @@ def test_samples_are_reparameterised():
                                rtol=1e-4, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("through", ["inverse", "forward"])
 def test_variational_inference(through):
     """A surrogate posterior of a bent density: KL falls from that of the start to under a third."""

@@ -44,6 +44,7 @@ def in_fresh_process(code, env=()):
     return done.stdout.split()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="two cores are what it is for")
 def test_halves_are_the_whole():
     """An odd batch, values and gradients, in float64."""
@@ -61,6 +62,7 @@ def test_halves_are_the_whole():
     np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.slow
 def test_threads_that_were_chosen_stay():
     code = """if True:
         import tensorflow as tf
@@ -95,6 +97,7 @@ def test_side_by_side(size):
     np.testing.assert_allclose(gradient, 4 * x ** 3 + 10 * x, rtol=1e-15)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="elsewhere oneDNN is another library")
 def test_a_processor_for_which_onednn_is_left_off_is_told():
     code = """if True:

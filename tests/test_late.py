@@ -93,6 +93,8 @@ def assert_equal(got, want):
         np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-10 * max(scale, 1e-3))
 
 
+@pytest.mark.fast("plane-True", "line-False", "chain_with_tfp-True", "tabular-False", "exact-True",
+                  "plane_max_min-True")
 @pytest.mark.parametrize("halves", [False, True])
 @pytest.mark.parametrize("name", FLOWS)
 def test_numbers_and_gradients(name, halves, monkeypatch):
@@ -107,6 +109,7 @@ def test_numbers_and_gradients(name, halves, monkeypatch):
     assert_equal(traced(x), want)
 
 
+@pytest.mark.fast("5-line")
 @pytest.mark.parametrize("name", ["plane", "line", "image"])
 @pytest.mark.parametrize("n", [0, 1, 5])
 def test_batches_of_odd_and_unknown_size(name, n, monkeypatch):
@@ -123,6 +126,7 @@ def test_batches_of_odd_and_unknown_size(name, n, monkeypatch):
         assert_equal(got, want)
 
 
+@pytest.mark.fast("line-True", "plane-True", "plane_tape-False", "exact-False")
 @pytest.mark.parametrize("name, computed", [
     ("plane", True), ("plane_auto", True), ("plane_recomputed", True), ("line", True),
     ("image", True), ("plane_series", False), ("plane_tape", False), ("exact", False)])
@@ -182,6 +186,7 @@ def gradients_of(block, x):
     return tape.gradient(loss, [x, later])
 
 
+@pytest.mark.slow
 @pytest.mark.allocator
 def test_a_block_keeps_its_input_alone():
     """By so much memory grows with the depth: its v and w come only with the gradient."""
@@ -198,6 +203,7 @@ def test_a_block_keeps_its_input_alone():
     assert growth[True] < 1.15 < 1.8 < growth[False], growth
 
 
+@pytest.mark.slow
 def test_training_is_the_same():
     """A few steps of `fit`, and those of a model whose loss is not known to be so."""
 

@@ -40,6 +40,7 @@ def conv(kernel_size, event_shape, **kwargs):
     return layer
 
 
+@pytest.mark.fast("2-size2", "1-size1", "kernel_size3-size0")
 @pytest.mark.parametrize("size", [(4, 5), (7, 7), (1, 3)])
 @pytest.mark.parametrize("kernel_size", [1, 2, 3, (5, 2)])
 def test_conv_norm_is_that_of_the_dense_operator(size, kernel_size):
@@ -119,6 +120,9 @@ def test_call_does_not_move_the_vectors():
     np.testing.assert_array_equal(layer.u.numpy(), u)
 
 
+@pytest.mark.fast("<lambda>0", "<lambda>1", "<lambda>2", "ELU", "Softplus", "LipschitzCube",
+                  "ReLU", "Identity", "Sin", "Tanh", "MaxMin", "FullSort", "<lambda>3",
+                  "<lambda>4")
 @pytest.mark.parametrize("make", [
     lambda: layers.InducedNormDense(3, 0.7, activation="relu",
                                     power_iteration=layers.PowerIteration(num_steps=4)),

@@ -25,6 +25,8 @@ def system(norm=0.9, size=6, seed=0, batch=5, symmetric=False):
     return (lambda z: z @ m.T), tf.constant(b), (lambda z: z @ m), solution
 
 
+@pytest.mark.fast("eager-fixed_point", "eager-neumann", "eager-neumann_by_bound",
+                  "eager-fixed_point_uniform", "eager-bicgstab", "eager-normal", "traced-normal")
 @every_solver
 @pytest.mark.parametrize("wrap", [tf.function, lambda f: f], ids=["traced", "eager"])
 def test_against_the_dense_solve(name, wrap):
@@ -54,6 +56,7 @@ def test_rbp_is_neumann_from_zeros():
         np.testing.assert_allclose(neumann.residual, rbp.residual, rtol=0, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_error_of_a_truncated_series():
     """Proposition 3 of Liao et al. in 200 random cases."""
     rng = np.random.RandomState(1)
@@ -97,6 +100,7 @@ def test_no_influence_of_batchmates(name):
     assert again.num_steps[2] == got.num_steps[2]
 
 
+@pytest.mark.fast("1e-12-neumann", "1e-12-normal", "1e-12-bicgstab", "1000000000.0-fixed_point")
 @every_solver
 @pytest.mark.parametrize("scale", [1e-12, 1e9])
 def test_a_linear_system_has_no_scale(name, scale):

@@ -39,6 +39,8 @@ def flat(value, gradients):
     return np.concatenate([np.ravel(value), *(np.ravel(g) for g in gradients)])
 
 
+@pytest.mark.fast("rademacher-3-geometric-neumann", "normal-2-poisson-neumann",
+                  "normal-2-poisson_mean_of_3-neumann", "rademacher-3-poisson-series")
 @every_gradient
 @pytest.mark.parametrize("name", UNBIASED)
 @pytest.mark.parametrize("probe, size", [(logdet.normal, 2), (logdet.rademacher, 3)])
@@ -76,6 +78,7 @@ def test_a_biased_estimator_fails_the_same_test():
     assert abs(draws.mean() - exact) > 8 * draws.std() / np.sqrt(20000)
 
 
+@pytest.mark.fast("1-1", "41-2", "6-3")
 @pytest.mark.parametrize("size", [1, 2, 3])
 @pytest.mark.parametrize("n", [1, 2, 3, 6, 41])
 def test_truncated_is_the_partial_sum(n, size):
@@ -111,6 +114,8 @@ def strategies(gradient, net, x, cotangent, num_probes, wrap):
         yield wrap(lambda: value_and_gradients(estimator, net, x, 3, cotangent, y_weight=0.7))()
 
 
+@pytest.mark.fast("eager-event_shape0-neumann", "eager-event_shape0-series",
+                  "eager-event_shape1-neumann")
 @every_gradient
 @pytest.mark.parametrize("event_shape", [[3], [4, 3, 2]])
 @pytest.mark.parametrize("wrap, num_probes", [(tf.function, 3), (lambda f: f, 1)],
@@ -125,6 +130,7 @@ def test_strategies_agree_with_equal_cotangents(gradient, event_shape, wrap, num
         np.testing.assert_allclose(other, tape, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.fast("eager-neumann", "eager-series")
 @every_gradient
 @pytest.mark.parametrize("wrap", [tf.function, lambda f: f], ids=["traced", "eager"])
 def test_unequal_cotangents(gradient, wrap):
@@ -145,6 +151,7 @@ def strategies_after(gradient, net, x, cotangent, wrap):
     yield wrap(lambda: value_and_gradients(estimator, net, x, 3, cotangent, y_weight=0.7))()
 
 
+@pytest.mark.fast("neumann-tape", "neumann-auto", "series-recompute", "series-released")
 @pytest.mark.parametrize("gradient, memory", list(itertools.product(GRADIENTS, MEMORY)))
 def test_value_is_the_true_estimate_whatever_the_gradient(gradient, memory):
     net, x = built_branch([3]), example([3])
@@ -164,6 +171,7 @@ def test_a_seed_gives_one_number_eager_or_traced():
     assert np.all(estimator(net, x)[1] != estimator(net, x)[1])
 
 
+@pytest.mark.fast("poisson")
 @pytest.mark.parametrize("name", UNBIASED)
 def test_weights_of_the_terms_have_mean_one(name):
     rule = UNBIASED[name]
@@ -204,6 +212,7 @@ def peak_memory(estimator, net, x):
     return min(peaks(tf.function(lambda: value_and_gradients(estimator, net, x, 0)[1])))
 
 
+@pytest.mark.slow
 @pytest.mark.allocator
 @pytest.mark.parametrize("memory", MEMORY)
 def test_peak_memory_against_the_number_of_terms(memory):

@@ -18,6 +18,7 @@ def weights_after(x, weights=None, lr=0.1, **kwargs):
     return [w.numpy() for w in model.trainable_weights]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("micro_batches", [1, 4])
 def test_sample_weight(micro_batches):
     """Half of the examples at weight 2, over all N, are the mean over that half."""

@@ -27,6 +27,7 @@ def trained(tmp_path_factory):
     return workdir, out
 
 
+@pytest.mark.slow
 def test_train_evaluates_and_samples(trained):
     workdir, out = trained
     assert "step       6" in out and "left" in out and "test bits/dim" in out
@@ -50,6 +51,7 @@ def test_train_evaluates_and_samples(trained):
     assert len(list((workdir / "checkpoints" / "best").glob("*.index"))) == 1
 
 
+@pytest.mark.slow
 def test_eval_repeats_and_needs_no_flagfile(trained, capsys):
     """The same numbers to the last bit; of another process, to the rounding of its threads."""
     workdir, _ = trained
@@ -68,6 +70,7 @@ def test_eval_repeats_and_needs_no_flagfile(trained, capsys):
     assert "largest operator norm" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_an_inverse_that_does_not_converge_takes_nothing_else_with_it(trained, tmp_path, capsys):
     shutil.copytree(trained[0], tmp_path / "run")
     (tmp_path / "run" / "metrics.json").unlink()
@@ -79,6 +82,7 @@ def test_an_inverse_that_does_not_converge_takes_nothing_else_with_it(trained, t
     assert metrics["bits_per_dim"] < 4 and metrics["reconstruction_error"] is None
 
 
+@pytest.mark.slow
 def test_exact_evaluation_agrees_within_the_error_of_the_probes(trained):
     workdir, _ = trained
     estimated = json.loads((workdir / "metrics.json").read_text())
@@ -90,6 +94,7 @@ def test_exact_evaluation_agrees_within_the_error_of_the_probes(trained):
     assert abs(exact["bits_per_dim"] - estimated["bits_per_dim"]) < tolerance
 
 
+@pytest.mark.slow
 def test_sample_with_flags_of_its_own(trained):
     workdir, _ = trained
     sample = ["x", "sample", f"--workdir={workdir}", "--n_sample_images=4"]
@@ -102,6 +107,7 @@ def test_sample_with_flags_of_its_own(trained):
     assert not np.array_equal(pictures[0], pictures[2])
 
 
+@pytest.mark.slow
 def test_train_again_does_not_train_again(trained, capsys):
     workdir, _ = trained
     assert main(["x", SMOKE, f"--workdir={workdir}"]) == 0
@@ -109,6 +115,7 @@ def test_train_again_does_not_train_again(trained, capsys):
     assert json.loads((workdir / "metrics.json").read_text())["step"] == 12
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("only_train")
 def test_a_resumed_run_ends_where_an_undisturbed_one_does(trained, tmp_path):
     """Six steps, then six in another run: the weights of twelve in one."""
@@ -132,6 +139,7 @@ def test_toy_densities(tmp_path):
     assert PIL.Image.open(workdir / "density.png").size[0] > 300
 
 
+@pytest.mark.slow
 def test_no_readable_checkpoint_is_said_and_nothing_is_trained_over_it(trained, tmp_path, capsys):
     workdir = tmp_path / "run"
     shutil.copytree(trained[0], workdir)
@@ -146,6 +154,7 @@ def test_no_readable_checkpoint_is_said_and_nothing_is_trained_over_it(trained, 
         assert "last/checkpoint is damaged: the list" in capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["importing", "evaluating"])
 def test_ctrl_c_outside_of_training(trained, when):
     process = start("eval", f"--workdir={trained[0]}", "--eval_probes=2000")
@@ -159,6 +168,7 @@ def test_ctrl_c_outside_of_training(trained, when):
     assert error.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_workdir_of_another_model_is_refused(trained, capsys):
     workdir, _ = trained
     before = {path: path.stat().st_mtime_ns for path in workdir.rglob("*")}
@@ -185,6 +195,7 @@ def test_ways_in(module, tmp_path):
         assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_package_started_by_name_may_import_ours(tmp_path):
     """The whole of it, though Python is looking for a `__main__` then, too."""
     (tmp_path / "mine").mkdir()

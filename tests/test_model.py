@@ -135,6 +135,7 @@ def test_columns_of_a_table_have_units_of_their_own():
     np.testing.assert_allclose(tf.math.reduce_std(z, 0), 1, atol=0.1)
 
 
+@pytest.mark.slow
 def test_averaged_weights_are_used_and_put_back():
     model = compiled(toy_model(), use_ema=True, ema_momentum=0.9)
     x = data()
@@ -158,6 +159,7 @@ def test_averaged_weights_are_used_and_put_back():
     np.testing.assert_allclose(evaluated, averaged_nll, rtol=1e-5)
 
 
+@pytest.mark.fast("0")
 @pytest.mark.parametrize("finite", [0, 2])
 def test_averages_begin_with_the_weights_though_the_first_steps_are_left_out(finite):
     model = compiled(toy_model(skip_nonfinite=3), use_ema=True)
@@ -197,6 +199,7 @@ def test_power_iteration_runs_once_a_step():
     np.testing.assert_allclose(sigma, top, rtol=2e-3)
 
 
+@pytest.mark.fast("keras")
 @pytest.mark.parametrize("suffix", ["keras", "weights.h5"])
 def test_saves_and_restores(suffix, tmp_path):
     model = compiled(toy_model(), use_ema=True)
@@ -217,6 +220,7 @@ def test_saves_and_restores(suffix, tmp_path):
     assert int(loaded.initialized) == 1
 
 
+@pytest.mark.slow
 def test_keras_callbacks_and_a_dataset(tmp_path):
     model = compiled(toy_model(), use_ema=True)
     batches = tf.data.Dataset.from_tensor_slices(data()).batch(64)
@@ -298,6 +302,7 @@ class Counting(FlowModel):
         self.rows.update_state(weights)
 
 
+@pytest.mark.slow
 def test_metric_of_a_subclass_is_reported():
     model = compiled(Counting(toy_model().flow))
     history = model.fit(data(64), validation_split=0.25, epochs=2, verbose=0).history

@@ -71,6 +71,7 @@ def test_the_best_that_are_distinct(lost):
     assert len(set(best.numpy())) == 3
 
 
+@pytest.mark.fast("2", "32")
 @pytest.mark.parametrize("units", [2, 32, 128, 256])
 def test_fresh_layers_are_contractions(units):
     """Before any training: the largest singular values of fresh weights lie close together."""
@@ -103,6 +104,7 @@ def test_closed_forms_conv(p, q, size, kernel_size):
     np.testing.assert_allclose(layer.upper_bound(), 0.9, rtol=1e-6)
 
 
+@pytest.mark.fast("1-1.5-2.5", "1-2.5-1.5", "0-inf-1")
 @pytest.mark.parametrize("p, q", GENERAL)
 @pytest.mark.parametrize("seed", range(2))
 def test_general_orders_against_fifty_starts(p, q, seed):
@@ -119,6 +121,7 @@ def test_general_orders_against_fifty_starts(p, q, seed):
     assert float(layer.measure_norm()) >= best * (1 - 1e-3)
 
 
+@pytest.mark.slow
 def test_upper_bounds_of_200_random_operators():
     """At least the true norm, at most 1.1 times it, wherever the true norm can be computed."""
     random, worst = np.random.RandomState(0), 0.0
@@ -137,6 +140,7 @@ def test_upper_bounds_of_200_random_operators():
     assert worst < 1 + 1e-6
 
 
+@pytest.mark.fast("3-3", "1.7-1.7")
 @pytest.mark.parametrize("p, q", GENERAL)
 def test_upper_bounds_of_general_orders(p, q):
     """No power iteration passes the bound; for p >= 2 >= q near 2 it is all but the norm."""
@@ -149,6 +153,7 @@ def test_upper_bounds_of_general_orders(p, q):
     assert max(ratios) <= (1.25 if 3 >= p >= 2 >= q >= 1.5 else 2.0), (p, q, max(ratios))
 
 
+@pytest.mark.fast("3-3", "inf-1", "2.5-1.5")
 @pytest.mark.parametrize("p, q", GENERAL)
 def test_bounds_and_norms_of_rank_one(p, q):
     """`||y x^T||_{p->q} = ||x||_{p*} ||y||_q`: a truth for every pair of orders."""
@@ -164,6 +169,7 @@ def test_bounds_and_norms_of_rank_one(p, q):
     assert true * (1 - 1e-9) <= layer.upper_bound() <= 1.2 * true
 
 
+@pytest.mark.fast("2-2", "2-inf", "1-2", "2.5-1.5")
 @pytest.mark.parametrize("p, q", [(2, 2), (1.5, 2.5), (2.5, 1.5), (1, 2), (2, INF)])
 def test_a_kernel_of_zeros_is_finite_and_found_again(p, q):
     """As an initial value; and the norm of what training makes of it is known at once."""
@@ -186,6 +192,7 @@ def test_circular_padding_bounds_the_convolution():
         assert true <= circular <= 1.5 * true
 
 
+@pytest.mark.fast("2.5-1.5-dense", "2-3-dense")
 @pytest.mark.parametrize("make", [dense, lambda p, q: conv(p, q, (4, 4), 3)])
 @pytest.mark.parametrize("p, q", [(1.5, 2.5), (2.5, 1.5), (2, 3)])
 def test_a_certified_layer_is_below_one_by_proof(make, p, q):

@@ -19,6 +19,7 @@ def learned_flow(seed=0, **kwargs):
                           orders=[layers.LearnedOrder(1.5, 2.5)] * 3, **kwargs)
 
 
+@pytest.mark.slow
 def test_learned_orders_move_and_the_flow_stays_certified(tmp_path):
     flow = learned_flow()
     model = FlowModel(flow, eval_log_det=logdet.Exact())

@@ -9,11 +9,11 @@ from train import data, flags
 from train.build import build_model, build_optimizer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("event_shape, switches, num_blocks", [
     ([32, 32, 3], {}, 52),
-    pytest.param([256, 256, 3], {"nblocks": (16,) * 6, "act": layers.ELU, "fc_end": False,
-                                 "factor_out": True, "squeeze_first": True}, 96,
-                 marks=pytest.mark.slow),
+    ([256, 256, 3], {"nblocks": (16,) * 6, "act": layers.ELU, "fc_end": False,
+                     "factor_out": True, "squeeze_first": True}, 96),
 ], ids=["cifar10", "celebahq256"])
 def test_published_architecture_builds(event_shape, switches, num_blocks):
     quick = layers.PowerIteration(num_steps=1)
@@ -32,6 +32,7 @@ def test_published_settings_are_the_references():
             celeba.update_freq, celeba.n_exact_terms) == (5, "elu", False, True, True, 5, 8)
 
 
+@pytest.mark.slow
 def test_the_full_cifar10_model_takes_a_training_step():
     """25 million weights; on photographs of the same size, which need no download."""
     settings = flags.parse(["x", "--flagfile=configs/cifar10.cfg", "--data=photos",

@@ -12,12 +12,11 @@ import tensorflow_probability as tfp
 
 import bijectors
 from bijectors import flows
-from tests.registry import REGISTRY, build, example
+from tests.registry import QUICK, REGISTRY, build, every_flow, example
 from tfresflow import layers
 from tfresflow.functions import Function
 
 tfb, tfd = tfp.bijectors, tfp.distributions
-every_flow = pytest.mark.parametrize("name", REGISTRY)
 
 
 def check_round_trip(flow, x):
@@ -133,7 +132,8 @@ def test_saves_and_restores(name):
         np.testing.assert_array_equal(got, want)
 
 
-@every_flow
+@pytest.mark.fast(*(name for name in QUICK if name not in ("toy_flow", "tabular_flow")))
+@pytest.mark.parametrize("name", REGISTRY)
 def test_two_replicas_see_one_function(name, mirrored):
     with mirrored.scope():
         flow, x = build(name, n=4)

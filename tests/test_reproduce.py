@@ -91,6 +91,7 @@ def test_verdicts_follow_the_numbers():
     assert table2._verdict("mnist5k", results).startswith("mnist5k not confirmed")
 
 
+@pytest.mark.fast("swissroll", "checkerboard")
 @pytest.mark.parametrize("name", flags.TOYS)
 def test_entropies(name):
     """By a histogram of four million samples, two widths of cells extrapolated to none."""

@@ -56,6 +56,7 @@ def of_gradients(estimator, net, x):
     return tf.add_n([tf.reduce_sum(tf.sin(3 * d)) for d in gradients])
 
 
+@pytest.mark.fast("shape8-neumann-tape")
 @pytest.mark.parametrize("shape, gradient, memory", [
     *(([3], "neumann", memory) for memory in MEMORY), ([3], "series", "chunks"),
     ([1], "neumann", "chunks"), ([2], "neumann", "chunks"), ([2], "series", "released"),
@@ -70,6 +71,7 @@ def test_the_gradient_is_differentiated(shape, gradient, memory):
     np.testing.assert_allclose(got, want, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_third_derivative():
     net, x = built_branch([3], hidden=4), example([3], 2)
     estimator = logdet.LogDet(logdet.Truncated(3), memory=logdet.Recompute())
@@ -84,6 +86,7 @@ def test_the_third_derivative():
     np.testing.assert_allclose(got, want, rtol=1e-5)
 
 
+@pytest.mark.fast("3")
 @pytest.mark.parametrize("n", [3, 300])
 def test_score_matching_on_the_line(n):
     """Signs of one entry give exact traces: second derivatives are those of the exact density."""
@@ -106,6 +109,7 @@ def test_score_matching_on_the_line(n):
         np.testing.assert_allclose(got, want, rtol=1e-7, atol=1e-8)
 
 
+@pytest.mark.fast("products")
 @pytest.mark.parametrize("shape", [[2], [3]], ids=["plane", "products"])
 def test_a_training_step_may_be_differentiated(shape):
     """The log-determinant in the backward pass has the same second derivatives."""
@@ -123,6 +127,7 @@ def test_a_training_step_may_be_differentiated(shape):
         np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_through_the_inverse():
     """The log-determinant of the inverse, and what is sampled, differentiated twice."""
     estimator = logdet.LogDet(logdet.Truncated(5))

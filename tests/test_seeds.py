@@ -12,6 +12,7 @@ from tests.test_model import toy_model
 from tfresflow import logdet, seeds
 
 
+@pytest.mark.fast("eager")
 @pytest.mark.parametrize("set_seed, wrap", [
     (keras.utils.set_random_seed, lambda f: f),
     (tf.random.set_seed, lambda f: tf.function(f, autograph=False))], ids=["eager", "traced"])
@@ -74,6 +75,7 @@ assert len({tuple(s) for s in drawn}) == 4, drawn
 """
 
 
+@pytest.mark.slow
 def test_with_deterministic_ops():
     """In a process of its own, as it cannot be taken back."""
     subprocess.run([sys.executable, "-c", _DETERMINISTIC], check=True)

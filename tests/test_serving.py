@@ -87,6 +87,7 @@ print(json.dumps([before, model.log_prob(x, seed=3).numpy().tolist(),
 """
 
 
+@pytest.mark.slow
 def test_a_saved_model_is_loaded_where_tfresflow_alone_was_imported(model, tmp_path):
     """With a base and a member of TFP's. A pickled flow, as a spawned process is given one."""
     x = example([2], 5).numpy()
@@ -123,6 +124,7 @@ def test_a_module_of_ones_own_without_a_seed_is_exported(tmp_path):
     assert np.abs(served.sample(3) - served.sample(3)).min() > 0
 
 
+@pytest.mark.slow
 def test_other_formats_where_the_operations_allow(tmp_path):
     simple = FlowModel(bijectors.Chain([bijectors.ActNorm([2])]))
     simple.initialize(3 + 2 * tf.cast(example([2], 50), tf.float32))

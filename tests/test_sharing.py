@@ -107,6 +107,7 @@ def test_what_may_change_is_not(what):
     assert not is_shareable(what)
 
 
+@pytest.mark.fast("kwargs1")
 @pytest.mark.parametrize("kwargs", [
     {"probe": probe} for probe in (scaled, scaled_elsewhere, scaled_by_a_module)
 ] + [{"coefficients": ScaledTerms()}])

@@ -22,6 +22,9 @@ def linear(norm, size=6, seed=0):
     return (lambda x: x @ a.T + b), np.linalg.solve(np.eye(size) - a, b.T).T
 
 
+@pytest.mark.fast("traced-0.5-picard", "traced-0.9-picard", "traced-0.9-anderson",
+                  "traced-0.98-picard", "eager-0.5-anderson", "eager-0.5-broyden",
+                  "eager-0.9-picard", "eager-0.9-anderson", "eager-0.9-broyden")
 @every_solver
 @pytest.mark.parametrize("norm", [0.5, 0.9, 0.98])
 @pytest.mark.parametrize("wrap", [tf.function, lambda f: f], ids=["traced", "eager"])
@@ -35,6 +38,7 @@ def test_certified_error(name, norm, wrap):
     np.testing.assert_allclose(got.residual, residual, rtol=0, atol=1e-15)
 
 
+@pytest.mark.fast("anderson", "broyden")
 @every_solver
 def test_step_sizes_do_not_pass_for_residuals(name):
     """Where steps shrink slowly, stopping by the step would leave an error of 50 times it."""
@@ -77,6 +81,7 @@ def test_anderson_converges_where_extrapolation_is_bad():
     np.testing.assert_allclose(function(got.value), got.value, atol=1e-9)
 
 
+@pytest.mark.fast("picard", "anderson")
 @every_solver
 def test_contractions_in_another_norm(name):
     """The 2-norm of the residual may rise on the way: no reason to go in circles."""
@@ -131,6 +136,7 @@ def test_a_start_of_another_shape():
         solvers.Picard()(lambda x: 0.5 * x + tf.ones([5, 2]), tf.zeros([1, 2]))
 
 
+@pytest.mark.fast("picard")
 @every_solver
 def test_not_converged_is_said(name):
     solver = type(SOLVERS[name])(max_steps=3)
@@ -157,6 +163,7 @@ def test_bad_arguments(make, message):
         make()
 
 
+@pytest.mark.fast("Broyden")
 @pytest.mark.parametrize("accelerated", [solvers.Anderson, solvers.Broyden])
 def test_sampling_near_norm_one(accelerated):
     """64 images to a true residual of 1e-6 in at most 0.6 of Picard's evaluations of g."""

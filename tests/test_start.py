@@ -9,7 +9,7 @@ import tensorflow as tf
 
 import bijectors
 from bijectors import flows
-from tests.registry import REGISTRY, build
+from tests.registry import build, every_flow
 from tfresflow import FlowModel, logdet
 from tfresflow.distributed import NonFinite
 
@@ -48,7 +48,7 @@ def assert_starts(got, want):
         np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", REGISTRY)
+@every_flow
 def test_rows_of_weight_0_take_no_part_and_bad_ones_change_nothing(name):
     flow, x = build(name, n=6)
     garbage = tf.concat([x, 100 + 0 * x], axis=0)
@@ -73,6 +73,7 @@ def test_rows_of_weight_0_take_no_part_and_bad_ones_change_nothing(name):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.fast("50")
 @pytest.mark.parametrize("batch_size", [1, 50])
 def test_a_rare_column_does_not_explode(batch_size):
     """Its few rows are not in the first batch."""
@@ -88,6 +89,7 @@ def test_a_rare_column_does_not_explode(batch_size):
     assert made.evaluate(other, verbose=0, return_dict=True)["nll"] < 20
 
 
+@pytest.mark.fast("0.0-1.0")
 @pytest.mark.parametrize("value, scale", [(0.0, 1.0), (1e-9, 1.0), (2000.0, 1 / 2000.0)])
 def test_a_constant_column_is_named_and_keeps_a_scale(value, scale):
     x = table(60)
@@ -125,6 +127,7 @@ def test_many_rows_are_taken_in_parts_and_in_all():
     assert last.started
 
 
+@pytest.mark.fast("array", "py_dataset")
 @pytest.mark.parametrize("kind", ["array", "data set", "generator", "py_dataset"])
 def test_data_sorted_by_class_starts_from_all_classes(kind):
     x = np.sort(table(2000, seed=2), axis=0)
@@ -202,6 +205,7 @@ def test_what_is_trained_or_set_does_not_start_anew(tmp_path):
     assert_starts(start(made), of(100 + x))
 
 
+@pytest.mark.slow
 def test_replicas_start_from_the_whole(mirrored):
     x = table(90)
     made = model(strategy=mirrored)

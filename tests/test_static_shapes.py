@@ -6,7 +6,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from bijectors import flows
-from tests.registry import REGISTRY, build, example
+from tests.registry import QUICK, REGISTRY, build, example
 from tfresflow import FlowModel, logdet, solvers
 
 ESTIMATORS = {"default": logdet.LogDet(),
@@ -29,6 +29,7 @@ def traced_shapes(flow, n, inverse):
     return [tuple(t.shape) for t in tf.nest.flatten(structure)]
 
 
+@pytest.mark.fast(*(f"{name}-exact" for name in QUICK), "toy_flow-default")
 @pytest.mark.parametrize("name, estimator", [
     *((name, "exact") for name in REGISTRY), ("toy_flow", "default"), ("toy_flow", "recompute"),
     ("InvertibleResidual_conv", "default"), ("InvertibleResidual_conv", "recompute")])

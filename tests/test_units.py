@@ -43,6 +43,7 @@ def evaluated(run, path):
     return json.loads((run / "metrics.json").read_text())
 
 
+@pytest.mark.slow
 def test_the_same_rows_times_5_plus_100_score_differently(trained, run, tmp_path, capsys):
     metrics = json.loads((run / "metrics.json").read_text())
     scale = metrics["nll_nats_original_units"] - metrics["nll_nats"]

@@ -54,6 +54,7 @@ def vectors(flow):
     return [v.numpy() for layer in norm_layers(flow.layers) for v in layer.vectors]
 
 
+@pytest.mark.fast("2")
 @pytest.mark.parametrize("orders", ORDERS)
 def test_a_loop_of_ones_own_keeps_norms(orders):
     flow = small(ORDERS[orders])
@@ -67,6 +68,7 @@ def test_a_loop_of_ones_own_keeps_norms(orders):
     assert losses[-1] < 0.5 * losses[0]
 
 
+@pytest.mark.slow
 def test_an_eager_loop_keeps_norms():
     flow = small()
     step = steps(flow, keras.optimizers.Adam(0.05))
@@ -88,6 +90,7 @@ def test_a_loop_in_the_graph_keeps_norms():
     check(flow)
 
 
+@pytest.mark.slow
 def test_variational_inference_of_tfp_keeps_norms():
     flow = small()
     base = tfd.MultivariateNormalDiag(tf.zeros(2, tf.float64), tf.ones(2, tf.float64))
@@ -99,6 +102,7 @@ def test_variational_inference_of_tfp_keeps_norms():
     check(flow)
 
 
+@pytest.mark.slow
 def test_replicas_keep_the_same_norms(mirrored):
     with mirrored.scope():
         flow = small()
@@ -115,6 +119,7 @@ def test_replicas_keep_the_same_norms(mirrored):
             np.testing.assert_array_equal(one.numpy(), other.numpy())
 
 
+@pytest.mark.fast("InvertibleResidual_dense", "toy_flow", "image_flow_squeeze_first")
 @pytest.mark.parametrize("name", [n for n in REGISTRY if "Residual" in n or "_flow" in n])
 def test_weights_that_were_replaced_get_their_norms(name):
     """Forward and inverse are of one function, and nothing moves once it is up to date."""

@@ -6,12 +6,11 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from bijectors import flows
-from tests.registry import REGISTRY, build, example
+from tests.registry import QUICK, REGISTRY, build, example
 from tests.test_logdet import built_branch, value_and_gradients
 from tfresflow import logdet, seeds
 
 tfb, tfd = tfp.bijectors, tfp.distributions
-SOON = {name for name in REGISTRY if not name.startswith(("image", "toy_flow_"))}
 
 
 def check_compiled(function, *args, rtol=1e-9):
@@ -23,8 +22,8 @@ def check_compiled(function, *args, rtol=1e-9):
     return want
 
 
-@pytest.mark.parametrize("name", [
-    pytest.param(name, marks=[] if name in SOON else pytest.mark.slow) for name in REGISTRY])
+@pytest.mark.fast(*(name for name in QUICK if "_flow" not in name))
+@pytest.mark.parametrize("name", REGISTRY)
 def test_every_flow_compiles(name):
     """Value, log-determinant, their gradients and the inverse, with the default estimator."""
     flow, x = build(name)
@@ -52,6 +51,7 @@ ESTIMATORS = {
     "exact": logdet.Exact()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_every_estimator_compiles(size):
     """On the line, in the plane and beyond: values and gradients."""
