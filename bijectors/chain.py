@@ -126,9 +126,10 @@ def _members(bijectors):
 
 def _fitted(steps, shape):
     """`(flows, shape of one z)` of bijectors in the order in which x, of `shape`, meets them."""
-    flows = []
+    flows, made = [], {}
     for i, b in enumerate(steps):
-        flow = as_flow(b, shape, "bijectors")
+        # A member that is there twice is one flow: its variables are trained once.
+        flow = made.setdefault((id(b), shape), as_flow(b, shape, "bijectors"))
         if flow.event_shape != shape:
             raise ValueError(f"`bijectors`: the one applied in place {i} ({flow.name}) takes "
                              f"event_shape {flow.event_shape}. Received: {shape}")

@@ -6,6 +6,7 @@ the arguments that it was made of (`.parameters`), so that an equal one can be m
 
 import inspect
 import typing
+import weakref
 
 import keras
 import numpy as np
@@ -128,11 +129,11 @@ class Saved:
     """
 
     def __init__(self, value):
-        self.value = value
+        self._value = weakref.ref(value)
 
     def get_config(self):
         variables = []
-        parts = Parts.of(self.value)
+        parts = Parts.of(self._value())
         tree = _config(parts, parts.name, variables)
         return {"parts": tree, "variables": [_variable(v) for v in variables]}
 

@@ -102,3 +102,33 @@ def test_a_member_of_another_dtype_is_named():
 def test_what_cannot_be_a_member(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_members_of_one_class_stay_apart_in_a_file(tmp_path):
+    """Keras takes objects of one id for the same: what it is given must live while it saves."""
+    shifts = [[float(i), 1.0] for i in range(40)]
+    model = FlowModel(bijectors.Chain([tfb.Shift(tf.Variable(s)) for s in shifts], [2]))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal([b.bijector.shift for b in loaded.flow.bijectors], shifts)
+
+
+def test_a_member_that_is_there_twice_is_so_in_a_file(tmp_path):
+    shift = tfb.Shift(tf.Variable([1.0, 2.0]))
+    model = FlowModel(bijectors.Chain([shift, tfb.Scale(2.0), shift], [2]))
+    model.save(tmp_path / "model.keras")
+    first, _, last = keras.saving.load_model(tmp_path / "model.keras").flow.bijectors
+    assert first.bijector is last.bijector
+
+
+def test_a_variable_of_two_members_is_trained_once():
+    """A step of SGD is that of the gradient, which is the sum of both."""
+    v, x = tf.Variable([1.0, 2.0]), np.ones([8, 2], "float32")
+    model = FlowModel(bijectors.Chain([tfb.Shift(v), tfb.Scale(2.0), tfb.Shift(v)], [2]))
+    assert len(model.trainable_variables) == 1
+    model.compile(keras.optimizers.SGD(0.1))
+    with tf.GradientTape() as tape:
+        nll = -tf.reduce_mean(model.log_prob(x))
+    want = v - 0.1 * tape.gradient(nll, v)
+    model.fit(x, batch_size=8, verbose=0)
+    np.testing.assert_allclose(v, want, rtol=1e-6)

@@ -1,5 +1,7 @@
 """`tf.Variable`s of another library in a Keras layer, so that Keras trains and saves them."""
 
+import weakref
+
 import keras
 
 __all__ = ["Adopted"]
@@ -17,7 +19,7 @@ class Adopted(keras.layers.Layer):
     def __init__(self, variables, owner, attribute):
         super().__init__()
         self._owner_and_attribute = lambda: (owner, attribute)  # Keras looks into what it can see
-        self.held = [_Same(v, f"{i}_{v.name.split(':')[0].replace('/', '_')}")
+        self.held = [_same(v, f"{i}_{v.name.split(':')[0].replace('/', '_')}")
                      for i, v in enumerate(variables)]
         self.built = True
 
@@ -34,3 +36,14 @@ class _Same(keras.Variable):
 
     def _initialize_with_initializer(self, initializer):
         self._initialize(initializer(self._shape, self._dtype))
+
+
+# By the id of the variable: Keras trains it once, however many layers hold it.
+_ALIVE: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
+
+
+def _same(variable, name):
+    known = _ALIVE.get(id(variable))
+    if known is None or known.value is not variable:
+        known = _ALIVE[id(variable)] = _Same(variable, name)
+    return known

@@ -2,18 +2,23 @@
 
 import dataclasses
 import importlib
+import weakref
 
 import keras
 
 from tfresflow.rules import check_whole
 
-__all__ = ["Configurable", "check_count", "deserialize", "saved_as", "serialize"]
+__all__ = ["Configurable", "check_count", "deserialize", "saved_as", "serialize",
+           "serialize_whole"]
 
 # Packages above this one whose classes a file may name, without their having been imported.
 # Nothing else is imported because a file says so.
 _COMPANIONS = ("bijectors",)
 
 _WRAPPERS: dict = {}
+# By the id of what they wrap. Keras takes all that had the same id while it saved for one object,
+# so a wrapper lives as long as its value.
+_ALIVE: dict = {}
 
 
 def check_count(config, name, least, optional=False):
@@ -27,7 +32,7 @@ def saved_as(kinds, wrapper):
     Args:
       kinds: classes, a tuple.
       wrapper: class that Keras can save: `wrapper(value).get_config()`, and `from_config`, which
-        returns the value.
+        returns the value. It refers to the value weakly.
     """
     _WRAPPERS[kinds] = wrapper
 
@@ -35,6 +40,16 @@ def saved_as(kinds, wrapper):
 def serialize(arguments):
     """A dictionary of constructor arguments as Keras saves it."""
     return {k: keras.saving.serialize_keras_object(_wrapped(v)) for k, v in arguments.items()}
+
+
+def serialize_whole(arguments):
+    """`serialize` for what a file holds all of: an object that is there twice is so when loaded.
+
+    Keras sees that an object is the same when it meets it again. By then the first place may have
+    been copied into the configuration of what holds it: so it is to meet each of them again.
+    """
+    serialize(arguments)
+    return serialize(arguments)
 
 
 def deserialize(config):
@@ -49,7 +64,13 @@ def _wrapped(value):
             map(_wrapped, value))
     if hasattr(value, "get_config"):
         return value
-    return next((w(value) for kinds, w in _WRAPPERS.items() if isinstance(value, kinds)), value)
+    wrapper = next((w for kinds, w in _WRAPPERS.items() if isinstance(value, kinds)), None)
+    if wrapper is None:
+        return value
+    if id(value) not in _ALIVE:
+        _ALIVE[id(value)] = wrapper(value)
+        weakref.finalize(value, _ALIVE.pop, id(value))
+    return _ALIVE[id(value)]
 
 
 def _import_companions(config):

@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from tfresflow import seeds
-from tfresflow.configurable import deserialize, serialize
+from tfresflow.configurable import deserialize, serialize_whole
 from tfresflow.losses import StandardNormal
 from tfresflow.precision import check_float
 
@@ -102,7 +102,7 @@ class FlowLayer(keras.layers.Layer):
                      for shape in self.compute_output_shape(x.shape))
 
     def get_config(self):
-        return serialize(self._config)
+        return serialize_whole(self._config)
 
     @classmethod
     def from_config(cls, config):

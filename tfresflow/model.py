@@ -11,7 +11,7 @@ from tfresflow.adopted import Adopted
 from tfresflow.arguments import Given, check_trained, examples
 from tfresflow.averages import AveragedModel
 from tfresflow.compiling import less_is_better
-from tfresflow.configurable import deserialize, serialize
+from tfresflow.configurable import deserialize, serialize_whole
 from tfresflow.distributed import NonFinite
 from tfresflow.functional import leaf_layers, norm_layers, update_norms
 from tfresflow.losses import StandardNormal, bits_per_dim
@@ -299,7 +299,7 @@ class FlowModel(AveragedModel):
             layer.refresh_norm(num_steps)
 
     def get_config(self):
-        return serialize(self._config)
+        return serialize_whole(self._config)
 
     @classmethod
     def from_config(cls, config):

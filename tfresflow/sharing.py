@@ -45,6 +45,7 @@ def shared(function, *static):
     """
     if not all(map(is_shareable, static)):
         return functools.partial(function, *static)
+
     def call(*args):
         if is_followed(filter(tf.is_tensor, tf.nest.flatten(args))):  # not into its graph
             return function(*static, *args)
