@@ -8,7 +8,7 @@ import tensorflow as tf
 from bijectors.base import Flow
 from bijectors.start import parts, some
 from tfresflow import lanes, logdet, solvers
-from tfresflow.functional import functional, leaf_layers, unprepared
+from tfresflow.functional import functional, has_state, leaf_layers, unprepared
 from tfresflow.layers.orders import check_chain, lipschitz, unbounded
 from tfresflow.precision import check_float
 from tfresflow.rules import check, check_object
@@ -42,11 +42,11 @@ class InvertibleResidual(Flow):
 
     Raises:
       ValueError: if the branch changes the shape, says a Lipschitz constant of 1 or more or none
-        at all, or is no chain of norms that ends where it began.
+        at all, is no chain of norms that ends where it began, or regularises its activity.
 
     Warns:
       UserWarning: of layers with weights, and steep activations, whose Lipschitz constant nobody
-        says.
+        says; of layers that have a state, of random numbers or statistics, which nothing changes.
 
     Example:
 
@@ -76,6 +76,8 @@ class InvertibleResidual(Flow):
                              f"Received: {event_shape} -> {tuple(output[1:])}")
         for layer in leaf_layers([branch]):
             check_float(layer)
+            check(getattr(layer, "activity_regularizer", None) is None, "branch", "have no "
+                  "`activity_regularizer`, which would not be minimised", layer.name)
         check_chain([branch])
         super().__init__(event_shape, layers=[branch], parameters=parameters, name=name)
         self.branch = branch
@@ -86,6 +88,12 @@ class InvertibleResidual(Flow):
         if self.lipschitz >= 1:
             raise ValueError("`branch` must have a Lipschitz constant below 1. "
                              f"Received: {self.lipschitz}")
+        states = [leaf.name for leaf in leaf_layers([branch]) if has_state(leaf)]
+        if states:
+            warnings.warn("`branch` is a function: layers that have a state, as Dropout and "
+                          "BatchNormalization, do in training what they do in inference, without "
+                          f"noise and with the statistics that they have. Received: {states}",
+                          stacklevel=2)
         strangers = [layer.name for layer in unbounded(branch)]
         if strangers:
             warnings.warn("`branch` should be made of layers that say their Lipschitz constant, as "

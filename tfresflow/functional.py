@@ -14,8 +14,8 @@ from tfresflow.functions import Composition, Opaque
 from tfresflow.precision import check_float
 from tfresflow.sharing import shared
 
-__all__ = ["FunctionalLayer", "functional", "leaf_layers", "norm_layers", "unprepared",
-           "update_norms"]
+__all__ = ["FunctionalLayer", "functional", "has_state", "leaf_layers", "norm_layers",
+           "unprepared", "update_norms"]
 
 
 class FunctionalLayer:
@@ -97,7 +97,11 @@ def _part(g):
 
     def call(weights, x):
         with upkeep.kept():
-            return g.stateless_call(weights, state, x)[0]
+            y, _, losses = g.stateless_call(weights, state, x, return_losses=True)
+        if len(losses) > sum(v.regularizer is not None for v in g.trainable_variables):
+            raise ValueError("`branch` must not use `add_loss`, which would not be minimised: its "
+                             f"layers are evaluated as functions. Received: {g.name}, which does")
+        return y
 
     return Opaque(call), weights
 
@@ -116,6 +120,12 @@ def leaf_layers(layers):
 def norm_layers(layers):
     """Those of `leaf_layers(layers)` whose norm has to follow their weights."""
     return [layer for layer in leaf_layers(layers) if hasattr(layer, "update_norms")]
+
+
+def has_state(layer):
+    """Whether a Keras layer draws numbers, or keeps statistics, where a function may not."""
+    ours = isinstance(layer, FunctionalLayer) or hasattr(layer, "update_norms")
+    return not ours and bool(layer._seed_generators or layer._non_trainable_variables)
 
 
 def update_norms(layers):
