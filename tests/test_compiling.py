@@ -105,3 +105,25 @@ def test_frozen_layers_are_warned_of_as_keras_does():
     with pytest.warns(UserWarning, match="does not have any trainable weights"):
         logs = compiled(model, use_ema=True).fit(data(32), epochs=1, verbose=0).history
     assert np.isfinite(logs["nll"]).all() and int(model.optimizer.iterations.numpy()) == 1
+
+
+def test_a_file_of_the_old_kind_takes_nothing_from_the_next(tmp_path):
+    model = compiled(toy_model())
+    want = model.optimizer.get_config()
+    model.save(tmp_path / "model.h5")
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert type(loaded.optimizer) is type(model.optimizer)
+    assert loaded.optimizer.get_config() == want
+
+
+class Scored(FlowModel):
+    """Returns a number of one batch from its step of evaluation."""
+
+    def test_step(self, data):
+        return {**super().test_step(data), "largest": 3.0}
+
+
+def test_what_evaluation_would_drop_is_refused():
+    with pytest.raises(ValueError, match=r"`test_step` must return .* Received: \['largest'\]"):
+        compiled(Scored(toy_model().flow)).evaluate(X, verbose=0)

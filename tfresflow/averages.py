@@ -60,6 +60,16 @@ class AveragedModel(DistributedModel):
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
 
+    def save(self, *args, **kwargs):
+        """As in Keras, whose writer of .h5 files takes the optimizer out of what is saved next."""
+        compiled = getattr(self, "_compile_config", None)
+        given = dict(compiled.config) if compiled is not None else None
+        try:
+            super().save(*args, **kwargs)
+        finally:
+            if given is not None:
+                compiled.config = given
+
     # Reading ------------------------------------------------------------------------------------
 
     @contextlib.contextmanager

@@ -108,7 +108,12 @@ class DistributedModel(keras.Model):
 
     def _score(self, data, even):
         with self.scoring():
-            self.test_step(data)
+            found = self.test_step(data)
+        names = [m.name for m in self.metrics]
+        if unknown := sorted(set(found or ()) - set(names)):
+            raise ValueError(f"`test_step` must return the results of metrics, {names}: values of "
+                             "one batch alone would not be reported. Make them "
+                             f"`keras.metrics.Mean`s of the model. Received: {unknown}")
         return ()
 
     def scoring(self):
