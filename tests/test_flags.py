@@ -29,7 +29,7 @@ CONFIGS = sorted(path.name for path in (ROOT / "configs").glob("*.cfg"))
     (["--data=nothing"], "flag --data=nothing: value should be one of <mnist5k|"),
     (["evaluate"], "the command must be one of train, eval, sample. Received: evaluate. "
                    "Did you mean eval?"),
-    (["--flagfile=configs/none.cfg"], "configs/none.cfg"),
+    (["--flagfile=configs/none.cfg"], "configs/none.cfg'. Paths"),
     (["--seed=99999999999"], "--seed must be less than 2^31"),
     (["--data=folder"], "--dataroot must name the file or folder for --data=folder"),
     (["--data=folder", "--dataroot=nowhere"], "--dataroot=nowhere: no such folder"),

@@ -6,10 +6,7 @@ import weakref
 
 import keras
 
-from tfresflow.rules import check_whole
-
-__all__ = ["Configurable", "check_count", "deserialize", "saved_as", "serialize",
-           "serialize_whole"]
+__all__ = ["Configurable", "deserialize", "saved_as", "serialize", "serialize_whole"]
 
 # Packages above this one whose classes a file may name, without their having been imported.
 # Nothing else is imported because a file says so.
@@ -19,11 +16,6 @@ _WRAPPERS: dict = {}
 # By the id of what they wrap. Keras takes all that had the same id while it saved for one object,
 # so a wrapper lives as long as its value.
 _ALIVE: dict = {}
-
-
-def check_count(config, name, least, optional=False):
-    """Raises `ValueError` unless an attribute is a whole number, or None if it is optional."""
-    check_whole(name, getattr(config, name), least, optional)
 
 
 def saved_as(kinds, wrapper):

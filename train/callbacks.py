@@ -9,8 +9,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfresflow.distributed import NonFinite
 from train import plots
-from train.errors import Interrupted, NonFinite
+from train.errors import Interrupted
 from train.status import duration, repeating
 
 __all__ = ["Checkpoints", "Limits", "Progress", "SampleGrid"]

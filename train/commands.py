@@ -4,9 +4,10 @@ import signal
 
 import tensorflow as tf
 
+from tfresflow.distributed import NonFinite
 from train import data, evaluate, fit, sample
 from train.checkpoints import loaded
-from train.errors import Interrupted, NonFinite, Unwritable, UserError, WorkerLost, blame_the_disk
+from train.errors import Interrupted, Unwritable, UserError, WorkerLost, blame_the_disk
 
 __all__ = ["run"]
 

@@ -4,7 +4,7 @@ import contextlib
 import errno
 import os
 
-__all__ = ["Interrupted", "NonFinite", "Unwritable", "UserError", "WorkerLost", "blame_the_input",
+__all__ = ["Interrupted", "Unwritable", "UserError", "WorkerLost", "blame_the_input",
            "blame_the_disk"]
 
 _DISK = [os.strerror(e) for e in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES,
@@ -13,10 +13,6 @@ _DISK = [os.strerror(e) for e in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno
 
 class UserError(Exception):
     """A flag, a file or the data is not right. One line, no traceback."""
-
-
-class NonFinite(Exception):
-    """Training met a loss or a gradient that is not finite."""
 
 
 class Unwritable(Exception):
@@ -49,7 +45,7 @@ def blame_the_disk(folder):
     """Within, an error of the file system is about `folder`, which is written to."""
     try:
         yield
-    except (UserError, Interrupted, NonFinite, WorkerLost, Unwritable):
+    except (UserError, Interrupted, FloatingPointError, WorkerLost, Unwritable):
         raise
     except Exception as error:  # an OSError, or what TensorFlow's C++ makes of one
         text, nameless = str(error), isinstance(error, OSError) and error.filename is None

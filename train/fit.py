@@ -125,6 +125,10 @@ def _fit(model, settings, workdir, group):
             raise
         except NonFinite as error:
             keeper.stop(error)
+        except ValueError as error:
+            if int(model.optimizer.iterations.numpy()) > step:
+                raise
+            raise UserError(" ".join(str(error).split())) from error  # no step with this data
 
 
 def _cut(log, step):

@@ -180,7 +180,7 @@ def parse(argv):
     try:
         rest = values(argv)[1:]
     except flags.Error as error:
-        raise ValueError(" ".join(str(error).split())) from None
+        raise ValueError(_said(error)) from None
     command = rest[0] if rest else "train"
     if command not in COMMANDS or len(rest) > 1:
         raise ValueError(f"the command must be one of {', '.join(COMMANDS)}. Received: "
@@ -197,6 +197,16 @@ def parse(argv):
     settings = Settings(command=command, **settings)
     _validate(settings)
     return settings
+
+
+def _said(error):
+    """What is wrong with the flags, in one line."""
+    text = " ".join(str(error).split())
+    if "open flagfile" not in text:
+        return text
+    return (f"--flagfile must be a file that can be read: {text.split('flagfile: ')[-1]}. Paths, "
+            "those in flagfiles too, are seen from the folder in which the command runs, here "
+            f"{os.getcwd()}")
 
 
 def _not_commands(rest, argv):

@@ -19,8 +19,8 @@ import math
 import keras
 import tensorflow as tf
 
-from tfresflow.configurable import Configurable, check_count
-from tfresflow.rules import check_number
+from tfresflow.configurable import Configurable
+from tfresflow.rules import check_number, check_whole
 
 __all__ = ["PowerIteration", "best_distinct", "closed_norm", "dual", "krylov", "lp_norm",
            "power_iteration"]
@@ -43,8 +43,8 @@ class PowerIteration(Configurable):
     max_steps: int = 200
 
     def __post_init__(self):
-        check_count(self, "num_steps", 1, optional=True)
-        check_count(self, "max_steps", 1)
+        check_whole("num_steps", self.num_steps, 1, optional=True)
+        check_whole("max_steps", self.max_steps, 1)
         for name in ("rtol", "atol"):
             check_number(name, getattr(self, name), "not be negative", lambda value: value >= 0)
 

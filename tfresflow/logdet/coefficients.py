@@ -16,8 +16,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfresflow import seeds
-from tfresflow.configurable import Configurable, check_count
-from tfresflow.rules import check_number
+from tfresflow.configurable import Configurable
+from tfresflow.rules import check_number, check_whole
 
 __all__ = ["Geometric", "Poisson", "Truncated"]
 
@@ -36,7 +36,7 @@ class Truncated(Configurable):
     num_terms: int
 
     def __post_init__(self):
-        check_count(self, "num_terms", 1)
+        check_whole("num_terms", self.num_terms, 1)
 
     def draw(self, seed, dtype):
         """`[num_terms + 1]` ones; `seed` is not used."""
@@ -53,8 +53,8 @@ class _Roulette(Configurable):
     """
 
     def _validate(self):
-        check_count(self, "n_exact", 0)
-        check_count(self, "num_samples", 1)
+        check_whole("n_exact", self.n_exact, 0)
+        check_whole("num_samples", self.num_samples, 1)
 
     def draw(self, seed, dtype):
         """Draws the weights of one estimate.

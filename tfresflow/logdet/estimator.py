@@ -7,13 +7,13 @@ import keras
 import tensorflow as tf
 
 from tfresflow import seeds
-from tfresflow.configurable import Configurable, check_count
+from tfresflow.configurable import Configurable
 from tfresflow.functional import unprepared
 from tfresflow.logdet.coefficients import Poisson
 from tfresflow.logdet.late import Late, in_plane, is_worth_keeping
 from tfresflow.logdet.memory import Auto, Recompute
 from tfresflow.logdet.series import Neumann, rounds
-from tfresflow.rules import check_object
+from tfresflow.rules import check_object, check_whole
 from tfresflow.sharing import is_shareable, shared
 
 __all__ = ["LogDet", "normal", "rademacher"]
@@ -72,7 +72,7 @@ class LogDet(Configurable):
                      "of tfresflow.logdet", "__call__")
         check_object("probe", self.probe, "be `normal`, `rademacher` or a function (shape, seed, "
                      "dtype)", "__call__")
-        check_count(self, "num_probes", 1)
+        check_whole("num_probes", self.num_probes, 1)
 
     def __call__(self, g, x, seed=None):
         """Evaluates g and the estimate.

@@ -20,12 +20,13 @@ import tensorflow as tf
 
 from tfresflow import lanes
 from tfresflow.batch import each
-from tfresflow.configurable import Configurable, check_count
+from tfresflow.configurable import Configurable
 from tfresflow.derivatives import differentiable, held, is_followed, with_gradient
 from tfresflow.logdet.chunks import Chunks, in_chunks, largest_bytes
 from tfresflow.logdet.jacobian import linearise
 from tfresflow.logdet.plain import first_order
 from tfresflow.logdet.series import sum_series
+from tfresflow.rules import check_whole
 
 __all__ = ["Auto", "Recompute", "Released", "Tape"]
 
@@ -103,7 +104,7 @@ class Recompute(Configurable):
     chunk_bytes: int | None = None
 
     def __post_init__(self):
-        check_count(self, "chunk_bytes", 1, optional=True)
+        check_whole("chunk_bytes", self.chunk_bytes, 1, optional=True)
 
     def __call__(self, g, weights, x, v, c, gradient):
         chunks = self.chunks(g, weights, x)

@@ -12,7 +12,8 @@ import keras
 import tensorflow as tf
 
 from tfresflow.batch import norm, where
-from tfresflow.configurable import Configurable, check_count
+from tfresflow.configurable import Configurable
+from tfresflow.rules import check_whole
 from tfresflow.solvers.solution import Solution, Tolerance, check_tolerances
 
 __all__ = ["FixedPointSolver", "Picard"]
@@ -31,7 +32,7 @@ class FixedPointSolver(Configurable):
 
     def _validate(self):
         check_tolerances(self)
-        check_count(self, "max_steps", 1)
+        check_whole("max_steps", self.max_steps, 1)
 
     def __call__(self, function, x):
         """Solves `x = function(x)`.

@@ -23,8 +23,9 @@ import tensorflow as tf
 from tensorflow.python.eager import record
 
 from tfresflow.batch import norm
-from tfresflow.configurable import Configurable, check_count
+from tfresflow.configurable import Configurable
 from tfresflow.derivatives import OUTSIDE, hidden, is_followed, with_gradient
+from tfresflow.rules import check_whole
 from tfresflow.sharing import is_shareable
 from tfresflow.solvers.accelerated import Anderson
 from tfresflow.solvers.fixed_point import FixedPointSolver
@@ -129,7 +130,7 @@ class Unrolled(Configurable):
     num_steps: int
 
     def __post_init__(self):
-        check_count(self, "num_steps", 1)
+        check_whole("num_steps", self.num_steps, 1)
 
     def __call__(self, function, x, args=()):
         """`F(F(... F(x)))`, a differentiable `Solution`; one more evaluation for the residual."""
@@ -160,7 +161,7 @@ class Truncated(Configurable):
     on_failure: str = "raise"
 
     def __post_init__(self):
-        check_count(self, "num_steps", 1)
+        check_whole("num_steps", self.num_steps, 1)
         _check_solver(self.solver)
         _check_policy(self.on_failure)
 

@@ -9,8 +9,7 @@ import keras
 import tensorflow as tf
 
 from tfresflow.batch import dot, each, norm, where
-from tfresflow.configurable import check_count
-from tfresflow.rules import check_number
+from tfresflow.rules import check_number, check_whole
 from tfresflow.sharing import is_shareable
 from tfresflow.solvers.linear import LinearSolver
 from tfresflow.solvers.solution import Solution, Tolerance, check_tolerances
@@ -37,8 +36,8 @@ class _Krylov(LinearSolver):
 
     def __post_init__(self):
         check_tolerances(self)
-        check_count(self, "max_steps", 1)
-        check_count(self, "num_steps", 0, optional=True)
+        check_whole("max_steps", self.max_steps, 1)
+        check_whole("num_steps", self.num_steps, 0, optional=True)
 
     def __call__(self, matvec, b, adjoint=None):
         """Solves `(I - M) z = b`."""

@@ -25,8 +25,8 @@ import tensorflow as tf
 
 from tfresflow import seeds
 from tfresflow.batch import last_nonzero, norm, where
-from tfresflow.configurable import Configurable, check_count
-from tfresflow.rules import check_number, check_object
+from tfresflow.configurable import Configurable
+from tfresflow.rules import check_number, check_object, check_whole
 from tfresflow.sharing import is_shareable
 from tfresflow.solvers.solution import Solution, Tolerance, check_tolerances
 
@@ -124,8 +124,8 @@ class Neumann(_Series):
 
     def __post_init__(self):
         check_tolerances(self)
-        check_count(self, "max_terms", 1)
-        check_count(self, "num_terms", 0, optional=True)
+        check_whole("max_terms", self.max_terms, 1)
+        check_whole("num_terms", self.num_terms, 0, optional=True)
         if self.lipschitz is not None:
             num_terms(self.lipschitz, 1.0)
 
@@ -173,8 +173,8 @@ class FixedPoint(_Series):
 
     def __post_init__(self):
         check_tolerances(self)
-        check_count(self, "max_steps", 1)
-        check_count(self, "num_steps", 0, optional=True)
+        check_whole("max_steps", self.max_steps, 1)
+        check_whole("num_steps", self.num_steps, 0, optional=True)
         if self.start not in ("zeros", "uniform"):
             raise ValueError('`start` must be "zeros" or "uniform". '
                              f"Received: start={self.start!r}")
