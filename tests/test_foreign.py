@@ -132,3 +132,5 @@ def test_a_variable_of_two_members_is_trained_once():
     want = v - 0.1 * tape.gradient(nll, v)
     model.fit(x, batch_size=8, verbose=0)
     np.testing.assert_allclose(v, want, rtol=1e-6)
+    with pytest.raises(TypeError, match="the variable Variable.* cannot be saved in a model"):
+        model.get_config()

@@ -4,7 +4,7 @@ import weakref
 
 import keras
 
-__all__ = ["Adopted"]
+__all__ = ["Adopted", "check_untied"]
 
 
 class Adopted(keras.layers.Layer):
@@ -25,6 +25,19 @@ class Adopted(keras.layers.Layer):
 
     def __reduce__(self):
         return getattr, self._owner_and_attribute()
+
+
+def check_untied(layers):
+    """Raises `TypeError` if different objects hold one variable: a file would make it several."""
+    owners = {}
+    for layer in layers:
+        for variable in layer.held if isinstance(layer, Adopted) else ():
+            owners.setdefault(id(variable), set()).add(id(layer))
+            if len(owners[id(variable)]) > 1:
+                raise TypeError(
+                    f"the variable {variable.value.name} cannot be saved in a model: different "
+                    "objects of TensorFlow Probability hold it, and would hold several once they "
+                    "are loaded. Save the weights alone (`save_weights`)")
 
 
 class _Same(keras.Variable):

@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from tfresflow import seeds
+from tfresflow.adopted import check_untied
 from tfresflow.configurable import deserialize, serialize_whole
 from tfresflow.losses import StandardNormal
 from tfresflow.precision import check_float
@@ -102,6 +103,7 @@ class FlowLayer(keras.layers.Layer):
                      for shape in self.compute_output_shape(x.shape))
 
     def get_config(self):
+        check_untied(self._flatten_layers())
         return serialize_whole(self._config)
 
     @classmethod

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfresflow import inputs, seeds, serving, start, upkeep
-from tfresflow.adopted import Adopted
+from tfresflow.adopted import Adopted, check_untied
 from tfresflow.arguments import Given, check_trained, examples
 from tfresflow.averages import AveragedModel
 from tfresflow.compiling import less_is_better
@@ -299,6 +299,7 @@ class FlowModel(AveragedModel):
             layer.refresh_norm(num_steps)
 
     def get_config(self):
+        check_untied(self._flatten_layers())
         return serialize_whole(self._config)
 
     @classmethod
