@@ -49,6 +49,7 @@ def test_evaluate_weighs_examples():
     np.testing.assert_allclose(got["nll"], np.average(nll, weights=weights), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_validation_weighs_examples():
     x, weights = data(64).numpy(), np.linspace(0, 1, 64, dtype="float32")
     for validation in ((x, None, weights), (x, np.zeros(64), weights)):

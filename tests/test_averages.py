@@ -187,6 +187,7 @@ def made_like(it, weights):
     return other
 
 
+@pytest.mark.slow
 def test_after_fit_the_weights_themselves_are_evaluated():
     it = made()
     it.fit(data(64), epochs=2, batch_size=16, verbose=0)

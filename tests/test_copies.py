@@ -55,12 +55,16 @@ def test_a_copy_is_equal_and_has_weights_of_its_own(name):
     check_copy(copy.deepcopy(flow), flow, x)
 
 
+@pytest.mark.fast("ActNorm", "FactorOut", "Chain_tfp_variables")
 @pytest.mark.parametrize("name", ["ActNorm", "FactorOut", "Chain_tfp_variables", "toy_flow"])
 def test_a_pickled_flow(name):
     flow, x = build(name)
     check_copy(pickle.loads(pickle.dumps(flow)), flow, x)
 
 
+@pytest.mark.fast("ActNorm-copy", "ActNorm-flow.copy", "FactorOut-copy", "FactorOut-flow.copy",
+                  "Chain_tfp_variables-copy", "Chain_tfp_variables-flow.copy",
+                  "toy_flow-flow.copy")
 @pytest.mark.parametrize("way", [copy.copy, lambda flow: flow.copy()], ids=["copy", "flow.copy"])
 @pytest.mark.parametrize("name", ["ActNorm", "FactorOut", "Chain_tfp_variables", "toy_flow"])
 def test_a_shallow_copy_shares_the_weights(name, way):
@@ -141,6 +145,7 @@ def small_model(base=None):
     return model
 
 
+@pytest.mark.slow
 def test_a_model():
     """With its optimizer, and a base of TFP's."""
     model = small_model(tfd.Sample(tfd.StudentT(5.0, 0.0, 1.0), 2))

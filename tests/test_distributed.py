@@ -161,6 +161,7 @@ def test_a_step_that_is_not_finite_changes_nothing(replicas, mirrored):
     assert not np.array_equal(made.trainable_variables[0], weights[0])
 
 
+@pytest.mark.slow
 def test_the_first_bad_block_is_named():
     made, x = model(use_ema=False), data(32)
     made.fit(x, batch_size=32, epochs=1, verbose=0)

@@ -137,6 +137,7 @@ def test_forward_products_are_adjoint_to_backward_ones(make, shape):
     np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-13)
 
 
+@pytest.mark.fast("ADA", "DA", "A", "ES")
 @pytest.mark.parametrize("kinds", ["ADA", "DAD", "AAD", "DA", "A", "DAAD", "ADTA", "ES"])
 def test_scalar_factors_are_moved_into_linear_maps(kinds):
     """Activation, Dense, dense with Tanh, ELU, Softplus: the composition is that of the layers."""
@@ -226,6 +227,7 @@ def test_a_batch_of_none_and_of_one(kernel, memory, static):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_empty_batch():
     net = built_branch([3])
     for size in (None, 0):

@@ -168,7 +168,7 @@ def test_a_truncated_image_is_named(tmp_path, capsys):
     path = folder / "5.png"
     path.write_bytes(path.read_bytes()[:60])
     assert main(["x", SMOKE, "--data=folder", f"--dataroot={folder}", "--batchsize=4",
-                 f"--workdir={tmp_path / 'run'}"]) == 2
+                 "--nblocks=1", "--nofc_end", f"--workdir={tmp_path / 'run'}"]) == 2
     assert f"error: {path}: not a readable image (Invalid PNG data" in capsys.readouterr().err
 
 

@@ -134,6 +134,7 @@ def test_x_and_z_must_have_the_shape_of_the_flow(flow):
     assert traced(tf.ones([3, *flow.event_shape]))[1].shape == 3
 
 
+@pytest.mark.slow
 def test_a_densenet_is_made_anew_while_a_function_is_traced():
     flow = flows.toy_flow(nblocks=1, preact=True, dense_net=flows.DenseNet(2, 4), seed=0)
 

@@ -114,6 +114,7 @@ def test_failures_are_reported(cell, wrap, capfd):
     assert "did not converge" not in capfd.readouterr().err
 
 
+@pytest.mark.fast("while_loop")
 @pytest.mark.parametrize("loop", ["map_fn", "while_loop", "cond"])
 def test_in_loops_what_is_used_must_be_given(cell, loop):
     """Where a closure's gradient would be lost, an error says what to do; given, it is right."""

@@ -48,7 +48,7 @@ def test_an_adjoint_that_draws_follows_the_global_seed():
     assert np.abs(draws[0] - draws[2]).max() > 1e-3
 
 
-@pytest.mark.fast("Neumann-dense")
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [[3], [4, 5, 2]], ids=["dense", "conv"])
 @pytest.mark.parametrize("adjoint", [solvers.BiCGSTAB(), solvers.Neumann(lipschitz=0.81),
                                      solvers.Normal()], ids=lambda a: type(a).__name__)

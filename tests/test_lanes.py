@@ -64,16 +64,21 @@ def test_halves_are_the_whole():
 
 @pytest.mark.slow
 def test_threads_that_were_chosen_stay():
+    """By the environment, then by TensorFlow's having begun; by the user's own call."""
     code = """if True:
+        import os
         import tensorflow as tf
         from tfresflow import lanes
-        %s
-        lanes.prepare()
-        print(tf.config.threading.get_intra_op_parallelism_threads(), lanes.are_there())"""
-    assert in_fresh_process(code % "", {THREADS: "2"}) == ["0", "False"]
-    chosen = "tf.config.threading.set_intra_op_parallelism_threads(3)"
-    assert in_fresh_process(code % chosen) == ["3", "False"]
-    assert in_fresh_process(code % "tf.constant(1.0) + 1.0") == ["0", "False"]
+
+        def prepared():
+            lanes.prepare()
+            print(tf.config.threading.get_intra_op_parallelism_threads(), lanes.are_there())
+
+        """
+    begun = f"prepared(); del os.environ[{THREADS!r}]; tf.constant(1.0) + 1.0; prepared()"
+    assert in_fresh_process(code + begun, {THREADS: "2"}) == ["0", "False", "0", "False"]
+    chosen = "tf.config.threading.set_intra_op_parallelism_threads(3); prepared()"
+    assert in_fresh_process(code + chosen) == ["3", "False"]
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, None])
@@ -104,18 +109,21 @@ def test_a_processor_for_which_onednn_is_left_off_is_told():
         import os, warnings
         import tensorflow as tf
         from tensorflow.python.util import _pywrap_util_port
-        %s
         from tfresflow import lanes
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            lanes.prepare()
-        print(_pywrap_util_port.IsMklEnabled(), [str(w.message)[:33] for w in caught])"""
+
+        def prepared():
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                lanes.prepare()
+            print(_pywrap_util_port.IsMklEnabled(), [str(w.message)[:33] for w in caught])
+
+        prepared()
+        """
     flag = "TF_ENABLE_ONEDNN_OPTS"
-    assert in_fresh_process(code % "", {flag: "0"}) == ["False", "[]"]
-    assert in_fresh_process(code % "", {flag: "1"}) == ["True", "[]"]
-    nobody_asked = f"del os.environ['{flag}']"
-    said = " ".join(in_fresh_process(code % nobody_asked, {flag: "0"}))
-    assert said == "False ['TensorFlow has left oneDNN off on']"
+    assert in_fresh_process(code, {flag: "1"}) == ["True", "[]"]
+    nobody_asked = f"del os.environ['{flag}']; prepared()"
+    said = " ".join(in_fresh_process(code + nobody_asked, {flag: "0"}))
+    assert said == "False [] False ['TensorFlow has left oneDNN off on']"
 
 
 def test_train_switches_onednn_on_unless_told_otherwise():

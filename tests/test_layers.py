@@ -40,7 +40,7 @@ def conv(kernel_size, event_shape, **kwargs):
     return layer
 
 
-@pytest.mark.fast("2-size2", "1-size1", "kernel_size3-size0")
+@pytest.mark.fast("2-size2", "1-size1")
 @pytest.mark.parametrize("size", [(4, 5), (7, 7), (1, 3)])
 @pytest.mark.parametrize("kernel_size", [1, 2, 3, (5, 2)])
 def test_conv_norm_is_that_of_the_dense_operator(size, kernel_size):
@@ -160,6 +160,7 @@ def test_bad_arguments(make, message):
         make()
 
 
+@pytest.mark.fast("policy0")
 @pytest.mark.parametrize("policy", [layers.PowerIteration(num_steps=3), layers.PowerIteration()])
 def test_norms_updated_together_are_those_updated_alone(policy):
     """Many small layers as one operator: by count to the last digits, by tolerance no worse."""

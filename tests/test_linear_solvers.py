@@ -87,6 +87,7 @@ def test_number_of_terms_from_the_bound(lipschitz, tolerance):
     assert np.max(got.num_steps) <= k + 1
 
 
+@pytest.mark.fast("neumann", "normal", "bicgstab")
 @every_solver
 def test_no_influence_of_batchmates(name):
     """The answer of one example, to the bit, whatever the others are."""

@@ -176,6 +176,7 @@ def test_averages_begin_with_the_weights_though_the_first_steps_are_left_out(fin
     assert finite == 0 or np.abs(model.trainable_variables[0] - start[0]).max() > 5e-3
 
 
+@pytest.mark.slow
 def test_norms_stay_within_coeff_through_training():
     model = compiled(toy_model())
     model.fit(data(), epochs=10, batch_size=32, verbose=0)

@@ -44,6 +44,7 @@ def test_learned_orders_move_and_the_flow_stays_certified(tmp_path):
     assert str(loaded.flow.norm_report()) == str(report)
 
 
+@pytest.mark.slow
 def test_the_gradient_of_an_order_is_that_of_the_norm():
     """Against the difference of norms that power iteration finds afresh."""
     branch = layers.Branch([layers.InducedNormDense(7, 0.9, codomain=layers.LearnedOrder(),

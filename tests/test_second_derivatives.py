@@ -109,7 +109,7 @@ def test_score_matching_on_the_line(n):
         np.testing.assert_allclose(got, want, rtol=1e-7, atol=1e-8)
 
 
-@pytest.mark.fast("products")
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [[2], [3]], ids=["plane", "products"])
 def test_a_training_step_may_be_differentiated(shape):
     """The log-determinant in the backward pass has the same second derivatives."""

@@ -101,6 +101,7 @@ def test_a_saved_model_is_loaded_where_tfresflow_alone_was_imported(model, tmp_p
     np.testing.assert_allclose(z, model.flow.forward_and_log_det(x)[0], rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_a_flow_alone_is_exported_and_saved(tmp_path):
     flow, x = tfp_constants(), example([4])
     serving.export(flow, tmp_path / "flow")

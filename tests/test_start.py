@@ -127,7 +127,7 @@ def test_many_rows_are_taken_in_parts_and_in_all():
     assert last.started
 
 
-@pytest.mark.fast("array", "py_dataset")
+@pytest.mark.fast("array")
 @pytest.mark.parametrize("kind", ["array", "data set", "generator", "py_dataset"])
 def test_data_sorted_by_class_starts_from_all_classes(kind):
     x = np.sort(table(2000, seed=2), axis=0)

@@ -29,7 +29,7 @@ def traced_shapes(flow, n, inverse):
     return [tuple(t.shape) for t in tf.nest.flatten(structure)]
 
 
-@pytest.mark.fast(*(f"{name}-exact" for name in QUICK), "toy_flow-default")
+@pytest.mark.fast(*(f"{name}-exact" for name in QUICK))
 @pytest.mark.parametrize("name, estimator", [
     *((name, "exact") for name in REGISTRY), ("toy_flow", "default"), ("toy_flow", "recompute"),
     ("InvertibleResidual_conv", "default"), ("InvertibleResidual_conv", "recompute")])
@@ -63,6 +63,7 @@ def test_of_implicit_and_of_a_model():
         traced.get_concrete_function(tf.TensorSpec([n, 2]))
 
 
+@pytest.mark.slow
 def test_hamiltonian_monte_carlo_through_a_flow():
     """NeuTra: the state of the loop keeps its shape, after the flow has seen other sizes."""
     flow = flows.toy_flow(nblocks=1, dims=(4,), actnorm=False, dtype="float64", seed=0)

@@ -27,7 +27,7 @@ OUTSIDE = {"image": (image, [-0.06, 1.06, 255.0, -3.0, np.inf]),
            "table": (table, [-1.0, -3.0, 5.0, -np.inf])}
 
 
-@pytest.mark.fast("table-eager", "image-traced")
+@pytest.mark.fast("table-eager", "image-eager")
 @pytest.mark.parametrize("wrap", [lambda f: f, tf.function], ids=["eager", "traced"])
 @pytest.mark.parametrize("name", OUTSIDE)
 def test_outside_the_density_is_zero_and_so_is_its_gradient(name, wrap):

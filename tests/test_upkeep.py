@@ -77,6 +77,7 @@ def test_an_eager_loop_keeps_norms():
     assert losses[-1] < losses[0]
 
 
+@pytest.mark.slow
 def test_a_loop_in_the_graph_keeps_norms():
     flow = small()
     step = steps(flow, keras.optimizers.Adam(0.05))
@@ -119,7 +120,7 @@ def test_replicas_keep_the_same_norms(mirrored):
             np.testing.assert_array_equal(one.numpy(), other.numpy())
 
 
-@pytest.mark.fast("InvertibleResidual_dense", "toy_flow", "image_flow_squeeze_first")
+@pytest.mark.fast("InvertibleResidual_dense", "image_flow_squeeze_first")
 @pytest.mark.parametrize("name", [n for n in REGISTRY if "Residual" in n or "_flow" in n])
 def test_weights_that_were_replaced_get_their_norms(name):
     """Forward and inverse are of one function, and nothing moves once it is up to date."""

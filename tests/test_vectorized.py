@@ -1,6 +1,7 @@
 """TensorFlow's vectorised loops over a density in the plane, with the default estimator."""
 
 import numpy as np
+import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -10,6 +11,7 @@ from tests.registry import branch, example
 tfb, tfd = tfp.bijectors, tfp.distributions
 
 
+@pytest.mark.slow
 def test_maps_and_jacobians_of_a_density():
     flow = bijectors.Chain([bijectors.InvertibleResidual(branch([2], hidden=4), [2])])
     base = tfd.Sample(tfd.Normal(tf.zeros([], tf.float64), 1.0), [2])
