@@ -16,17 +16,21 @@ tf.config.set_logical_device_configuration(_CPU, [tf.config.LogicalDeviceConfigu
 tf.config.threading.set_intra_op_parallelism_threads(1)  # pytest's processes share the cores
 
 
-_LONGEST = ["test_workers", "test_reproduce", "test_faults", "test_main", "test_distributed",
-            "test_published", "test_registry"]
+# With and without what is slow.
+_LONGEST = ["test_workers", "test_reproduce", "test_registry", "test_late", "test_main",
+            "test_distributed", "test_faults", "test_logdet", "test_xla",
+            "test_second_derivatives", "test_engine", "test_averages", "test_inverses",
+            "test_norms", "test_model", "test_given"]
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest leaves out what is slow
 def pytest_collection_modifyitems(items):
     """Files that take minutes come first: a file is one process's, and the others must not wait."""
     for item in items:
-        fast = item.get_closest_marker("fast")
-        if fast and item.callspec.id not in fast.args:
-            item.add_marker(pytest.mark.slow)
+        for fast in item.iter_markers("fast"):
+            case, but = item.callspec.id, fast.kwargs.get("but")
+            if case in but if but else case not in fast.args:
+                item.add_marker(pytest.mark.slow)
     place = {name: i for i, name in enumerate(_LONGEST)}
     items.sort(key=lambda item: place.get(item.path.stem, len(place)))
 

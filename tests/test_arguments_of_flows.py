@@ -18,10 +18,7 @@ from tfresflow.layers.linear import CONTRACTIONS
 INT = np.int64
 
 
-@pytest.mark.fast("<lambda>-<lambda>0", "<lambda>-<lambda>2", "<lambda>-<lambda>4",
-                  "<lambda>-<lambda>5", "<lambda>-<lambda>6", "<lambda>-<lambda>7",
-                  "<lambda>-<lambda>8", "<lambda>-<lambda>9", "<lambda>-<lambda>10",
-                  "<lambda>-<lambda>11", "<lambda>-<lambda>12", "<lambda>-<lambda>13")
+@pytest.mark.fast(but=["<lambda>-<lambda>1", "<lambda>-<lambda>3"])
 @pytest.mark.parametrize("make, same", [
     (lambda: flows.toy_flow(2, nblocks=INT(1), dims=4, **EXACT),
      lambda: flows.toy_flow([2], nblocks=1, dims=(4,), **EXACT)),

@@ -23,7 +23,7 @@ def first(dataset, n):
     return list(itertools.islice(dataset.as_numpy_iterator(), n))
 
 
-@pytest.mark.fast("digits", "photos")
+@pytest.mark.fast(but=["mnist5k"])
 @pytest.mark.parametrize("name", OFFLINE)
 def test_parts_share_no_example(name):
     total, event_shape, nbits = OFFLINE[name]
@@ -49,7 +49,7 @@ def test_an_epoch_visits_every_example_once_and_the_next_in_another_order():
     assert not np.array_equal(epochs[0], epochs[1]) and not np.array_equal(epochs[0], train)
 
 
-@pytest.mark.fast("moons")
+@pytest.mark.fast(but=["mnist5k"])
 @pytest.mark.parametrize("name", ["mnist5k", "moons"])
 def test_a_stream_begun_later_is_the_rest_of_the_stream(name):
     chosen = settings(f"--data={name}", "--batchsize=32")

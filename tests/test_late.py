@@ -140,7 +140,7 @@ def test_batches_of_odd_and_unknown_size(name, n, monkeypatch):
         assert_equal(got, want)
 
 
-@pytest.mark.fast("line-True", "plane-True", "plane_tape-False", "exact-False")
+@pytest.mark.fast("line-True", "plane-True", "exact-False")
 @pytest.mark.parametrize("name, computed", [
     ("plane", True), ("plane_auto", True), ("plane_recomputed", True), ("line", True),
     ("image", True), ("plane_series", False), ("plane_tape", False), ("exact", False)])

@@ -165,6 +165,7 @@ def test_not_converged_is_said():
     assert not np.any(diverging.converged)
 
 
+@pytest.mark.slow
 def test_one_example_that_is_not_finite():
     """It is not converged and holds nobody up; the others are as they were."""
     matvec, b, adjoint, _ = system()

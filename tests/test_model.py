@@ -102,6 +102,7 @@ def test_predict_is_log_prob_and_repeats():
     assert model.predict(x, verbose=0).shape == (10,)
 
 
+@pytest.mark.fast("None")
 @pytest.mark.parametrize("base", [None, tfd.MultivariateNormalDiag(tf.zeros(2), tf.ones(2)),
                                   tfd.Sample(tfd.StudentT(5.0, 0.0, 1.0), 2)])
 def test_sample_then_log_prob(base):

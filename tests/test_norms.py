@@ -93,6 +93,7 @@ def test_closed_forms_dense(p, q):
     np.testing.assert_allclose(layer.upper_bound(), 0.9, rtol=1e-6)
 
 
+@pytest.mark.fast(but=["2-2-size1-2", "2-2-size2-kernel_size2"])
 @pytest.mark.parametrize("size, kernel_size", [((4, 5), 3), ((7, 7), 2), ((2, 6), (5, 3))])
 @pytest.mark.parametrize("p, q", CLOSED)
 def test_closed_forms_conv(p, q, size, kernel_size):

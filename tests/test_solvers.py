@@ -38,7 +38,7 @@ def test_certified_error(name, norm, wrap):
     np.testing.assert_allclose(got.residual, residual, rtol=0, atol=1e-15)
 
 
-@pytest.mark.fast("anderson", "broyden")
+@pytest.mark.fast(but=["picard"])
 @every_solver
 def test_step_sizes_do_not_pass_for_residuals(name):
     """Where steps shrink slowly, stopping by the step would leave an error of 50 times it."""
@@ -49,6 +49,7 @@ def test_step_sizes_do_not_pass_for_residuals(name):
     assert np.all(got.residual <= 1e-5) and np.all(error <= 1e-5 / 0.02 + 1e-12), error
 
 
+@pytest.mark.fast("picard")
 @every_solver
 def test_each_example_stops_by_itself(name):
     """An example that starts at its answer takes one step, and its answer is its own."""
@@ -98,6 +99,7 @@ def test_contractions_in_another_norm(name):
     np.testing.assert_allclose(block.forward(tf.identity(block.inverse(z))), z, atol=1e-9)
 
 
+@pytest.mark.fast("picard")
 @every_solver
 def test_one_example_that_is_not_finite(name):
     function, _ = linear(0.9)
@@ -188,6 +190,7 @@ def test_sampling_near_norm_one(accelerated):
     assert 40 < counts[solvers.Picard] >= counts[accelerated] / 0.6, counts
 
 
+@pytest.mark.fast("picard")
 @every_solver
 def test_a_tolerance_that_the_float_type_cannot_reach(name):
     """By default, near rounding errors is done; a tolerance of one's own is kept to."""

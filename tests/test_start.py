@@ -219,6 +219,7 @@ def test_replicas_start_from_the_whole(mirrored):
         mirrored.run(made.flow.initialize, (x,))
 
 
+@pytest.mark.fast("array")
 @pytest.mark.parametrize("kind", ["array", "data set"])
 def test_data_that_is_not_finite_is_named(kind):
     x = table(64)

@@ -97,6 +97,7 @@ def test_unequal_cotangents_of_released_are_no_number():
         assert all(np.all(np.isfinite(d)) == finite for d in of_weights)
 
 
+@pytest.mark.fast(but=["17"])
 @pytest.mark.parametrize("size", [1, 2, 3, 17])
 def test_log_abs_det_of_a_compiled_function(size):
     """Value, gradient `A^-T` and second derivative, against those of NumPy."""
