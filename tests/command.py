@@ -13,7 +13,6 @@ import tensorflow as tf
 
 ROOT = pathlib.Path(__file__).parents[1]
 SMOKE = f"--flagfile={ROOT / 'configs' / 'smoke.cfg'}"
-LONG = [SMOKE, "--niters=5000", "--val_every=5", "--save_every=2"]
 
 KILLS = int(os.environ.get("KILLS", 1))  # of the runs that are killed again and again
 

@@ -16,14 +16,14 @@ import PIL.Image
 import pytest
 import tensorflow as tf
 
-from tests.command import (KILLS, LONG, ROOT, SMOKE, checkpoint, checkpoint_step, finish, start,
-                           wait_for)
+from tests.command import KILLS, ROOT, SMOKE, checkpoint, checkpoint_step, finish, start, wait_for
 from tfresflow import FlowModel
 from train import callbacks, fit
 from train.main import main
 
 TINY = ["--data=8gaussians", "--nblocks=2", "--dims=8", "--n_test=400", "--batchsize=50",
         "--val_every=100", "--save_every=10", "--n_dist=geometric"]
+LONG = [*TINY, "--niters=5000", "--val_every=5", "--save_every=2"]
 
 
 @pytest.mark.slow

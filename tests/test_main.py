@@ -12,7 +12,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from tests.command import ROOT, SMOKE, start, wait_for
+from tests.command import ROOT, SMOKE, checkpoint, checkpoint_step, start, wait_for
 from train import flags
 from train.main import main
 
@@ -108,11 +108,15 @@ def test_sample_with_flags_of_its_own(trained):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("only_train")
 def test_train_again_does_not_train_again(trained, capsys):
     workdir, _ = trained
+    before = checkpoint(workdir)
     assert main(["x", SMOKE, f"--workdir={workdir}"]) == 0
     assert "continuing from step 12" in capsys.readouterr().out
-    assert json.loads((workdir / "metrics.json").read_text())["step"] == 12
+    assert checkpoint_step(workdir) == 12
+    for name, value in checkpoint(workdir).items():
+        np.testing.assert_array_equal(value, before[name])
 
 
 @pytest.mark.slow
