@@ -93,8 +93,7 @@ def test_number_of_terms_does_not_depend_on_the_part():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("layout, n", [("micro", 50), ("mirrored", 64), ("mirrored", 50),
-                                       ("both", 50)])
+@pytest.mark.parametrize("layout, n", [("micro", 50), ("mirrored", 50), ("both", 50)])
 def test_steps_equal_those_of_one_device(layout, n, float64, mirrored):
     """Weights, averages, moments and singular vectors after 20 steps, and what was logged."""
     strategy = None if layout == "micro" else mirrored
