@@ -116,14 +116,11 @@ def test_frozen_layers_are_warned_of_as_keras_does():
     assert np.isfinite(logs["nll"]).all() and int(model.optimizer.iterations.numpy()) == 1
 
 
-def test_a_file_of_the_old_kind_takes_nothing_from_the_next(tmp_path):
-    model = compiled(toy_model())
-    want = model.optimizer.get_config()
-    model.save(tmp_path / "model.h5")
-    model.save(tmp_path / "model.keras")
-    loaded = keras.saving.load_model(tmp_path / "model.keras")
-    assert type(loaded.optimizer) is type(model.optimizer)
-    assert loaded.optimizer.get_config() == want
+def test_a_file_of_the_old_kind_is_refused(tmp_path):
+    """Keras would write it, and load nothing from it."""
+    with pytest.raises(ValueError, match="`filepath` must end in .keras"):
+        toy_model().save(tmp_path / "model.h5")
+    assert not list(tmp_path.iterdir())
 
 
 class Scored(FlowModel):

@@ -60,15 +60,17 @@ class AveragedModel(DistributedModel):
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
 
-    def save(self, *args, **kwargs):
-        """As in Keras, whose writer of .h5 files takes the optimizer out of what is saved next."""
-        compiled = getattr(self, "_compile_config", None)
-        given = dict(compiled.config) if compiled is not None else None
-        try:
-            super().save(*args, **kwargs)
-        finally:
-            if given is not None:
-                compiled.config = given
+    def save(self, filepath, *args, **kwargs):
+        """As in Keras, in its own format.
+
+        Raises:
+          ValueError: for a file of the older one, from which no model could be loaded.
+        """
+        if str(filepath).endswith((".h5", ".hdf5")):
+            raise ValueError("`filepath` must end in .keras: from Keras's older format nothing "
+                             "could be loaded again; weights alone are saved by `save_weights` "
+                             f"(.weights.h5). Received: filepath={filepath}")
+        super().save(filepath, *args, **kwargs)
 
     # Reading ------------------------------------------------------------------------------------
 
