@@ -78,11 +78,12 @@ def test_help(capsys):
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_configs_are_read(config):
-    settings = flags.parse(["x", f"--flagfile=configs/{config}", "--dataroot=x"])
     text = (ROOT / "configs" / config).read_text()
+    files = any(f"--data={name}\n" in text for name in flags.FILES)
+    settings = flags.parse(["x", f"--flagfile=configs/{config}", *["--dataroot=x"] * files])
     if config != "common.cfg":
         assert all(f"# {word}:" in text for word in ("command", "hardware", "result"))
-    defaults = flags.parse(["x", "--dataroot=x"])
+    defaults = flags.parse(["x"])
     assert config == "common.cfg" or settings != defaults
 
 
@@ -146,3 +147,25 @@ def test_orders_of_a_branch(args, orders):
     learned = [w for layer in flow.layers for w in layer.trainable_weights
                if w.name == "raw_codomain"]
     assert len(learned) == {"--learn_p": 3, "--nomixed": 1}.get(args[-1], 0)
+
+
+@pytest.mark.parametrize("args, said", [
+    (["--data=moons", "--idim=3", "--nofc_end"], ["--idim", "--fc_end"]),
+    (["--data=moons", "--n_power_series=5", "--n_dist=geometric"], ["--n_dist"]),
+    (["--data=csv", "--dataroot=x", "--n_test=5", "--geom_p=0.3", "--p_range=1.5-3"],
+     ["--n_test", "--geom_p", "--p_range"]),
+    (["--flagfile=configs/mnist5k.cfg", "--ema_decay=0.9"], []),
+    (["--data=moons", "--n_dist=geometric", "--geom_p=0.3", "--dims=8"], [])])
+def test_flags_that_do_nothing_are_told(args, said, capsys):
+    flags.parse(["x", *args])
+    lines = capsys.readouterr().err.splitlines()
+    assert sorted(line.split()[1] for line in lines) == sorted(said)
+    assert all("has no effect with" in line for line in lines)
+
+
+@pytest.mark.parametrize("args, message", [
+    (["--data=moons", "--dataroot=x.csv"], "--dataroot must come with --data=folder, array or csv"),
+    (["--nomem_eff", "--memory=recompute"], "--memory must be tape, or not given")])
+def test_flags_that_contradict_each_other_are_refused(args, message):
+    with pytest.raises(ValueError, match=message):
+        flags.parse(["x", *args])

@@ -11,11 +11,13 @@ import math
 import os
 import pathlib
 import re
+import sys
 import textwrap
 
 from absl import flags
 
 from train.files import write_json
+from train.idle import idle
 
 __all__ = ["COMMANDS", "DATA", "FILES", "FINGERPRINT", "Settings", "conflicts", "define", "load",
            "parse", "save"]
@@ -196,6 +198,8 @@ def parse(argv):
     settings["workdir"] = settings["workdir"] or f"runs/{settings['data']}"
     settings = Settings(command=command, **settings)
     _validate(settings)
+    for line in idle(settings, argv, TOYS):
+        print(f"warning: {line}", file=sys.stderr)
     return settings
 
 
@@ -332,6 +336,12 @@ def _validate(settings):
     if settings.data in FILES and not settings.dataroot:
         raise ValueError(f"--dataroot must name the file or folder for --data={settings.data}. "
                          "Received: --dataroot=")
+    if settings.dataroot and settings.data not in FILES:
+        raise ValueError(f"--dataroot must come with --data=folder, array or csv: nothing reads it "
+                         f"with --data={settings.data}. Received: --dataroot={settings.dataroot}")
+    if not settings.mem_eff and settings.memory not in ("", "tape"):
+        raise ValueError("--memory must be tape, or not given, with --nomem_eff. "
+                         f"Received: --memory={settings.memory}")
 
 
 def span(text):

@@ -52,6 +52,7 @@ def read_header(path):
         raise ValueError(f"{path}: not a readable image{reason}") from None
 
 
+@tf.autograph.experimental.do_not_convert
 def decode(path, tensorflow, channels):
     """uint8 `[H, W, channels]` in TensorFlow operations.
 
@@ -107,6 +108,7 @@ def _has_grey_palette(image):
     return bool(np.all(colours[:, :3] == colours[:, :1]))
 
 
+@tf.autograph.experimental.do_not_convert  # where it runs eagerly, AutoGraph would be asked
 def _pixels(path, channels):
     path = os.fsdecode(np.asarray(path).item())  # bytes, in an array where it runs eagerly
     try:
