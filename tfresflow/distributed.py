@@ -22,6 +22,7 @@ import functools
 import warnings
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfresflow import seeds
@@ -204,6 +205,13 @@ class DistributedModel(keras.Model):
     def find_nonfinite(self):
         """Where the last step of training first was not finite, in words; empty if unknown."""
         return ""
+
+    def check_weights(self):
+        """Raises `NonFinite` if a weight is not: the last gradient was not, while the loss was."""
+        for weight in self.trainable_variables:
+            if not np.isfinite(weight.numpy()).all():
+                raise NonFinite(f"the weight {weight.path} is not finite at step "
+                                f"{int(self.optimizer.iterations.numpy())}")
 
     def _where_nonfinite(self):
         found = self.find_nonfinite()

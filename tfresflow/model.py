@@ -12,10 +12,9 @@ from tfresflow.arguments import Given, check_trained, examples
 from tfresflow.averages import AveragedModel
 from tfresflow.compiling import less_is_better
 from tfresflow.configurable import deserialize, serialize_whole
-from tfresflow.distributed import NonFinite
 from tfresflow.functional import leaf_layers, norm_layers, update_norms
 from tfresflow.losses import StandardNormal, bits_per_dim
-from tfresflow.parts import check_base, check_flow
+from tfresflow.members import check_base, check_flow
 from tfresflow.precision import check_float
 from tfresflow.rules import check, check_number, check_object, check_whole, is_whole
 
@@ -179,10 +178,7 @@ class FlowModel(AveragedModel):
         self.initialized.assign(1)
         less_is_better(kwargs.get("callbacks"), {"loss", "nll", "bpd"})
         history = super().fit(**given.for_keras(self.variable_dtype))
-        for weight in self.trainable_variables:
-            if not np.isfinite(weight.numpy()).all():  # the gradient was not, and the loss was yet
-                raise NonFinite(f"the weight {weight.path} is not finite at step "
-                                f"{int(self.optimizer.iterations.numpy())}")
+        self.check_weights()
         self.adopt_averages()  # Keras has put the averages in place, not their norms.
         return history
 

@@ -6,7 +6,6 @@ import sys
 import time
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from tfresflow.distributed import NonFinite
@@ -85,9 +84,10 @@ class Checkpoints(keras.callbacks.Callback):
         self._checkpoint.seconds.assign(self.seconds())
         self._since = time.monotonic()
         step, manager = int(self.model.optimizer.iterations.numpy()), self._saved[name]
-        for weight in self.model.trainable_weights:
-            if not np.isfinite(weight.numpy()).all():  # the gradient was not, and loss was yet
-                self.stop(f"the weight {weight.path} is not finite at step {step}")
+        try:
+            self.model.check_weights()
+        except NonFinite as error:
+            self.stop(error)
         # Never write over a checkpoint that is whole.
         if self._written.get(name) != step:
             manager.save(step)

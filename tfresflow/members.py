@@ -1,4 +1,4 @@
-"""The flow and the base of a model of a density: whether they are what they should be."""
+"""The members of a model of a density, flow and base: whether they are what they should be."""
 
 import tensorflow as tf
 
