@@ -30,7 +30,7 @@ from tfresflow.arguments import examples
 from tfresflow.captures import pack, pack_captures, unpack
 from tfresflow.rules import check, check_whole, is_whole
 
-__all__ = ["DistributedModel", "NonFinite", "replica_place"]
+__all__ = ["DistributedModel", "NonFinite", "first_example", "replica_place"]
 
 
 class NonFinite(FloatingPointError):
@@ -301,7 +301,7 @@ class DistributedModel(keras.Model):
           even: whether all replicas have as many examples; else they ask each other.
         """
         return seeds.Part(seeds.fold_in(self.seed, tf.cast(step, tf.int32)),
-                          _first_example(x, even))
+                          first_example(x, even))
 
 
 class _Kind:
@@ -324,8 +324,8 @@ def _is_even(iterator):
     return all(s.shape.rank and s.shape[0] is not None for s in specs)
 
 
-def _first_example(x, even):
-    """The place in the whole batch of the first example of this replica's share `x`."""
+def first_example(x, even=False):
+    """The place in the whole batch of the first example of this replica's share `x`, int64."""
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
         return tf.constant(0, tf.int64)

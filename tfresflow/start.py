@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfresflow import inputs
-from tfresflow.distributed import replica_place
+from tfresflow.distributed import first_example
 
 __all__ = ["agree", "finite_rows", "from_array", "from_pipeline", "weights_of"]
 
@@ -111,8 +111,9 @@ def agree(variables, strategy):
     """Gives the variables of all workers one value, to the last bit."""
     def mean():
         context = tf.distribute.get_replica_context()
-        for variable, value in zip(variables, context.all_reduce("MEAN", list(map(
-                tf.convert_to_tensor, variables)))):
+        # Copies: what is read of a variable says no device, which TensorFlow wants to know.
+        values = [tf.identity(tf.convert_to_tensor(v)) for v in variables]
+        for variable, value in zip(variables, context.all_reduce("MEAN", values)):
             variable.assign(value)
 
     if _has_workers(strategy):
@@ -166,11 +167,18 @@ def _of_all_replicas(data, strategy):
     iterator = iter(data)
 
     def share(batch):
+        context = tf.distribute.get_replica_context()
         x, y, weights = keras.utils.unpack_x_y_sample_weight(batch)
-        key = 2 ** 32 * replica_place(tf.distribute.get_replica_context())
-        key += tf.range(tf.cast(tf.shape(x)[0], tf.int64))
-        parts = [key, x, *(t for t in (y, weights) if t is not None)]
-        return tf.distribute.get_replica_context().all_gather(parts, axis=0)
+        before, own = first_example(x), tf.shape(x, tf.int64)[0]
+        after = context.all_reduce("SUM", own) - before - own
+
+        def whole(t):
+            # The sum of shares that are zero elsewhere; whole numbers cannot all be summed as such.
+            share = t if t.dtype.is_floating else tf.cast(t, tf.float64)
+            share = tf.pad(share, [[before, after], *[[0, 0]] * (t.shape.rank - 1)])
+            return tf.cast(context.all_reduce("SUM", share), t.dtype)
+
+        return [whole(tf.convert_to_tensor(t)) for t in (x, y, weights) if t is not None]
 
     @tf.autograph.experimental.do_not_convert
     def step(iterator):
@@ -182,5 +190,4 @@ def _of_all_replicas(data, strategy):
             parts = step(iterator)
         except (StopIteration, tf.errors.OutOfRangeError):
             return
-        key, *parts = (strategy.experimental_local_results(p)[0].numpy() for p in parts)
-        yield tuple(part[np.argsort(key)] for part in parts)
+        yield tuple(strategy.experimental_local_results(p)[0].numpy() for p in parts)
