@@ -137,22 +137,28 @@ def _convolve(x, kernel, turned):
 
 @tf.custom_gradient
 def _direct(x, kernel, turned):
+    y = tf.nn.conv2d(x, kernel, 1, "SAME")
+
     def backward(dy):
+        dy.set_shape(y.shape)  # TensorFlow forgets it where gradients of parts are put together
         dkernel = tf.raw_ops.Conv2DBackpropFilter(input=x, filter_sizes=kernel.shape,
                                                   out_backprop=dy, strides=[1] * 4, padding="SAME")
         return _convolve(dy, turned, kernel), dkernel, None  # `turned` is no other variable
 
-    return tf.nn.conv2d(x, kernel, 1, "SAME"), backward
+    return y, backward
 
 
 @tf.custom_gradient
 def _direct_3d(x, kernel, turned):
+    y = tf.nn.conv3d(x, kernel, [1] * 5, "SAME")
+
     def backward(dy):
+        dy.set_shape(y.shape)
         dkernel = tf.raw_ops.Conv3DBackpropFilterV2(
             input=x, filter_sizes=kernel.shape, out_backprop=dy, strides=[1] * 5, padding="SAME")
         return _convolve(dy, turned, kernel), dkernel, None
 
-    return tf.nn.conv3d(x, kernel, [1] * 5, "SAME"), backward
+    return y, backward
 
 
 def _add_neighbours(q, shape):
