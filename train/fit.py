@@ -147,7 +147,7 @@ def _cut(log, step):
         raise UserError(f"{log} must be the log of a run, a table with a column `step`. Move it "
                         f"away, or choose another --workdir. Received: {error!r}") from None
     write_text(table[steps <= step].to_csv(index=False), log)
-    return steps[steps <= step].max() if (steps <= step).any() else 0
+    return int(steps[steps <= step].max()) if (steps <= step).any() else 0
 
 
 def _add(log, row):
