@@ -129,7 +129,8 @@ def _fitted(steps, shape):
     flows, made = [], {}
     for i, b in enumerate(steps):
         # A member that is there twice is one flow: its variables are trained once.
-        flow = made.setdefault((id(b), shape), as_flow(b, shape, "bijectors"))
+        flow = made.get((id(b), shape)) or as_flow(b, shape, "bijectors")
+        made[id(b), shape] = flow
         if flow.event_shape != shape:
             raise ValueError(f"`bijectors`: the one applied in place {i} ({flow.name}) takes "
                              f"event_shape {flow.event_shape}. Received: {shape}")

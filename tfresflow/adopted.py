@@ -51,12 +51,12 @@ class _Same(keras.Variable):
         self._initialize(initializer(self._shape, self._dtype))
 
 
-# By the id of the variable: Keras trains it once, however many layers hold it.
+# By the id of the variable, which each holds: Keras trains it once, however many layers do.
 _ALIVE: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
 
 
 def _same(variable, name):
     known = _ALIVE.get(id(variable))
-    if known is None or known.value is not variable:
+    if known is None:
         known = _ALIVE[id(variable)] = _Same(variable, name)
     return known

@@ -30,7 +30,7 @@ from tfresflow.arguments import examples
 from tfresflow.captures import pack, pack_captures, unpack
 from tfresflow.rules import check, check_whole, is_whole
 
-__all__ = ["DistributedModel", "NonFinite", "first_example", "replica_place"]
+__all__ = ["DistributedModel", "NonFinite", "first_example"]
 
 
 class NonFinite(FloatingPointError):
@@ -329,7 +329,7 @@ def first_example(x, even=False):
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
         return tf.constant(0, tf.int64)
-    replicas, place, size = context.num_replicas_in_sync, replica_place(context), tf.shape(x)[0]
+    replicas, place, size = context.num_replicas_in_sync, _replica_place(context), tf.shape(x)[0]
     if even:
         return place * tf.cast(size, tf.int64)
     sizes = context.all_reduce("SUM", tf.one_hot(place, replicas, dtype=tf.int32) * size)
@@ -337,7 +337,7 @@ def first_example(x, even=False):
     return tf.cast(tf.reduce_sum(tf.where(before, sizes, 0)), tf.int64)
 
 
-def replica_place(context):
+def _replica_place(context):
     """The place of a replica's share in the whole batch, an int64 tensor.
 
     TensorFlow deals out the first share of each worker, then the second of each, and so on.
