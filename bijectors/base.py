@@ -20,15 +20,16 @@ import tensorflow_probability as tfp
 from bijectors.cache import Cache
 from bijectors.norm_report import LayerNorm, NormReport
 from bijectors.start import checked
-from tfresflow import lanes, seeds, upkeep
+from tfresflow import seeds, upkeep
 from tfresflow.configurable import deserialize, serialize
 from tfresflow.events import as_numbers, of_shape, take
 from tfresflow.functional import leaf_layers, norm_layers, update_norms
 from tfresflow.layers.orders import lipschitz
 from tfresflow.sizes import as_sizes
+from tfresflow.steps import Paired, say_together
 from tfresflow.tracking import warn_unless_seen
 
-__all__ = ["Flow", "batch_shape", "late_pass", "start"]
+__all__ = ["Flow", "batch_shape", "start"]
 
 # What subclasses may say of x or z. Whatever they are given, their code gets tensors `[N, ...]`.
 _ENTRIES = {"forward_and_log_det": "x", "initialize": "x", "find_nonfinite": "x",
@@ -70,6 +71,7 @@ class Flow(tfp.bijectors.Bijector):
         for method, name in _ENTRIES.items():
             if method in vars(cls):
                 setattr(cls, method, _entry(vars(cls)[method], name))
+        say_together(cls, "bind", "forward_and_log_det", by=Flow)
 
     @property
     def layers(self):
@@ -88,42 +90,20 @@ class Flow(tfp.bijectors.Bijector):
         """
         raise NotImplementedError(f"{type(self).__name__}.forward_and_log_det")
 
-    def forward_late(self, x, later, seed=None):
-        """`forward_and_log_det` for a training step: faster where log_det is a term of the loss.
-
-        Log-determinants of residual blocks are missing from the one that is returned, and are
-        computed with their gradient: they are the gradient with respect to `later`. Their own is
-        right if the loss is `a(z) + <b, log_det>`, b any constants.
+    def bind(self, seed=None, size=None, dtype=None):
+        """This flow for one step of training: norms applied, numbers of terms drawn.
 
         Args:
-          x, seed: see `forward_and_log_det`.
-          later: zeros `[N]`.
+          seed: see `forward_and_log_det`, of which it gives the numbers.
+          size: of the batch, if it is known: what is drawn for each example is then drawn for all
+            at once.
+          dtype: of x; default that of the weights.
 
         Returns:
-          `(z, log_det)`.
+          A `tfresflow.steps.Step`, of which `autodiff.gradients` makes a gradient.
         """
-        x = self._take("x", x)
-        with self._up_to_date():
-            run, n = late_pass(self, x, seeds.as_seed(seed)), x.shape[0]
-        if not lanes.are_there() or n is None or n < 4 or n % 2:
-            return run(x, later, 0, False)
-        parts = zip(tf.split(x, 2), tf.split(later, 2), (0, n // 2))
-        halves = [run(*part, True) for part in parts]
-        return tuple(tf.concat(pair, axis=0) for pair in zip(*halves))
-
-    def late_pass(self, x, seed):
-        """What `forward_late` does to each half of a batch, all that they share made once.
-
-        Args:
-          x: the batch, of which the size and the dtype count.
-          seed: of `seeds.as_seed`.
-
-        Returns:
-          `(x, later, start, halved) -> (z, log_det)`: start is the place of the first example,
-          halved says whether the other half runs at the same time.
-        """
-        return lambda x, later, start, halved: self.forward_and_log_det(
-            x, seeds.starting(seed, start))
+        variables = [v.value for layer in self.layers for v in layer.trainable_variables]
+        return Paired(self.forward_and_log_det, self.inverse_alone, variables, seeds.as_seed(seed))
 
     def inverse_and_log_det(self, z, seed=None):
         """Maps latent to data.
@@ -345,21 +325,6 @@ def start(bijector, x, weights):
     if type(bijector).initialize is not Flow.initialize:
         return bijector.initialize(x), weights
     return bijector.start(x, weights)
-
-
-def late_pass(bijector, x, seed):
-    """`Flow.late_pass`, unless it knows nothing of the pair."""
-    if _says(bijector, "late_pass"):
-        return bijector.late_pass(x, seed)
-    return lambda x, later, start, halved: bijector.forward_and_log_det(
-        x, seeds.starting(seed, start))
-
-
-def _says(bijector, method):
-    """Whether a bijector has the method, and no forward pass that was said anew after it."""
-    said, known = (next(c for c in type(bijector).__mro__ if name in vars(c))
-                   for name in ("forward_and_log_det", method))
-    return issubclass(known, said)
 
 
 def _remade(kind, arguments, own):

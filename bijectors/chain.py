@@ -4,10 +4,11 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from bijectors.base import Flow, batch_shape, late_pass, start
+from bijectors.base import Flow, batch_shape, start
 from bijectors.foreign import as_flow
 from tfresflow import seeds
 from tfresflow.sizes import as_sizes
+from tfresflow.steps import Composed
 
 __all__ = ["Chain"]
 
@@ -55,17 +56,10 @@ class Chain(Flow):
             total += log_det
         return x, total
 
-    def late_pass(self, x, seed):
-        passes = [late_pass(b, x, own) for b, own in zip(self._steps, self._seeds(seed))]
-
-        def run(x, later, start, halved):
-            log_dets = []
-            for one in passes:
-                x, log_det = one(x, later, start, halved)
-                log_dets.append(log_det)
-            return x, tf.add_n(log_dets)
-
-        return run
+    def bind(self, seed=None, size=None, dtype=None):
+        with self._up_to_date():
+            return Composed([b.bind(own, size, dtype or self._float)
+                             for b, own in zip(self._steps, self._seeds(seed))])
 
     def inverse_and_log_det(self, z, seed=None):
         total = tf.zeros(batch_shape(z), z.dtype)

@@ -5,10 +5,11 @@ import math
 import keras
 import tensorflow as tf
 
-from bijectors.base import Flow, late_pass, start
+from bijectors.base import Flow, start
 from bijectors.foreign import as_flow
 from bijectors.start import some
 from tfresflow.sizes import as_sizes
+from tfresflow.steps import Composed, Step
 
 __all__ = ["FactorOut"]
 
@@ -49,17 +50,11 @@ class FactorOut(Flow):
     def forward_and_log_det(self, x, seed=None):
         first, second = tf.split(x, 2, axis=-1)
         z, log_det = self.inner.forward_and_log_det(first, seed)
-        return tf.concat([_flatten(z), _flatten(second)], axis=1), log_det
+        return self._collect(z, second), log_det
 
-    def late_pass(self, x, seed):
-        inner = late_pass(self.inner, x, seed)
-
-        def run(x, later, start, halved):
-            first, second = tf.split(x, 2, axis=-1)
-            z, log_det = inner(first, later, start, halved)
-            return tf.concat([_flatten(z), _flatten(second)], axis=1), log_det
-
-        return run
+    def bind(self, seed=None, size=None, dtype=None):
+        inner = self.inner.bind(seed, size, dtype)
+        return Composed([_Leave(), *map(_OnFirst, inner.steps), _Collect(self)])
 
     def inverse_and_log_det(self, z, seed=None):
         first, second = self._split(z)
@@ -77,7 +72,7 @@ class FactorOut(Flow):
         x, weights = some(x, weights)  # here, so that both halves are of the same rows
         first, second = tf.split(x, 2, axis=-1)
         z, weights = start(self.inner, first, weights)
-        return tf.concat([_flatten(z), _flatten(second)], axis=1), weights
+        return self._collect(z, second), weights
 
     def named_layers(self):
         return self.inner.named_layers()
@@ -94,11 +89,77 @@ class FactorOut(Flow):
     def data_shape(self, latent_shape):
         return self.event_shape
 
+    def _collect(self, z, second):
+        return tf.concat([_flatten(z), _flatten(second)], axis=1)
+
     def _split(self, z):
         """The latents of both halves, each in the shape that it had."""
         latent = self.inner.latent_shape(self.inner.event_shape)
         first, second = tf.split(z, 2, axis=1)
         return tf.reshape(first, [-1, *latent]), tf.reshape(second, [-1, *self.inner.event_shape])
+
+
+class _Leave(Step):
+    """`x -> (x_1, x_2)`: the second half leaves, and waits beside the first for `_Collect`."""
+
+    weights = ()
+
+    def value(self, x, rows):
+        return tuple(tf.split(x, 2, axis=-1))
+
+    def linearise(self, x, rows):
+        return self.value(x, rows), lambda dz, dlog_det: (
+            tf.concat(dz, axis=-1), tf.zeros_like(dlog_det), [])
+
+    def inverse(self, z):
+        return tf.concat(z, axis=-1)
+
+
+class _Collect(Step):
+    """`(z, x_2) -> [flatten(z), flatten(x_2)]`."""
+
+    weights = ()
+
+    def __init__(self, flow):
+        self._flow = flow
+
+    def value(self, x, rows):
+        return self._flow._collect(*x)
+
+    def linearise(self, x, rows):
+        return self.value(x, rows), lambda dz, dlog_det: (
+            self.inverse(dz), tf.zeros_like(dlog_det), [])
+
+    def inverse(self, z):
+        return self._flow._split(z)
+
+
+class _OnFirst(Step):
+    """A step of the first half, beside the one that waits."""
+
+    def __init__(self, step):
+        self._step, self.weights, self.is_light = step, step.weights, step.is_light
+
+    def value(self, x, rows):
+        return self._step.value(x[0], rows), x[1]
+
+    def linearise(self, x, rows):
+        z, pull = self._step.linearise(x[0], rows)
+        return (z, x[1]), lambda dz, dlog_det: _beside(dz[1], *pull(dz[0], dlog_det))
+
+    def vjp(self, x, rows, dz, dlog_det):
+        return _beside(dz[1], *self._step.vjp(x[0], rows, dz[0], dlog_det))
+
+    def release(self, x, rows, dlog_det):
+        z, pull = self._step.release(x[0], rows, dlog_det)
+        return (z, x[1]), lambda dz: _beside(dz[1], *pull(dz[0]))
+
+    def inverse(self, z):
+        return self._step.inverse(z[0]), z[1]
+
+
+def _beside(other, dx, log_det, dweights):
+    return (dx, other), log_det, dweights
 
 
 def _flatten(x):

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from bijectors.base import Flow
 from bijectors.start import parts, some
-from tfresflow import lanes, logdet, solvers
+from tfresflow import lanes, logdet, seeds, solvers
 from tfresflow.functional import functional, has_state, leaf_layers, unprepared
 from tfresflow.layers.orders import check_chain, lipschitz, unbounded
 from tfresflow.precision import check_float
@@ -116,12 +116,9 @@ class InvertibleResidual(Flow):
         (g_x, log_det), _ = lanes.at_least(1, evaluate, [x])
         return x + g_x, log_det
 
-    def late_pass(self, x, seed):
-        block = None
-        if hasattr(self.log_det, "late"):  # `Exact` is differentiated as it is
-            spec = tf.TensorSpec([x.shape[0], *self.event_shape], x.dtype)
-            block = self.log_det.late(self.branch, spec, seed)
-        return super().late_pass(x, seed) if block is None else block
+    def bind(self, seed=None, size=None, dtype=None):
+        spec = tf.TensorSpec([size, *self.event_shape], dtype or self._float)
+        return logdet.bind(self.log_det, self.branch, seeds.as_seed(seed), spec, self.inverse_alone)
 
     def inverse_and_log_det(self, z, seed=None):
         x = self.inverse_alone(z)

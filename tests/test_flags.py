@@ -6,7 +6,7 @@ import pytest
 
 from bijectors import InvertibleResidual
 from tests.command import ROOT, SMOKE
-from tfresflow import logdet, solvers
+from tfresflow import autodiff, logdet, solvers
 from train import environment, flags
 from train.build import build_model, build_optimizer
 from train.main import main
@@ -103,20 +103,22 @@ def test_optimizers(name, decay):
 POISSON = logdet.Poisson(2.0, 2)
 
 
-@pytest.mark.parametrize("args, log_det, eval_log_det", [
-    ([], logdet.LogDet(POISSON), logdet.LogDet(logdet.Poisson(2.0, 20))),
-    (["--n_power_series=6", "--noneumann_grad", "--memory=released"],
-     logdet.LogDet(logdet.Truncated(6), logdet.Series(), logdet.Released()),
-     logdet.LogDet(logdet.Poisson(2.0, 20))),  # what is reported stays unbiased
+@pytest.mark.parametrize("args, log_det, eval_log_det, way", [
+    ([], logdet.LogDet(POISSON), logdet.LogDet(logdet.Poisson(2.0, 20)), autodiff.Recomputed()),
+    (["--n_power_series=6", "--noneumann_grad", "--autodiff=released"],
+     logdet.LogDet(logdet.Truncated(6), logdet.Series()),
+     logdet.LogDet(logdet.Poisson(2.0, 20)),  # what is reported stays unbiased
+     autodiff.Released()),
     (["--n_dist=geometric", "--geom_p=0.3", "--n_samples=2", "--n_exact_terms=1", "--nomem_eff"],
-     logdet.LogDet(logdet.Geometric(0.3, 1, 2), memory=logdet.Tape()),
-     logdet.LogDet(logdet.Geometric(0.3, 20))),
-    (["--probe=rademacher", "--n_probes=3", "--exact", "--memory=recompute"],
-     logdet.LogDet(POISSON, memory=logdet.Recompute(), probe=logdet.rademacher, num_probes=3),
-     logdet.Exact())])
-def test_flags_of_the_estimate(args, log_det, eval_log_det):
+     logdet.LogDet(logdet.Geometric(0.3, 1, 2)), logdet.LogDet(logdet.Geometric(0.3, 20)),
+     autodiff.Stored()),
+    (["--probe=rademacher", "--n_probes=3", "--exact", "--autodiff=recomputed"],
+     logdet.LogDet(POISSON, probe=logdet.rademacher, num_probes=3), logdet.Exact(),
+     autodiff.Recomputed())])
+def test_flags_of_the_estimate(args, log_det, eval_log_det, way):
     args = ["x", "--data=8gaussians", "--nblocks=1", "--dims=8", *args]
     model = build_model(flags.parse([*args, "--solver=broyden", "--max_solver_steps=70"]))
+    assert model.autodiff == way
     for flow, want in ((model.flow, log_det), (model.eval_flow, eval_log_det)):
         blocks = [b for b in flow.bijectors if isinstance(b, InvertibleResidual)]
         assert len(blocks) == 1 and blocks[0].log_det == want
@@ -165,7 +167,7 @@ def test_flags_that_do_nothing_are_told(args, said, capsys):
 
 @pytest.mark.parametrize("args, message", [
     (["--data=moons", "--dataroot=x.csv"], "--dataroot must come with --data=folder, array or csv"),
-    (["--nomem_eff", "--memory=recompute"], "--memory must be tape, or not given")])
+    (["--nomem_eff", "--autodiff=recomputed"], "--autodiff must be stored, or not given")])
 def test_flags_that_contradict_each_other_are_refused(args, message):
     with pytest.raises(ValueError, match=message):
         flags.parse(["x", *args])

@@ -8,7 +8,6 @@ import tensorflow_probability as tfp
 import bijectors
 from bijectors import flows
 from tests.registry import branch, example
-from tests.test_late import value_and_gradients
 from tests.test_logdet import GRADIENTS, built_branch
 from tfresflow import logdet, upkeep
 
@@ -107,24 +106,6 @@ def test_score_matching_on_the_line(n):
     assert max(np.abs(d).max() for d in results[1]) > 0.01
     for got, want in zip(*results):
         np.testing.assert_allclose(got, want, rtol=1e-7, atol=1e-8)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("shape", [[2], [3]], ids=["plane", "products"])
-def test_a_training_step_may_be_differentiated(shape):
-    """The log-determinant in the backward pass has the same second derivatives."""
-    flow, x = flows.toy_flow(shape, nblocks=2, dims=(5,), seed=0, dtype="float64",
-                             log_det=logdet.LogDet(memory=logdet.Recompute())), example(shape, 4)
-    results = []
-    for late in (False, True):
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            gradients = value_and_gradients(flow, x, late)[2]
-            total = tf.add_n([tf.reduce_sum(tf.sin(3 * d)) for d in gradients])
-        variables = [v.value for layer in flow.layers for v in layer.trainable_variables]
-        results.append(tape.gradient(total, [x, *variables], unconnected_gradients="zero"))
-    for got, want in zip(*results):
-        np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.slow

@@ -8,10 +8,11 @@ _IS_STARTING = sys.argv[:1] == ["-m"] and ("-m", "tfresflow") in zip(
     sys.orig_argv, sys.orig_argv[1:])
 
 if not _IS_STARTING:
-    from tfresflow import backend, lanes, layers, logdet, losses, optimizers, serving, solvers
+    from tfresflow import (autodiff, backend, lanes, layers, logdet, losses, optimizers, serving,
+                           solvers)
     from tfresflow.flow_layer import FlowLayer
     from tfresflow.model import FlowModel
 
-__all__ = ["FlowLayer", "FlowModel", "backend", "lanes", "layers", "logdet", "losses",
-           "optimizers", "serving", "solvers"]
+__all__ = ["FlowLayer", "FlowModel", "autodiff", "backend", "lanes", "layers", "logdet",
+           "losses", "optimizers", "serving", "solvers"]
 __version__ = "0.1.0"

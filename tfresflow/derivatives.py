@@ -14,7 +14,7 @@ import sys
 import tensorflow as tf
 from tensorflow.python.eager import forwardprop_util, record
 
-__all__ = ["OUTSIDE", "differentiable", "held", "hidden", "is_followed", "with_gradient"]
+__all__ = ["OUTSIDE", "differentiable", "held", "hidden", "is_followed", "once", "with_gradient"]
 
 OUTSIDE = ("a `tf.autodiff.ForwardAccumulator` must be opened inside of a `tf.function` that has "
            "stochastic log-determinants or fixed points (inverses, samples), not around it")
@@ -94,6 +94,18 @@ def differentiable(compute, plain, sources, constants=()):
         return tape.gradient(outputs, own, d, unconnected_gradients="zero")
 
     return with_gradient(compute, backward, sources)
+
+
+def once(tensors, sources):
+    """The same tensors; to differentiate them once more by the sources is an error."""
+    def refuse(*_):
+        raise ValueError("what `autodiff.gradients` returns must not be differentiated: for second "
+                         "derivatives take a tf.GradientTape around `forward_and_log_det`")
+
+    read = list(map(tf.convert_to_tensor, sources))
+    if is_followed(read):
+        refuse()
+    return _attached(list(map(tf.stop_gradient, tensors)), read, refuse)
 
 
 def is_followed(tensors):

@@ -28,6 +28,7 @@ import tensorflow as tf
 from tfresflow import seeds
 from tfresflow.arguments import examples
 from tfresflow.captures import pack, pack_captures, unpack
+from tfresflow.gradient_of_sum import ByTape
 from tfresflow.rules import check, check_whole, is_whole
 
 __all__ = ["DistributedModel", "NonFinite", "first_example"]
@@ -179,7 +180,7 @@ class DistributedModel(keras.Model):
         losses, gradients = self._sums(x, weights, self.seed_of(step, x, even))
         weights, count = tf.cast(weights, losses.dtype), tf.cast(tf.shape(x)[0], losses.dtype)
         total = tf.reduce_sum(weights * losses)
-        packed = pack(gradients, self._values())
+        packed = pack(gradients, self.trainable_values())
         if context.num_replicas_in_sync > 1:
             *packed, total, count = context.all_reduce("SUM", [*packed, total, count])
         # Squares, as a norm past the float's range makes clipping NaN.
@@ -221,46 +222,34 @@ class DistributedModel(keras.Model):
 
     def _sums(self, x, weights, part):
         """Losses `[N]` and the gradients of their weighted sum, a micro-batch at a time."""
-        variables = self._values()
-
-        def one(x, weights, part):
-            later = tf.zeros_like(weights, self.variable_dtype)
-            with tf.GradientTape() as tape:
-                tape.watch(later)
-                losses = self.early_losses(x, part, later)
-                total = tf.reduce_sum(tf.cast(weights, losses.dtype) * losses)
-                if self.losses:
-                    total += tf.cast(tf.shape(x)[0], total.dtype) * tf.add_n(self.losses)
-            *gradients, missing = tape.gradient(total, [*variables, later],
-                                                unconnected_gradients="zero")
-            return losses + tf.cast(missing, losses.dtype), gradients
-
+        gradient = self.gradient_of_sum(x, part)
+        places = tf.range(tf.shape(x)[0] if x.shape[0] is None else x.shape[0])
         if self.micro_batches == 1:
-            return one(x, weights, part)
+            losses, sums = gradient.sum(x, weights, places)
+            return losses, gradient.by_variables(sums, weights)
         static, k = x.shape[0], self.micro_batches
         size = -(-tf.shape(x)[0] // k) if static is None or static % k else static // k
 
         def body(i, array, sums):
             rows = [tf.ensure_shape(t[i * size:(i + 1) * size],
                                     [size if isinstance(size, int) else None, *t.shape[1:]])
-                    for t in (x, weights)]
-            first = part.first + tf.cast(i * size, tf.int64)
-            losses, gradients = one(*rows, seeds.Part(part.seed, first))
-            return i + 1, array.write(i, losses), [s + g for s, g in zip(sums, gradients)]
+                    for t in (x, weights, places)]
+            losses, more = gradient.sum(*rows)
+            return i + 1, array.write(i, losses), [s + g for s, g in zip(sums, more)]
 
         array = tf.TensorArray(self.variable_dtype, k, element_shape=[None], infer_shape=False)
-        state = tf.constant(0), array, [tf.zeros(v.shape, v.dtype) for v in variables]
+        state = tf.constant(0), array, [tf.zeros(t.shape, t.dtype) for t in gradient.like]
         _, array, sums = tf.while_loop(lambda i, *_: i < k, body, state, parallel_iterations=1)
-        return array.concat(), sums
+        return array.concat(), gradient.by_variables(sums, weights)
 
-    def early_losses(self, x, seed, later):
-        """`example_losses`, or what is known of them before the gradient is.
+    def gradient_of_sum(self, x, part):
+        """The gradient of the sum of the losses over a batch, see `gradient_of_sum.py`.
 
         Args:
-          later: zeros `[N]`; the gradient with respect to them is what is missing.
+          x: this replica's share of the batch.
+          part: `seeds.Part` of it.
         """
-        del later
-        return self.example_losses(x, seed)
+        return ByTape(self, x, part)
 
     def _update(self, packed, count, squares, clip):
         """The optimizer's update.
@@ -277,12 +266,13 @@ class DistributedModel(keras.Model):
         if clip and clip > 0:  # as Keras reads it
             scale *= clip / tf.maximum(tf.sqrt(squares) / count, clip)
         packed = [g * tf.cast(scale, g.dtype) for g in packed]
-        gradients = unpack(packed, self._values())
+        gradients = unpack(packed, self.trainable_values())
         self.optimizer.apply_gradients(zip(gradients, self.trainable_variables))
         self.after_update()
         return True
 
-    def _values(self):
+    def trainable_values(self):
+        """The `tf.Variable`s of the trainable weights."""
         return [v.value for v in self.trainable_variables]
 
     def _skip(self):

@@ -9,14 +9,17 @@ import tensorflow as tf
 from tfresflow import inputs, seeds, serving, start, upkeep
 from tfresflow.adopted import Adopted, check_untied
 from tfresflow.arguments import Given, check_trained, examples
+from tfresflow.autodiff import Recomputed
 from tfresflow.averages import AveragedModel
 from tfresflow.compiling import less_is_better
 from tfresflow.configurable import deserialize, serialize_whole
 from tfresflow.functional import leaf_layers, norm_layers, update_norms
+from tfresflow.gradient_of_sum import ByFlow
 from tfresflow.losses import StandardNormal, bits_per_dim
 from tfresflow.members import check_base, check_flow
 from tfresflow.precision import check_float
 from tfresflow.rules import check, check_number, check_object, check_whole, is_whole
+from tfresflow.steps import say_together
 
 __all__ = ["FlowModel"]
 
@@ -52,6 +55,10 @@ class FlowModel(AveragedModel):
       nbits: for images quantised to `2^nbits` levels and scaled to [0, 1): report bits/dim
         beside nats.
       eval_log_det: estimator of the log-determinant outside training; default the flow's own.
+      autodiff: what a training step keeps between its passes, of `tfresflow.autodiff`; default
+        `Recomputed()`: the input of each block. A subclass that says its loss anew
+        (`compute_nll`, `example_losses`) is differentiated by one tape around it, and the
+        `memory` of its blocks' estimators counts.
       seed: integer; all randomness follows from it, and from an example's place in its batch: not
         from the number of replicas.
       micro_batches: parts in which a batch is taken, one after the other, to save memory.
@@ -78,7 +85,11 @@ class FlowModel(AveragedModel):
     ```
     """
 
-    def __init__(self, flow, base=None, *, nbits=None, eval_log_det=None, seed=0,
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        say_together(cls, "gradient_of_sum", "compute_nll", "example_losses", by=AveragedModel)
+
+    def __init__(self, flow, base=None, *, nbits=None, eval_log_det=None, autodiff=None, seed=0,
                  micro_batches=1, skip_nonfinite=0, name=None, **kwargs):
         check_flow(flow)
         floats = [w.dtype for layer in flow.layers for w in layer.weights if "float" in w.dtype]
@@ -92,19 +103,22 @@ class FlowModel(AveragedModel):
         if eval_log_det is not None:
             check_object("eval_log_det", eval_log_det, "be an estimator, as `LogDet(...)` or "
                          "`Exact()` of tfresflow.logdet", "__call__")
-        self.flow = flow
+        if autodiff is not None:
+            check_object("autodiff", autodiff, "be `Recomputed()`, `Stored()` or `Released()` of "
+                         "tfresflow.autodiff", "__call__")
+        self.flow, self.autodiff = flow, autodiff or Recomputed()
         says = hasattr(flow, "latent_shape") and hasattr(flow, "event_shape")
         latent = flow.latent_shape(flow.event_shape) if says or base is None else None
         self.base = StandardNormal(latent, self.variable_dtype) if base is None else base
         check_base(self.base, latent, floats[0] if floats else None)
         self._config = {"flow": flow, "base": base, "nbits": nbits, "eval_log_det": eval_log_det,
-                        "seed": seed, "micro_batches": micro_batches,
+                        "autodiff": autodiff, "seed": seed, "micro_batches": micro_batches,
                         "skip_nonfinite": skip_nonfinite, "name": self.name, **kwargs}
         self.nbits = nbits
         self.eval_flow = flow.with_log_det(eval_log_det) if eval_log_det is not None else flow
         # Keras does not look into bijectors: a list of layers it sees, trains and saves.
         self.flow_layers = list(flow.layers)
-        self.norm_layers = norm_layers(self.flow_layers)
+        self.norm_layers, self._have_changed = norm_layers(self.flow_layers), None
         self.initialized, self.eval_step = (
             self.add_weight(name=n, shape=[], initializer="zeros", dtype="int32", trainable=False)
             for n in ("initialized", "eval_step"))
@@ -121,7 +135,7 @@ class FlowModel(AveragedModel):
 
     def compute_nll(self, x, seed, flow=None):
         """`-log p(x)`, `[N, ...] -> [N]`, nats; `flow` defaults to the one that is trained."""
-        z, log_det = (flow or self.flow).forward_and_log_det(self._as_weights(x), seed)
+        z, log_det = (flow or self.flow).forward_and_log_det(self.as_weights(x), seed)
         return -self.base.log_prob(z) - log_det
 
     def log_prob(self, x, seed=None):
@@ -133,7 +147,7 @@ class FlowModel(AveragedModel):
         if self.nbits is None:
             raise ValueError("`nbits` must be given to FlowModel for bits per dimension. "
                              "Received: nbits=None")
-        x = self._as_weights(x)
+        x = self.as_weights(x)
         return bits_per_dim(-self.log_prob(x, seed), math.prod(x.shape[1:]), self.nbits)
 
     def sample(self, n, seed=None, temperature=1.0):
@@ -151,12 +165,12 @@ class FlowModel(AveragedModel):
 
     def __call__(self, x, *args, **kwargs):
         # Here, as Keras takes tensors only.
-        x = x if isinstance(x, keras.KerasTensor) else self._as_weights(x)
+        x = x if isinstance(x, keras.KerasTensor) else self.as_weights(x)
         return super().__call__(x, *args, **kwargs)
 
     def call(self, x):
         """`log p(x)`, `[N]`, with the model's own seed: the same at every call."""
-        x = self._as_weights(x)
+        x = self.as_weights(x)
         return -self.compute_nll(x, self.seed_of(0, x), self.eval_flow)
 
     def compute_output_shape(self, input_shape):
@@ -198,17 +212,17 @@ class FlowModel(AveragedModel):
 
     def train_on_batch(self, x, *args, **kwargs):
         """As in Keras; does not set data-dependent weights, see `initialize`."""
-        x = self._as_weights(x)
+        x = self.as_weights(x)
         inputs.check_rows("x", x)
         return super().train_on_batch(x, *args, **kwargs)
 
     def test_on_batch(self, x, *args, **kwargs):
         """As in Keras."""
-        return super().test_on_batch(self._as_weights(x), *args, **kwargs)
+        return super().test_on_batch(self.as_weights(x), *args, **kwargs)
 
     def predict_on_batch(self, x):
         """As in Keras: `log p(x)`."""
-        return super().predict_on_batch(self._as_weights(x))
+        return super().predict_on_batch(self.as_weights(x))
 
     def initialize(self, x, weights=None):
         """Sets data-dependent weights (ActNorm) from data `x [N, ...]`, anew if they were set.
@@ -220,32 +234,36 @@ class FlowModel(AveragedModel):
           weights: `[N]`; rows of weight 0 take no part. Default all 1.
         """
         if hasattr(self.flow, "initialize"):
-            x = self._as_weights(x)
+            x = self.as_weights(x)
             self.flow.initialize(x, *([] if weights is None else [weights]))
         self.initialized.assign(1)
 
     @upkeep.kept()
-    def early_losses(self, x, seed, later):
-        mine = all(getattr(getattr(self, name), "__func__", None) is getattr(FlowModel, name)
-                   for name in ("compute_nll", "example_losses"))
-        if not (mine and hasattr(self.flow, "forward_late")):
-            return self.example_losses(x, seed)
-        z, log_det = self.flow.forward_late(self._as_weights(x), -later, seed)
-        return self._with_orders(-self.base.log_prob(z) - log_det)
+    def _sums(self, x, weights, part):
+        return super()._sums(x, weights, part)
+
+    def gradient_of_sum(self, x, part):
+        return ByFlow(self, x, part)
 
     def example_losses(self, x, seed):
-        return self._with_orders(self.compute_nll(x, seed))
-
-    def _with_orders(self, nll):
-        orders = [loss for layer in self.norm_layers if (loss := layer.order_loss()) is not None]
+        nll, orders = self.compute_nll(x, seed), self.order_losses()
         if not orders:
             return nll
         # Of value 0: learned orders make the norms small beside the loss of the data.
         loss = tf.add_n(orders)
         return nll + tf.cast(loss - tf.stop_gradient(loss), nll.dtype)
 
+    def order_losses(self):
+        """What learned orders of norms minimise, a list of scalars."""
+        return [loss for layer in self.norm_layers if (loss := layer.order_loss()) is not None]
+
     def make_train_function(self, force=False):
-        upkeep.catch_up(self.norm_layers)  # a step takes them as it finds them
+        # A step takes norms as it finds them. One call to look after all is cheap enough for each
+        # `train_on_batch`.
+        if self._have_changed is None:
+            self._have_changed = self._traced(lambda: upkeep.any_changed(self.norm_layers))
+        if self._have_changed():
+            upkeep.catch_up(self.norm_layers)
         super().make_train_function(force)
 
     def after_update(self):
@@ -328,7 +346,7 @@ class FlowModel(AveragedModel):
         """Shape of one example if it is known, and `nbits`."""
         return getattr(self.flow, "event_shape", None), self.nbits
 
-    def _as_weights(self, x):
+    def as_weights(self, x):
         """Floats `[N, ...]` in the dtype of the weights."""
         if self.nbits is not None and hasattr(x, "dtype"):
             inputs.check_scaled("x", x, self.nbits, values=False)

@@ -9,7 +9,9 @@ not: a training loop need not know of them. Who updates norms himself after each
 import contextlib
 import threading
 
-__all__ = ["by_kind", "catch_up", "kept", "up_to_date"]
+import tensorflow as tf
+
+__all__ = ["any_changed", "by_kind", "catch_up", "kept", "up_to_date"]
 
 _here = threading.local()  # replicas are traced in threads of their own
 
@@ -50,6 +52,16 @@ def catch_up(layers):
     for kind, own in by_kind(layers).items():
         if hasattr(kind, "catch_up"):
             kind.catch_up(own)
+
+
+def any_changed(layers):
+    """Whether weights of one have changed since its norm was updated: a scalar.
+
+    Layers that have `catch_up` alone say that they have.
+    """
+    found = [kind.any_changed(own) if hasattr(kind, "any_changed") else True
+             for kind, own in by_kind(layers).items() if hasattr(kind, "catch_up")]
+    return tf.reduce_any(tf.stack([False, *found]))
 
 
 def by_kind(layers):

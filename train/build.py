@@ -5,14 +5,14 @@ import math
 import keras
 
 from bijectors import flows
-from tfresflow import FlowModel, layers, logdet, optimizers, solvers
+from tfresflow import FlowModel, autodiff, layers, logdet, optimizers, solvers
 from train import data
 from train.flags import numbers, span
 
 __all__ = ["build_model", "build_optimizer", "steps_per_epoch", "total_steps"]
 
-_MEMORY = {"auto": logdet.Auto, "tape": logdet.Tape, "released": logdet.Released,
-           "recompute": logdet.Recompute}
+_AUTODIFF = {"recomputed": autodiff.Recomputed, "stored": autodiff.Stored,
+             "released": autodiff.Released}
 _PROBES = {"normal": logdet.normal, "rademacher": logdet.rademacher}
 _SOLVERS = {"anderson": solvers.Anderson, "broyden": solvers.Broyden, "picard": solvers.Picard}
 _OPTIMIZERS = {"adam": optimizers.Adam, "adamw": keras.optimizers.AdamW,
@@ -30,7 +30,8 @@ def build_model(settings):
     source = data.describe(settings)
     image = source.kind == "image"
     return FlowModel(_flow(settings, source), nbits=settings.nbits if image else None,
-                     eval_log_det=_eval_log_det(settings), seed=settings.seed,
+                     eval_log_det=_eval_log_det(settings), autodiff=_autodiff(settings),
+                     seed=settings.seed,
                      micro_batches=settings.update_freq, skip_nonfinite=settings.skip_nonfinite)
 
 
@@ -125,11 +126,15 @@ def _coefficients(settings, n_exact):
 
 
 def _log_det(settings):
-    default = "auto" if settings.mem_eff else "tape"
     return logdet.LogDet(
         _coefficients(settings, settings.n_exact_terms),
         logdet.Neumann() if settings.neumann_grad else logdet.Series(),
-        _MEMORY[settings.memory or default](), _PROBES[settings.probe], settings.n_probes)
+        probe=_PROBES[settings.probe], num_probes=settings.n_probes)
+
+
+def _autodiff(settings):
+    default = "recomputed" if settings.mem_eff else "stored"
+    return _AUTODIFF[settings.autodiff or default]()
 
 
 def _eval_log_det(settings):

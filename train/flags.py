@@ -65,10 +65,11 @@ _MODEL_FLAGS = {
     "probe": ("normal", "Distribution of the probes.", ("normal", "rademacher")),
     "n_exact_terms": (2, "Terms that are always there, in training."),
     "neumann_grad": (True, "Neumann gradient; else that of the series."),
-    "mem_eff": (True, "Recompute activations in the backward pass where that pays; else keep "
-                "them."),
-    "memory": ("", "Memory strategy by name; empty: auto or, with --nomem_eff, tape.",
-               ("", "auto", "tape", "released", "recompute")),
+    "mem_eff": (True, "Recompute activations in the backward pass; else keep them."),
+    "autodiff": ("", "What a training step keeps: the input of each block (recomputed), all "
+                 "activations (stored), or those of the branches and the log-determinants' "
+                 "gradients (released). Empty: as mem_eff says.",
+                 ("", "recomputed", "stored", "released")),
     "act": ("swish", "Activation.", ("swish", "clipswish", "elu", "lcube", "softplus", "sin",
                                      "tanh", "maxmin", "fullsort", "identity", "relu")),
     "idim": (512, "Hidden channels of the convolutions."),
@@ -141,7 +142,7 @@ _ALL = {name: spec for group in _GROUPS.values() for name, spec in group.items()
 # What a run may not change when it is continued: the data it sees and the model it trains.
 _FIXED = tuple(name for name in (*_DATA_FLAGS, *_MODEL_FLAGS) if name not in (
     "dataroot", "val_batchsize", "n_test", "solver", "rtol", "atol", "max_solver_steps",
-    "memory", "mem_eff")) + ("seed", "optimizer", "ema_val")
+    "autodiff", "mem_eff")) + ("seed", "optimizer", "ema_val")
 
 FINGERPRINT = "dataroot_fingerprint"
 
@@ -339,9 +340,9 @@ def _validate(settings):
     if settings.dataroot and settings.data not in FILES:
         raise ValueError(f"--dataroot must come with --data=folder, array or csv: nothing reads it "
                          f"with --data={settings.data}. Received: --dataroot={settings.dataroot}")
-    if not settings.mem_eff and settings.memory not in ("", "tape"):
-        raise ValueError("--memory must be tape, or not given, with --nomem_eff. "
-                         f"Received: --memory={settings.memory}")
+    if not settings.mem_eff and settings.autodiff not in ("", "stored"):
+        raise ValueError("--autodiff must be stored, or not given, with --nomem_eff. "
+                         f"Received: --autodiff={settings.autodiff}")
 
 
 def span(text):

@@ -11,6 +11,7 @@ Equal layers share them, traced once. The state is a list of tensors:
 """
 
 import dataclasses
+import math
 
 import tensorflow as tf
 
@@ -21,8 +22,8 @@ from tfresflow.layers.linear import Linear, scale_kernel
 from tfresflow.layers.norms import PowerIteration, closed_norm, krylov, lp_norm
 from tfresflow.sharing import is_shareable
 
-__all__ = ["Constrained", "any_changed", "follow_vectors", "iterate_vectors", "krylov_vectors",
-           "log_norm", "normalize", "stacked", "unstacked", "update_vectors"]
+__all__ = ["Constrained", "any_changed", "batches", "follow_vectors", "iterate_vectors",
+           "krylov_vectors", "log_norm", "normalize", "stacked", "unstacked", "update_vectors"]
 
 _FAR = 0.3  # how much of a kept vector a single step moves where the kernel is another one
 
@@ -110,9 +111,18 @@ def any_changed(sizes, tensors, marks):
       tensors: all that.
       marks: `[1]` of each, of `fingerprint`.
     """
-    parts = tf.nest.pack_sequence_as([[0] * size for size in sizes], tensors)
-    return tf.reduce_any(tf.concat(
-        [fingerprint(kernel, orders) != mark for (kernel, *orders), mark in zip(parts, marks)], 0))
+    groups = {}
+    for own, mark in zip(tf.nest.pack_sequence_as([[0] * size for size in sizes], tensors), marks):
+        groups.setdefault((len(own), tuple(own[0].shape)), []).append([*own, mark])
+    return tf.reduce_any(tf.concat([
+        fingerprint(kernel, orders, len(some)) != mark for (_, shape), equal in groups.items()
+        for some in batches(equal, shape) for kernel, *orders, mark in [stacked(some)]], 0))
+
+
+def batches(equal, shape):
+    """Lists of as many of them as stay in a processor's cache, each a tensor of `shape`."""
+    count = max(1, 2 ** 18 // math.prod(shape))
+    return [equal[i:i + count] for i in range(0, len(equal), count)]
 
 
 def stacked(states):

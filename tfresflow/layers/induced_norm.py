@@ -9,9 +9,9 @@ import tensorflow as tf
 from tfresflow import upkeep
 from tfresflow.functional import FunctionalLayer
 from tfresflow.layers import bounds
-from tfresflow.layers.constraint import (Constrained, any_changed, follow_vectors, iterate_vectors,
-                                         krylov_vectors, log_norm, normalize, stacked, unstacked,
-                                         update_vectors)
+from tfresflow.layers.constraint import (Constrained, any_changed, batches, follow_vectors,
+                                         iterate_vectors, krylov_vectors, log_norm, normalize,
+                                         stacked, unstacked, update_vectors)
 from tfresflow.layers.linear import check_activation
 from tfresflow.layers.norms import PowerIteration, best_distinct, closed_norm
 from tfresflow.layers.orders import LearnedOrder, Order, check_order
@@ -158,17 +158,24 @@ class InducedNorm(FunctionalLayer):
             variable.assign(value)
 
     @staticmethod
+    def any_changed(layers):
+        """Whether weights or orders of one of `layers` have changed since its norm was updated."""
+        layers = [layer for layer in layers if layer.vectors]
+        if not layers:
+            return tf.constant(False)
+        states = [[tf.convert_to_tensor(layer.kernel), *layer._orders(layer.kernel.dtype)]
+                  for layer in layers]
+        return shared(any_changed, tuple(map(len, states)))(
+            [tf.stop_gradient(x) for state in states for x in state],
+            [tf.convert_to_tensor(layer.mark.value) for layer in layers])
+
+    @staticmethod
     def catch_up(layers):
         """Updates the norms of all `layers` if weights or orders of one have changed since."""
         layers = [layer for layer in layers if layer.vectors]
         if not layers:
             return
-        states = [[tf.convert_to_tensor(layer.kernel), *layer._orders(layer.kernel.dtype)]
-                  for layer in layers]
-        changed = shared(any_changed, tuple(map(len, states)))(
-            [tf.stop_gradient(x) for state in states for x in state],
-            [tf.convert_to_tensor(layer.mark.value) for layer in layers])
-
+        changed = InducedNorm.any_changed(layers)
         if not all(hasattr(layer.mark.value, "assign") for layer in layers):
             # In Keras's `stateless_call`, variables are tensors: what is assigned is handed back.
             pairs = [(v, tf.convert_to_tensor(v.value)) for layer in layers for v in layer.vectors]
@@ -346,10 +353,8 @@ def _new_vectors(function, layers, iterate=None):
                      layer.coeff, layer._limit, tuple(layer.kernel.shape))
             groups.setdefault(equal, []).append(layer)
     for (*static, shape), equal in groups.items():
-        # As many as stay in a processor's cache.
-        stackable = static[0].stackable
-        count = max(1, 2 ** 18 // math.prod(shape)) if stackable else 1
-        for group in (equal[i:i + count] for i in range(0, len(equal), count)):
+        one_by_one = [[layer] for layer in equal]
+        for group in batches(equal, shape) if static[0].stackable else one_by_one:
             state = stacked([layer._state(layer.kernel) for layer in group])
             new = shared(function, *static)(state)
             for layer, *own in zip(group, *(unstacked(x, len(group)) for x in new)):

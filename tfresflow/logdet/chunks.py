@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from tfresflow import lanes, xla
 
-__all__ = ["Chunks", "in_chunks", "largest_bytes"]
+__all__ = ["Chunks", "chunks_of", "in_chunks", "largest_bytes"]
 
 
 def largest_bytes(g, weights, x):
@@ -26,9 +26,21 @@ class Chunks(typing.NamedTuple):
             return function(*batched)
         return lanes.side_by_side(function, batched, self.parallel)
 
-    def of_half(self):
-        """For half of the batch, where the other half runs at the same time."""
-        return Chunks(max(1, self.size // 2), None)
+
+def chunks_of(g, weights, x, chunk_bytes=None):
+    """The `Chunks` for a branch.
+
+    Args:
+      g, weights: a prepared `Function` and its weights.
+      x: of which the shape of one example and the dtype count.
+      chunk_bytes: of the largest activation at a time; None: 8 MiB on a CPU, 1 GiB where there is
+        a GPU.
+    """
+    gpu = bool(tf.config.list_logical_devices("GPU"))
+    chunk_bytes = chunk_bytes or (2 ** 30 if gpu else 2 ** 23)
+    each = largest_bytes(g, weights, x)
+    parallel = not gpu and (each <= 4096 or lanes.are_there())
+    return Chunks(max(1, chunk_bytes // each), max(2, 2 ** 16 // each) if parallel else None)
 
 
 def in_chunks(function, chunks, batched, events, like=()):

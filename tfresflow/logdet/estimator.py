@@ -8,10 +8,11 @@ import tensorflow as tf
 
 from tfresflow import seeds
 from tfresflow.configurable import Configurable
-from tfresflow.functional import unprepared
+from tfresflow.functional import functional, unprepared
+from tfresflow.logdet.base import Estimator
+from tfresflow.logdet.block import Block, PlaneBlock, is_in_plane
 from tfresflow.logdet.coefficients import Poisson
-from tfresflow.logdet.late import Late, in_plane, is_worth_keeping
-from tfresflow.logdet.memory import Auto, Recompute
+from tfresflow.logdet.memory import Auto
 from tfresflow.logdet.series import Neumann, rounds
 from tfresflow.rules import check_object, check_whole
 from tfresflow.sharing import is_shareable, shared
@@ -33,7 +34,7 @@ def rademacher(shape, seed, dtype):
 
 @keras.saving.register_keras_serializable("tfresflow")
 @dataclasses.dataclass(frozen=True)
-class LogDet(Configurable):
+class LogDet(Configurable, Estimator):
     """Stochastic estimate of `log det(I + dg/dx)` together with `g(x)`.
 
     Costs one evaluation of g and one vector-Jacobian product a term and probe. Three
@@ -90,29 +91,26 @@ class LogDet(Configurable):
         g, weights = unprepared(g)
         return shared(_estimate, self, g)(x, *_parts(seed), weights)
 
-    def late(self, g, spec, seed=None):
-        """The block of g for a loss in which its log-determinant is a term, see `Late`.
+    def bind(self, g, seed, spec, inverse):
+        """The step `x -> x + g(x)` of a flow, its norms applied and its terms drawn.
 
         Args:
           g, seed: see `__call__`.
-          spec: `tf.TensorSpec` of x.
+          spec: `tf.TensorSpec` of x; the number of examples may be None.
+          inverse: of the step, `z -> x`.
 
         Returns:
-          A `Late`; None for other gradients than Neumann's, and where activations are kept.
+          A `Step`: a `Block`.
         """
-        g, weights = unprepared(g)
+        g, weights = functional(g)
         seed, first = _parts(seed)
-        plane = in_plane(self, spec)
-        shape = tuple(spec.shape) if plane else None
-        weights, *draws = shared(_at_hand, self, g, spec.dtype, shape)(seed, first, weights)
-        g = g.prepared()
-        memory = self.memory
-        if isinstance(memory, Auto):
-            memory = memory.choice(g, weights, spec)
-        if not (isinstance(memory, Recompute) and isinstance(self.gradient, Neumann)):
-            return None
-        keep = plane and is_worth_keeping(g, weights, spec)
-        return Late(self, g, weights, memory.chunks(g, weights, spec), keep, *draws, seed, first)
+        kind, shape = Block, None
+        if is_in_plane(self, spec):
+            kind, shape = PlaneBlock, tuple(spec.shape)
+        # No part of a function that is differentiated: TensorFlow would optimise the gradient of
+        # each block by itself, for the zeros that belong to these.
+        c, *draws = shared(_draws, self, spec.dtype, shape)(seed, first)
+        return kind(self, g, weights, inverse, c, seed, first, spec, *draws)
 
     def draw_probes(self, x, seed, first):
         """Probes, each `[N, ...]` as x, of which shape and dtype count."""
@@ -136,14 +134,13 @@ def _estimate(log_det, g, x, seed, first, weights):
     return log_det.memory(g.prepared(), g.prepare(weights), x, v, c, log_det.gradient)
 
 
-def _at_hand(log_det, g, dtype, shape, seed, first, weights):
-    """What halves of a batch share: weights, terms and, where a shape is given, the probe."""
-    weights = g.prepare(weights)
+def _draws(log_det, dtype, shape, seed, first):
+    """`[c, *draws]`: what all parts of a batch share."""
     c = log_det.draw_terms(seed, dtype)
     if shape is None:
-        return weights, c, None, None
+        return [c]
     [v] = log_det.draw_probes(tf.TensorSpec(shape, dtype), seed, first)
-    return weights, c, rounds(c), v
+    return [c, rounds(c), v]
 
 
 def _parts(seed):

@@ -8,6 +8,7 @@ import tensorflow as tf
 from tfresflow import xla
 from tfresflow.configurable import Configurable
 from tfresflow.functional import unprepared
+from tfresflow.logdet.base import Estimator
 from tfresflow.sharing import shared
 
 __all__ = ["Exact", "jacobian", "log_abs_det"]
@@ -15,7 +16,7 @@ __all__ = ["Exact", "jacobian", "log_abs_det"]
 
 @keras.saving.register_keras_serializable("tfresflow")
 @dataclasses.dataclass(frozen=True)
-class Exact(Configurable):
+class Exact(Configurable, Estimator):
     """`log |det(I + J)|` of the batch Jacobian.
 
     Costs D vector-Jacobian products and O(D^3) an example; differentiable by

@@ -9,7 +9,7 @@
 
 Each is a function `(g, weights, x, v, c, gradient) -> (g(x), log_det)`; the numbers and the
 gradients are the same for all of them, and so are the derivatives of the gradients: `plain.py`. A
-training step whose loss is linear in the log-determinant need not keep v and w: `late.py`.
+training step, which sees the whole flow, keeps less: `autodiff` and `block.py`.
 """
 
 import dataclasses
@@ -18,17 +18,18 @@ import math
 import keras
 import tensorflow as tf
 
-from tfresflow import lanes
 from tfresflow.batch import each
 from tfresflow.configurable import Configurable
 from tfresflow.derivatives import differentiable, held, is_followed, with_gradient
-from tfresflow.logdet.chunks import Chunks, in_chunks, largest_bytes
+from tfresflow.logdet.chunks import chunks_of, in_chunks, largest_bytes
 from tfresflow.logdet.jacobian import linearise
 from tfresflow.logdet.plain import first_order
 from tfresflow.logdet.series import sum_series
 from tfresflow.rules import check_whole
 
-__all__ = ["Auto", "Recompute", "Released", "Tape"]
+__all__ = ["LIGHT", "Auto", "Recompute", "Released", "Tape"]
+
+LIGHT = 2 ** 16  # bytes of activations that to keep is faster than to compute them again
 
 
 @keras.saving.register_keras_serializable("tfresflow")
@@ -107,7 +108,7 @@ class Recompute(Configurable):
         check_whole("chunk_bytes", self.chunk_bytes, 1, optional=True)
 
     def __call__(self, g, weights, x, v, c, gradient):
-        chunks = self.chunks(g, weights, x)
+        chunks = chunks_of(g, weights, x, self.chunk_bytes)
 
         def forward(x, *weights):
             y, log_det, *w = _forward(g, chunks, x, v, c, list(weights))
@@ -119,14 +120,6 @@ class Recompute(Configurable):
             return (y, log_det), backward
 
         return _estimate(forward, g, weights, x, v, c, gradient)
-
-    def chunks(self, g, weights, x):
-        """How many examples of x, of which shape and dtype count, at a time."""
-        gpu = bool(tf.config.list_logical_devices("GPU"))
-        chunk_bytes = self.chunk_bytes or (2 ** 30 if gpu else 2 ** 23)
-        each = largest_bytes(g, weights, x)
-        parallel = not gpu and (each <= 4096 or lanes.are_there())
-        return Chunks(max(1, chunk_bytes // each), max(2, 2 ** 16 // each) if parallel else None)
 
 
 @keras.saving.register_keras_serializable("tfresflow")
@@ -143,16 +136,12 @@ class Auto(Configurable):
       tape_bytes: the bound.
     """
 
-    tape_bytes: int = 2 ** 16
+    tape_bytes: int = LIGHT
 
     def __call__(self, g, weights, x, v, c, gradient):
-        return self.choice(g, weights, x)(g, weights, x, v, c, gradient)
-
-    def choice(self, g, weights, x):
-        """`Tape` or `Recompute`; of x, shape and dtype count."""
         n = x.shape[0]
         small = n is not None and n * largest_bytes(g, weights, x) <= self.tape_bytes
-        return Tape() if small else Recompute()
+        return (Tape() if small else Recompute())(g, weights, x, v, c, gradient)
 
 
 def _estimate(forward, g, weights, x, v, c, gradient):

@@ -25,6 +25,7 @@ from tfresflow import xla
 from tfresflow.batch import dot, each, last_nonzero
 from tfresflow.configurable import Configurable
 from tfresflow.derivatives import held
+from tfresflow.steps import say_together
 
 __all__ = ["Neumann", "Series", "rounds", "sum_beside", "sum_powers", "sum_series"]
 
@@ -33,6 +34,8 @@ __all__ = ["Neumann", "Series", "rounds", "sum_beside", "sum_powers", "sum_serie
 @dataclasses.dataclass(frozen=True)
 class Series(Configurable):
     """The gradient of the series itself, term by term: memory grows with n."""
+
+    is_form = False
 
     def targets(self, jacobian, v, c, w):
         """See `Neumann`; w does not count."""
@@ -48,6 +51,12 @@ class Series(Configurable):
 @dataclasses.dataclass(frozen=True)
 class Neumann(Configurable):
     """The gradient `E[d(w^T J v)]`, equation 9: memory does not depend on n."""
+
+    is_form = True  # that of `w^T J v`, w held constant, and nothing else
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        say_together(cls, "is_form", "targets", "recorded", by=Series)
 
     def targets(self, jacobian, v, c, w):
         """What is differentiated: from a scale `[N]` to `(tensors, cotangents)`.

@@ -1,0 +1,404 @@
+"""One gradient, whatever is kept: every strategy gives that of a tape around the pair."""
+
+import dataclasses
+import functools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+import bijectors
+from bijectors import flows
+from tests.allocator import peaks
+from tests.registry import EXACT, branch, build, every_flow, example, image
+from tests.test_engine import _Layer
+from tfresflow import FlowModel, autodiff, lanes, layers, logdet
+from tfresflow.functional import norm_layers, update_norms
+from tfresflow.functions import Function
+from tfresflow.logdet.block import Block, PlaneBlock
+from tfresflow.seeds import Part, as_seed
+from tfresflow.steps import Rows
+
+RULE = logdet.Truncated(11)  # more than a round of the recurrence
+# The last two recompute blocks that are so small that they would be kept, too.
+WAYS = {"recomputed": autodiff.Recomputed(), "stored": autodiff.Stored(),
+        "released": autodiff.Released(), "heavy": autodiff.Recomputed(),
+        "chunks": autodiff.Recomputed(chunk_bytes=150)}
+
+
+@pytest.fixture(params=WAYS)
+def way(request):
+    with heavy(request.param):
+        yield WAYS[request.param]
+
+
+class heavy:
+    """A context in which no block is light, for the ways of which it is said."""
+
+    def __init__(self, way):
+        self._patch, self._heavy = pytest.MonkeyPatch(), way in ("heavy", "chunks")
+
+    def __enter__(self):
+        for kind in (Block, PlaneBlock) if self._heavy else ():
+            self._patch.setattr(kind, "is_light", False)
+
+    def __exit__(self, *_):
+        self._patch.undo()
+
+
+def estimator(rule=RULE, **kwargs):
+    return {**EXACT, "log_det": logdet.LogDet(rule, memory=logdet.Tape(), **kwargs)}
+
+
+def plane(dims=(9, 8), **kwargs):
+    return flows.toy_flow(nblocks=2, dims=dims, **estimator(**kwargs))
+
+
+def chain_with_tfp():
+    block = bijectors.InvertibleResidual(branch([2, 2, 2]), [2, 2, 2], estimator()["log_det"])
+    return bijectors.Chain([bijectors.Flatten([2, 2, 2]), tfp.bijectors.Softsign(), block])
+
+
+FLOWS = {
+    "plane": plane,
+    "plane_random": lambda: plane(rule=logdet.Geometric(0.3)),
+    "plane_rademacher": lambda: plane(probe=logdet.rademacher),
+    "plane_wide": lambda: plane(dims=(400, 1)),
+    "plane_two_probes": lambda: plane(num_probes=2),
+    "plane_preact": lambda: flows.toy_flow(nblocks=1, dims=(6,), preact=True, **estimator()),
+    "plane_max_min": lambda: flows.toy_flow(nblocks=1, dims=(6,), act=layers.MaxMin,
+                                            **estimator()),
+    "plane_dense_net": lambda: flows.toy_flow(nblocks=1, dense_net=flows.DenseNet(2, 3),
+                                              act=layers.CLipSwish, **estimator()),
+    "plane_series": lambda: plane(gradient=logdet.Series()),
+    "exact": lambda: flows.toy_flow(nblocks=1, dims=(6,), **EXACT),
+    "line": lambda: flows.toy_flow([1], nblocks=2, dims=(9,), **estimator()),
+    "tabular": lambda: flows.tabular_flow([5], nblocks=2, dims=(9,), **estimator(num_probes=2)),
+    "tabular_series": lambda: flows.tabular_flow([3], nblocks=1, dims=(9,),
+                                                 **estimator(gradient=logdet.Series())),
+    "image": lambda: image(**estimator()),
+    "image_factor_out": lambda: image(factor_out=True, **estimator()),
+    "chain_with_tfp": chain_with_tfp,
+}
+
+
+def roughened(flow):
+    """With norms at their bound, and scales that are not one."""
+    for layer in flow.layers:
+        for i, weight in enumerate(layer.trainable_variables):
+            weight.assign(weight + 0.3 * np.random.RandomState(i).randn(*weight.shape))
+    update_norms(norm_layers(flow.layers))
+    return flow
+
+
+def loss_of(z, log_det):
+    """Of unequal examples, and not linear in the log-determinant."""
+    b = tf.cast(tf.linspace(-1.0, 2.0, tf.shape(z)[0]), z.dtype)
+    return 0.5 * tf.reduce_sum(z ** 2) + tf.reduce_sum(b * log_det + tf.sin(log_det))
+
+
+def by_tape(flow, x):
+    """`(value, dvariables, dx)` by a tape around the pair."""
+    variables = [v.value for layer in flow.layers for v in layer.trainable_variables]
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        value = loss_of(*flow.forward_and_log_det(x, seed=3))
+    *dvariables, dx = tape.gradient(value, [*variables, x], unconnected_gradients="zero")
+    return value, dvariables, dx
+
+
+def batch(flow, n):
+    x = example(flow.event_shape, n)
+    return tf.sigmoid(x) if len(flow.event_shape) > 1 else x
+
+
+def rough(name):
+    """The same whenever it is made."""
+    keras.utils.set_random_seed(0)
+    return roughened(FLOWS[name]())
+
+
+@functools.cache
+def wanted(name):
+    flow = rough(name)
+    return by_tape(flow, batch(flow, 6))
+
+
+def assert_equal(got, want):
+    for one, other in zip(tf.nest.flatten(got), tf.nest.flatten(want), strict=True):
+        scale = np.abs(other).max()
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-10 * max(scale, 1e-3))
+
+
+@pytest.mark.fast("chunks-plane", "heavy-line", "recomputed-chain_with_tfp", "stored-exact",
+                  "released-tabular", "released-plane", "stored-plane", "chunks-tabular_series")
+@pytest.mark.parametrize("name", FLOWS)
+def test_every_way_is_the_tape(name, way):
+    """In float64, of any loss, traced and eager."""
+    flow = rough(name)
+    x = batch(flow, 6)
+    assert np.abs(wanted(name)[2]).max() > 0.01
+
+    def gradients(x):
+        return autodiff.gradients(flow, loss_of, x, seed=3, autodiff=way)
+
+    assert_equal(gradients(x), wanted(name))
+    assert_equal(tf.function(gradients, autograph=False)(x), wanted(name))
+
+
+@every_flow
+def test_law_every_way_is_the_tape(name):
+    """Of every flow, its blocks with a stochastic estimate."""
+    flow, x = build(name)
+    flow = flow.with_log_det(logdet.LogDet(logdet.Truncated(4), memory=logdet.Tape()))
+    want = by_tape(flow, x)
+    for name, way in WAYS.items():
+        with heavy(name):
+            assert_equal(autodiff.gradients(flow, loss_of, x, seed=3, autodiff=way), want)
+
+
+class OfATape(FlowModel):
+    """Whose loss is its own: a tape goes around it."""
+
+    def example_losses(self, x, seed):
+        return super().example_losses(x, seed)
+
+
+@pytest.mark.fast("5-heavy-plane-True", "3-recomputed-tabular-True", "1-released-line-False")
+@pytest.mark.parametrize("halves", [False, True])
+@pytest.mark.parametrize("name", ["plane", "line", "tabular", "image_factor_out"])
+@pytest.mark.parametrize("micro_batches", [1, 3, 5])
+def test_weighted_sums_in_parts(name, way, halves, micro_batches, monkeypatch):
+    """Losses and gradients of weighted examples: whole, as two halves, and in micro-batches."""
+    monkeypatch.setattr(lanes, "are_there", lambda: halves)
+    flow = rough(name)
+    x, weights = batch(flow, 12), tf.linspace(tf.constant(0.0, tf.float64), 2.0, 12)
+    part = Part(as_seed(4), tf.constant(7, tf.int64))
+    kwargs = {"micro_batches": micro_batches, "autodiff": way}
+    want = OfATape(flow)._sums(x, weights, part)
+    model = FlowModel(flow, **kwargs)
+    assert_equal(model._sums(x, weights, part), want)
+    traced = tf.function(lambda x: model._sums(x, weights[:len(x)], part), autograph=False)
+    assert_equal(traced(x), want)
+
+
+@pytest.mark.fast("5-line")
+@pytest.mark.parametrize("name", ["plane", "line", "image"])
+@pytest.mark.parametrize("n", [0, 1, 5])
+def test_batches_of_odd_and_unknown_size(name, n, monkeypatch):
+    monkeypatch.setattr(lanes, "are_there", lambda: True)
+    flow = roughened(FLOWS[name]())
+    x, weights = batch(flow, 6)[:n], tf.linspace(tf.constant(1.0, tf.float64), 2.0, 6)[:n]
+    part, model = Part(as_seed(4), tf.constant(0, tf.int64)), FlowModel(flow)
+    want = OfATape(flow)._sums(x, weights, part) if n else None
+    for kind in ({}, {"input_signature": [tf.TensorSpec([None, *flow.event_shape], x.dtype),
+                                          tf.TensorSpec([None], x.dtype)]}):
+        traced = tf.function(lambda x, w: model._sums(x, w, part), autograph=False, **kind)
+        losses, gradients = traced(x, weights)
+        assert losses.shape == [n]
+        if n:
+            assert_equal((losses, gradients), want)
+        else:
+            assert not any(np.abs(g).max() for g in gradients)
+
+
+def test_derivatives_are_taken_once():
+    """What was found without a tape must not look as if it were constant."""
+    flow, x = bijectors.ActNorm([2], dtype="float64"), example([2])
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        value, _, dx = autodiff.gradients(flow, loss_of, x)
+    with pytest.raises(ValueError, match="must not be differentiated"):
+        tape.gradient(dx, x)
+    with pytest.raises(ValueError, match="must not be differentiated"):
+        with tf.autodiff.ForwardAccumulator(x, tf.ones_like(x)):
+            autodiff.gradients(flow, loss_of, x)
+
+
+def test_variables_of_the_loss():
+    """Of one's own, beside those of the flow and in any order."""
+    flow, scale = bijectors.ActNorm([2], dtype="float64"), tf.Variable(2.0, dtype=tf.float64)
+    x, shift = example([2]), flow.layers[0].shift
+
+    def loss(z, log_det):
+        return scale * tf.reduce_sum(z ** 2) - tf.reduce_sum(log_det) + tf.reduce_sum(shift)
+
+    value, (of_shift, of_scale), _ = autodiff.gradients(flow, loss, x, variables=[shift, scale])
+    assert float(value) == pytest.approx(2 * np.sum(x.numpy() ** 2))
+    assert float(of_scale) == pytest.approx(np.sum(x.numpy() ** 2))
+    np.testing.assert_allclose(of_shift, 1 + 4 * np.sum(x, axis=0), rtol=1e-12)
+
+
+@pytest.mark.parametrize("n", [2, 9])
+@pytest.mark.parametrize("name", ["heavy", "stored", "released"])
+def test_products_of_a_step(n, name):
+    """g once for all but its value; n products for the estimate, one for the gradient."""
+    layer, x = _Layer(), example([3])
+    layer.build(x.shape)
+    step = bound(logdet.LogDet(logdet.Truncated(n)), layer, x)
+    with heavy(name):
+        WAYS[name]([step], x, Rows(tf.range(3)), tf.ones_like(x[:, 0]), lambda z: ((), z))
+    assert layer.counting.counts == {"g": 1, "vjp": n + 1}
+
+
+def test_products_in_the_plane():
+    """One with v, through which the gradient goes, and one across it; no more, whatever n."""
+    counts = {"products": 0}
+
+    @dataclasses.dataclass(frozen=True, eq=False)
+    class Sine(Function):
+        shareable = False
+
+        def __call__(self, weights, x):
+            return tf.sin(x) / 2
+
+        def linearise_forward(self, weights, x):
+            def jvp(t):
+                counts["products"] += 1
+                return t * tf.cos(x) / 2
+
+            return self(weights, x), jvp
+
+    layer, x = _Layer(), example([2])
+    layer.counting = Sine()
+    layer.build(x.shape)
+    step = bound(logdet.LogDet(logdet.Truncated(20)), layer, x)
+    step.vjp(x, Rows(tf.range(3)), x, tf.ones_like(x[:, 0]))
+    assert counts["products"] == 2
+
+
+def bound(log_det, layer, x):
+    return log_det.bind(layer, as_seed(0), tf.TensorSpec(x.shape, x.dtype), None)
+
+
+@pytest.mark.slow
+@pytest.mark.allocator
+def test_what_grows_with_the_depth():
+    """By its input alone; by all activations; by those of g."""
+    x = tf.cast(example([64], 4096), tf.float32)
+    settings = {**estimator(rule=logdet.Truncated(3)), "dtype": "float32"}
+    peak = {}
+    for name in ("heavy", "stored", "released"):
+        for depth in (2, 14):
+            flow = flows.tabular_flow([64], nblocks=depth, dims=(8,), actnorm=False, **settings)
+            with heavy(name):
+                model = FlowModel(flow, autodiff=WAYS[name])
+                step = tf.function(lambda: model._sums(x, tf.ones([4096]), Part(as_seed(0)))[1],
+                                   autograph=False)
+                peak[name, depth] = min(peaks(step))
+    growth = {name: (peak[name, 14] - peak[name, 2]) / 12 / (x.shape.num_elements() * 4)
+              for name in ("heavy", "stored", "released")}
+    assert growth["heavy"] < 1.15 < 1.8 < growth["released"] < growth["stored"], growth
+
+
+def sums(model, x):
+    return model._sums(x, tf.ones([len(x)], tf.float64), Part(as_seed(4)))
+
+
+def test_an_overridden_pair_is_obeyed():
+    """Of a bijector in a chain: in training as in evaluation."""
+    class Twice(bijectors.InvertibleResidual):
+        def forward_and_log_det(self, x, seed=None):
+            z, log_det = super().forward_and_log_det(x, seed)
+            return 2 * z, log_det + 2 * np.log(2.0)
+
+    x = example([2], 6)
+    block = Twice(branch([2]), [2], estimator()["log_det"])
+    flow = bijectors.Chain([block, bijectors.ActNorm([2], dtype="float64")])
+    assert_equal(autodiff.gradients(flow, loss_of, x, seed=3), by_tape(flow, x))
+    assert_equal(sums(FlowModel(flow), x), sums(OfATape(flow), x))
+
+
+def test_an_overridden_pair_and_its_steps_are_obeyed():
+    """Who says both is taken at his word; so is one whose pair is that of a mixin."""
+    class Mixin:
+        def forward_and_log_det(self, x, seed=None):
+            z, log_det = super().forward_and_log_det(x, seed)
+            return 3 * z, log_det + 3 * np.log(3.0)
+
+    class Tripled(Mixin, bijectors.InvertibleResidual):
+        pass
+
+    class Both(bijectors.ActNorm):
+        def forward_and_log_det(self, x, seed=None):
+            raise AssertionError("its steps are said, too")
+
+        def bind(self, seed=None, size=None, dtype=None):
+            return bijectors.ActNorm([3], dtype="float64").bind(seed)
+
+    x = example([3], 6)
+    flow = Tripled(branch([3]), [3], estimator()["log_det"])
+    assert_equal(autodiff.gradients(flow, loss_of, x, seed=3), by_tape(flow, x))
+    losses, _ = sums(FlowModel(Both([3], dtype="float64")), x)
+    np.testing.assert_allclose(losses, 0.5 * np.sum(x ** 2 + np.log(2 * np.pi), 1), rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["class", "function", "gradient"])
+def test_an_overridden_estimator_is_obeyed(kind):
+    class Doubled(logdet.LogDet):
+        def __call__(self, g, x, seed=None):
+            y, log_det = super().__call__(g, x, seed)
+            return y, 2 * log_det
+
+    class Tripled(logdet.Neumann):
+        def targets(self, jacobian, v, c, w):
+            def scaled(scale):
+                tensors, cotangents = once(scale)
+                return tensors, [3 * d for d in cotangents]
+
+            once = super().targets(jacobian, v, c, w)
+            return scaled
+
+    def double(g, x, seed=None):
+        y, log_det = logdet.Exact()(g, x)
+        return y, 2 * log_det
+
+    log_det = {"class": Doubled(RULE, memory=logdet.Tape()), "function": double,
+               "gradient": logdet.LogDet(RULE, Tripled(), logdet.Tape())}[kind]
+    flow, x = bijectors.InvertibleResidual(branch([2]), [2], log_det), example([2], 6)
+    want = by_tape(flow, x)
+    assert_equal(autodiff.gradients(flow, loss_of, x, seed=3), want)
+    plain = by_tape(flow.with_log_det(logdet.LogDet(RULE)), x)
+    assert np.abs(want[2] - plain[2]).max() > 1e-3
+
+
+def test_an_overridden_loss_is_obeyed():
+    class Tempered(FlowModel):
+        def compute_nll(self, x, seed, flow=None):
+            return 0.5 * super().compute_nll(x, seed, flow)
+
+    class Squared(FlowModel):
+        def example_losses(self, x, seed):
+            return super().example_losses(x, seed) ** 2
+
+    x, flow = example([2], 6), plane()
+    whole, half, squared = (sums(kind(flow), x) for kind in (FlowModel, Tempered, Squared))
+    assert_equal(half, tf.nest.map_structure(lambda t: t / 2, whole))
+    assert_equal(squared[0], whole[0] ** 2)
+    model = OfATape(flow)
+    with tf.GradientTape() as tape:
+        total = tf.reduce_sum(model.compute_nll(x, Part(as_seed(4))) ** 2)
+    assert_equal(squared[1], tape.gradient(total, model.trainable_values(),
+                                           unconnected_gradients="zero"))
+
+
+def test_duck_typed_flows_are_trained():
+    """By their pair and their layers."""
+    inner = plane(dims=(5,))
+
+    class Duck:
+        layers = inner.layers
+        event_shape, latent_shape = inner.event_shape, staticmethod(inner.latent_shape)
+        forward_and_log_det = staticmethod(inner.forward_and_log_det)
+        inverse_alone = staticmethod(inner.inverse_alone)
+
+    x = example([2], 6)
+    assert_equal(sums(FlowModel(Duck()), x), sums(FlowModel(inner), x))
+
+
+@pytest.mark.parametrize("autodiff", ["stored", 3])
+def test_autodiff_must_be_a_strategy(autodiff):
+    with pytest.raises(ValueError, match="`autodiff` must be `Recomputed"):
+        FlowModel(plane(dims=(5,)), autodiff=autodiff)

@@ -1,0 +1,20 @@
+"""How a flow is differentiated: what is kept between the passes. One strategy a file.
+
+    Stored       all activations
+    Recomputed   the input of each step; the default
+    Released     the activations of g, and the log-determinant's gradient
+
+All give the same numbers. Each is a function
+
+    (steps, x, rows, dlog_det, end) -> (outputs, dx, log_det, dweights)
+
+for the derivative of `a(z) + <dlog_det, log_det>`, where `end(z)` is `(outputs, dz)` and dz the
+derivative of a.
+"""
+
+from tfresflow.autodiff.gradients import gradients
+from tfresflow.autodiff.recomputed import Recomputed
+from tfresflow.autodiff.released import Released
+from tfresflow.autodiff.stored import Stored
+
+__all__ = ["Recomputed", "Released", "Stored", "gradients"]

@@ -1,0 +1,65 @@
+"""The gradient of any loss of a flow, for training loops of one's own."""
+
+import tensorflow as tf
+
+from tfresflow import seeds
+from tfresflow.autodiff.recomputed import Recomputed
+from tfresflow.derivatives import once
+from tfresflow.inputs import as_events
+from tfresflow.steps import Rows, bind
+
+__all__ = ["gradients"]
+
+
+def gradients(flow, loss, x, seed=None, variables=None, autodiff=Recomputed()):
+    """The value of a loss of `z` and `log_det`, and its gradient.
+
+    The same numbers as a `tf.GradientTape` around `flow.forward_and_log_det` gives, with what is
+    kept between the passes chosen by `autodiff`: for deep flows in less memory. The loss may be any
+    function: its derivatives with respect to z and to the log-determinant are taken.
+
+    Args:
+      flow: bijector with `forward_and_log_det`, `inverse_alone` and `layers`.
+      loss: `(z [N, ...], log_det [N]) -> value`, a scalar, or a tensor whose sum is differentiated.
+      x: `[N, ...]`.
+      seed: None, an integer or a `[2]` tensor; the same seed gives the same estimates.
+      variables: what to differentiate by, variables of the flow or others that `loss` reads;
+        default the trainable ones of `flow.layers`, layer by layer.
+      autodiff: `Recomputed()`, `Stored()` or `Released()` of tfresflow.autodiff.
+
+    Returns:
+      `(value, dvariables, dx)`: what `loss` returned, a list as `variables`, a tensor as `x`.
+
+    Raises:
+      ValueError: if what is returned is differentiated: take a tape around `forward_and_log_det`
+        for second derivatives.
+
+    Example:
+
+    ```python
+    def bound(z, log_det):                       # importance-weighted, of groups of 8 rows
+        log_w = tf.reshape(base.log_prob(z) + log_det, [-1, 8])
+        return -tf.reduce_mean(tf.reduce_logsumexp(log_w, axis=1))
+
+    value, dvariables, _ = autodiff.gradients(flow, bound, x, seed=step)
+    optimizer.apply_gradients(zip(dvariables, flow.trainable_variables))
+    ```
+    """
+    own = [v for layer in flow.layers for v in layer.trainable_variables]
+    variables = [getattr(v, "value", v) if not isinstance(v, tf.Variable) else v
+                 for v in (own if variables is None else variables)]
+    x = as_events("x", x, getattr(flow, "event_shape", None), own[0].dtype if own else None)
+    seed = seeds.as_seed(seed)
+    z, log_det = flow.forward_and_log_det(x, seed)
+    with tf.GradientTape() as tape:
+        tape.watch([z, log_det])
+        value = loss(z, log_det)
+    dz, dlog_det, *of_loss = tape.gradient(value, [z, log_det, *variables],
+                                           unconnected_gradients="zero")
+    with tf.GradientTape() as tape:
+        bound = bind(flow, seed, x.shape[0], x.dtype)
+    _, dx, _, dweights = autodiff(bound.steps, x, Rows(tf.range(tf.shape(x)[0])), dlog_det,
+                                  lambda z: ((), dz))
+    of_flow = tape.gradient(bound.weights, variables, dweights, unconnected_gradients="zero")
+    value, dx, *dvariables = once([value, dx, *map(tf.add, of_flow, of_loss)], [x, *variables])
+    return value, dvariables, dx

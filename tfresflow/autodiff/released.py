@@ -1,0 +1,25 @@
+"""Takes the log-determinant's gradient in the forward pass."""
+
+import dataclasses
+
+import keras
+
+from tfresflow.autodiff.sweep import sweep
+from tfresflow.configurable import Configurable
+
+__all__ = ["Released"]
+
+
+@keras.saving.register_keras_serializable("tfresflow")
+@dataclasses.dataclass(frozen=True)
+class Released(Configurable):
+    """Takes the gradient of each log-determinant in the forward pass (equation 10).
+
+    Its graph is let go there; the activations of g and that gradient are kept. Right for examples
+    of any weights, as these are known before.
+
+    References: Chen et al., Residual Flows (2019), section 3.2.
+    """
+
+    def __call__(self, steps, x, rows, dlog_det, end):
+        return sweep(lambda step, x: step.release(x, rows, dlog_det), steps, x, end)

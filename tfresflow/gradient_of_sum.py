@@ -1,0 +1,94 @@
+"""The gradient of the sum of the losses over a batch, a part of the batch at a time.
+
+    .sum(x, weights, places) -> (losses, sums)      of a part: rows `places` of the batch
+    .like                                           tensors of the shapes of the sums
+    .by_variables(sums, weights) -> gradients       of the whole batch
+"""
+
+import tensorflow as tf
+
+from tfresflow import lanes, seeds
+from tfresflow.steps import Rows, bind
+
+__all__ = ["ByFlow", "ByTape"]
+
+
+class ByTape:
+    """Of a model that says `example_losses(x, part)`, whatever they are: by one tape around it.
+
+    Args:
+      model: a `DistributedModel`.
+      x: the batch.
+      part: its `seeds.Part`.
+    """
+
+    def __init__(self, model, x, part):
+        del x
+        self._model, self._part = model, part
+        self.like = model.trainable_values()
+
+    def sum(self, x, weights, places):
+        model, start = self._model, tf.cast(Rows(places).start, tf.int64)
+        with tf.GradientTape() as tape:
+            losses = model.example_losses(x, seeds.Part(self._part.seed, self._part.first + start))
+            total = tf.reduce_sum(tf.cast(weights, losses.dtype) * losses)
+            if model.losses:
+                total += tf.cast(tf.shape(x)[0], total.dtype) * tf.add_n(model.losses)
+        return losses, tape.gradient(total, self.like, unconnected_gradients="zero")
+
+    def by_variables(self, sums, weights):
+        del weights
+        return sums
+
+
+class ByFlow:
+    """Of a `FlowModel`'s negative log-likelihood: as its `autodiff` goes through the flow.
+
+    Norms, regularisers and losses of orders, which all parts share, are differentiated once.
+
+    Args:
+      model, x, part: see `ByTape`.
+    """
+
+    def __init__(self, model, x, part):
+        self._model, self._count = model, tf.shape(x)[0]
+        with tf.GradientTape() as self._tape:
+            self._bound = bind(model.flow, part, x.shape[0], model.as_weights(x).dtype)
+            self._orders, self._regularisers = model.order_losses(), model.losses
+        of_flow = {id(v.value) for layer in model.flow_layers for v in layer.trainable_variables}
+        self._of_base = [v for v in model.trainable_values() if id(v) not in of_flow]
+        self.like = [*self._bound.weights, *self._of_base]
+
+    def sum(self, x, weights, places):
+        x = self._model.as_weights(x)
+        batched = [x, tf.cast(weights, x.dtype), places]
+        if lanes.are_there():
+            [losses], sums = lanes.side_by_side(self._sum, batched, 4)
+        else:
+            [losses], sums = lanes.at_least(1, self._sum, batched)
+        return losses, sums
+
+    def by_variables(self, sums, weights):
+        count = len(self._bound.weights)
+        targets, cotangents = list(self._bound.weights), list(sums[:count])
+        for losses, factor in ((self._orders, tf.reduce_sum(weights)),
+                               (self._regularisers, self._count)):
+            targets += losses
+            cotangents += [tf.cast(factor, loss.dtype) for loss in losses]
+        of_base = {id(v): d for v, d in zip(self._of_base, sums[count:])}
+        values = self._model.trainable_values()
+        found = self._tape.gradient(targets, values, cotangents, unconnected_gradients="zero")
+        return [of_base.get(id(v), d) for v, d in zip(values, found)]
+
+    def _sum(self, x, weights, places):
+        def end(z):
+            with tf.GradientTape() as tape:
+                tape.watch(z)
+                log_prob = self._model.base.log_prob(z)
+            dz, *of_base = tape.gradient(log_prob, [z, *self._of_base], -weights,
+                                         unconnected_gradients="zero")
+            return (log_prob, of_base), dz
+
+        (log_prob, of_base), _, log_det, dweights = self._model.autodiff(
+            self._bound.steps, x, Rows(places), -weights, end)
+        return [-log_prob - log_det], [*dweights, *of_base]

@@ -1,0 +1,245 @@
+"""A residual block as a step of a flow: `x -> x + g(x)` and its log-determinant's estimate.
+
+The derivative of `a(z) + <d, log_det>` with respect to the estimate is d, whatever its value. So
+the value may be computed where the derivative is: `value` is g alone, and in `vjp` one evaluation
+of g serves the series, the log-determinant and the gradient.
+"""
+
+import dataclasses
+import math
+import typing
+
+import tensorflow as tf
+
+from tfresflow import lanes
+from tfresflow.batch import each
+from tfresflow.logdet.chunks import Chunks, chunks_of, in_chunks, largest_bytes
+from tfresflow.logdet.jacobian import linearise
+from tfresflow.logdet.memory import LIGHT, Tape
+from tfresflow.logdet.series import sum_beside
+from tfresflow.sharing import shared
+from tfresflow.steps import Step
+
+__all__ = ["Block", "PlaneBlock", "is_in_plane"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Block(Step):
+    """A residual block with its weights and draws at hand.
+
+    Args:
+      log_det: a `LogDet`.
+      g, weights: a prepared `Function` and its weights.
+      inverse: `z -> x`.
+      c: weights of the terms.
+      seed, first: of the probes, see `seeds.Part`.
+      spec: of the batch, the size None where it is not known.
+    """
+
+    log_det: typing.Any
+    g: typing.Any
+    weights: list
+    inverse: typing.Callable
+    c: tf.Tensor
+    seed: tf.Tensor
+    first: tf.Tensor
+    spec: tf.TensorSpec
+
+    @property
+    def is_light(self):
+        n = self.spec.shape[0]
+        return n is not None and n * largest_bytes(self.g, self.weights, self.spec) <= LIGHT
+
+    def value(self, x, rows):
+        [y] = shared(_value, self.g, self._chunks(rows), False)(x, self.weights)
+        # Here and not in `_value`: oneDNN's kernel for `x + W h + b` has a state, and must not
+        # run twice at a time, as that of a function may.
+        return x + y
+
+    def linearise(self, x, rows):
+        with tf.GradientTape() as tape:
+            tape.watch([x, *self.weights])
+            y, log_det = shared(_taped, self.log_det, self.g)(x, *self._draw(rows), self.weights)
+            z = x + y
+
+        def pull(dz, dlog_det):
+            dx, *dweights = tape.gradient([z, log_det], [x, *self.weights], [dz, dlog_det],
+                                          unconnected_gradients="zero")
+            return dx, log_det, dweights
+
+        return z, pull
+
+    def vjp(self, x, rows, dz, dlog_det):
+        dx, log_det, *dweights = shared(_gradient, self.log_det, self.g, self._chunks(rows))(
+            x, dz, dlog_det, *self._draw(rows), self.weights)
+        return dz + dx, log_det, dweights
+
+    def release(self, x, rows, dlog_det):
+        with tf.GradientTape() as tape:
+            tape.watch([x, *self.weights])
+            y, log_det, *ready = shared(_released, self.log_det, self.g)(
+                x, dlog_det, *self._draw(rows), self.weights)
+            z = x + y
+
+        def pull(dz):
+            found = tape.gradient(z, [x, *self.weights], dz, unconnected_gradients="zero")
+            dx, *dweights = (a + b for a, b in zip(found, ready))
+            return dx, log_det, dweights
+
+        return z, pull
+
+    def _draw(self, rows):
+        """What the shared functions draw from: weights of terms, seed, place of the first row."""
+        return self.c, self.seed, self.first + tf.cast(rows.start, tf.int64)
+
+    def _chunks(self, rows):
+        chunks = chunks_of(self.g, self.weights, self.spec, rows.chunk_bytes)
+        # With lanes, both halves of the batch are on their way at the same time.
+        return Chunks(max(1, chunks.size // 2), None) if lanes.are_there() else chunks
+
+
+@dataclasses.dataclass(frozen=True)
+class PlaneBlock(Block):
+    """A block of the plane, for the gradient `w^T J v` with one probe: J is formed beside it.
+
+    Args:
+      coefficients: c as `series.rounds` has them.
+      v: the probe of the whole batch.
+    """
+
+    coefficients: tf.Tensor
+    v: tf.Tensor
+
+    @property
+    def is_light(self):
+        """Whether hidden values take no more memory than training the weights does.
+
+        That is six tensors of their size: weights, gradients, both as the norms make them, and
+        the two averages of Adam.
+        """
+        shapes = _kept_shapes(self.g, self.weights, tuple(self.spec.shape[1:]))
+        kept = self.spec.shape[0] * sum(map(math.prod, shapes))
+        return kept <= 6 * sum(w.shape.num_elements() for w in self.weights)
+
+    def linearise(self, x, rows):
+        y, *kept = shared(_value, self.g, self._chunks(rows), True)(x, self.weights)
+        return x + y, lambda dz, dlog_det: self._pull(x, rows, dz, dlog_det, kept)
+
+    def vjp(self, x, rows, dz, dlog_det):
+        return self._pull(x, rows, dz, dlog_det, ())
+
+    def _pull(self, x, rows, dz, dlog_det, kept):
+        n = tf.shape(x)[0] if x.shape[0] is None else x.shape[0]
+        v = tf.ensure_shape(self.v[rows.start:rows.start + n], x.shape)
+        dx, log_det, *dweights = shared(_gradient_in_plane, self.g, self._chunks(rows))(
+            x, dz, dlog_det, self.coefficients, v, tuple(kept), self.weights)
+        return dz + dx, log_det, dweights
+
+
+def is_in_plane(log_det, spec):
+    """Whether the block is one for which J is formed as its gradient is: one probe, two numbers."""
+    return (spec.shape.rank == 2 and spec.shape[1] == 2 and spec.shape[0] is not None
+            and getattr(log_det.gradient, "is_form", False) and log_det.num_probes == 1
+            and spec.dtype in (tf.float32, tf.float64))
+
+
+def _is_kept(i, function):
+    """The input of what is not linear: that of a linear map follows from one at little cost."""
+    return i > 0 and not function.scales_output
+
+
+def _kept_shapes(g, weights, shape):
+    shapes = []
+    for i, (function, own) in enumerate(g.each(weights)):
+        if _is_kept(i, function):
+            shapes.append(shape)
+        shape = function.output_shape(own, shape)
+    return shapes
+
+
+def _value(g, chunks, keep, x, weights):
+    """`[g(x), *kept]`."""
+    def chunk(x):
+        y, kept = x, []
+        for i, (function, own) in enumerate(g.each(weights)):
+            if keep and _is_kept(i, function):
+                kept.append(y)
+            y = function(own, y)
+        return [y, *kept], []
+
+    shape = tuple(x.shape[1:])
+    events = [shape, *(_kept_shapes(g, weights, shape) if keep else [])]
+    return in_chunks(chunk, chunks, [x], events)[0]
+
+
+def _taped(log_det, g, x, c, seed, first, weights):
+    """`(g(x), log_det)`, everything kept."""
+    v = log_det.draw_probes(x, seed, first)
+    return Tape()(g, weights, x, v, c, log_det.gradient)
+
+
+def _gradient(log_det, g, chunks, x, dz, dlog_det, c, seed, first, weights):
+    """`[dx, log_det, *dweights]`, dx without the dz of the identity."""
+    v = log_det.draw_probes(x, seed, first)
+
+    def chunk(x, dz, dlog_det, *v):
+        # The control dependency keeps TensorFlow from sharing the first evaluation of a g that
+        # is not in a function of its own with this one, or from starting this one early: either
+        # would hold the memory that recomputing is there to free.
+        with tf.control_dependencies([dz, dlog_det]):
+            x = tf.identity(x)
+        with tf.GradientTape() as tape:
+            tape.watch([x, *weights])
+            y, jacobian = linearise(g, weights, x)
+            value, targets = log_det.gradient.recorded(tape, jacobian, v, c)
+            tensors, cotangents = targets(dlog_det)
+        dx, *dweights = tape.gradient([y, *tensors], [x, *weights], [dz, *cotangents],
+                                      unconnected_gradients="zero")
+        return [dx, value], dweights
+
+    outputs, dweights = in_chunks(chunk, chunks, [x, dz, dlog_det, *v], [x.shape[1:], []], weights)
+    return [*outputs, *dweights]
+
+
+def _released(log_det, g, x, dlog_det, c, seed, first, weights):
+    """`[g(x), log_det, *the derivatives of <dlog_det, log_det>]`, all but g(x) constants."""
+    v = log_det.draw_probes(x, seed, first)
+    with tf.GradientTape() as tape:
+        tape.watch([x, *weights])
+        y, jacobian = linearise(g, weights, x)
+        value, targets = log_det.gradient.recorded(tape, jacobian, v, c)
+        tensors, cotangents = targets(dlog_det)
+    ready = tape.gradient(tensors, [x, *weights], cotangents, unconnected_gradients="zero")
+    return [y, *map(tf.stop_gradient, [value, *ready])]
+
+
+def _gradient_in_plane(g, chunks, x, dz, dlog_det, coefficients, v, kept, weights):
+    """`[dx, log_det, *dweights]`: J follows from its products with v and with what is across it.
+
+    That with v is taken anyway, as w^T J v is differentiated, and a piece of g at a time, so that
+    each begins with what was kept.
+    """
+    def chunk(x, dz, dlog_det, v, *kept):
+        kept, tapes = list(kept), []
+        h, t, other = x, v, tf.stack([-v[:, 1], v[:, 0]], axis=1)
+        for i, (function, own) in enumerate(g.each(weights)):
+            if kept and _is_kept(i, function):
+                h = kept.pop(0)
+            with tf.GradientTape() as tape:
+                tape.watch([h, t, *own])
+                y, jvp = function.linearise_forward(own, h)
+                product = jvp(t)
+                with tape.stop_recording():
+                    other = jvp(other)
+            tapes.append((tape, [y, product], [h, t, *own]))
+            h, t = y, product
+        log_det, w = sum_beside(v, t, other, coefficients)
+        d, dweights = [dz, each(dlog_det, w)], []
+        for tape, targets, sources in reversed(tapes):
+            *d, = tape.gradient(targets, sources, d, unconnected_gradients="zero")
+            d, dweights = d[:2], d[2:] + dweights
+        return [d[0], log_det], dweights
+
+    outputs, dweights = in_chunks(chunk, chunks, [x, dz, dlog_det, v, *kept], [x.shape[1:], []],
+                                  weights)
+    return [*outputs, *dweights]

@@ -1,0 +1,187 @@
+"""A flow as a list of steps: what every way to a gradient of the whole is put together from.
+
+    flow.bind(seed, size, dtype).steps      norms applied, numbers of terms drawn: once a step
+      .weights                              what they were made into
+      .value(x, rows) -> z
+      .vjp(x, rows, dz, dlog_det) -> (dx, log_det, dweights)
+      .linearise(x, rows) -> (z, pull)      pull(dz, dlog_det) is vjp, of what was kept
+      .release(x, rows, dlog_det) -> (z, pull)     pull(dz) is vjp, the log-determinant's part done
+      .inverse(z) -> x
+
+All are of the loss `a(z) + <d, log_det>`: dz is its derivative with respect to z by way of a,
+`dlog_det [N]` is d, and dx its whole derivative with respect to x. The log-determinant is a result
+like any other. A batch may go through in parts, whose `dweights` are added.
+"""
+
+import functools
+import typing
+
+import tensorflow as tf
+
+from tfresflow import seeds
+
+__all__ = ["Composed", "Paired", "Rows", "Step", "bind", "say_together"]
+
+
+class Rows(typing.NamedTuple):
+    """What a step is told of the rows of its x.
+
+    Args:
+      places: int32 `[n]`, consecutive: of the rows in the batch that the flow was bound for.
+      chunk_bytes: of the largest activation that is held at a time, as far as the step can; None:
+        by the machine.
+    """
+
+    places: tf.Tensor
+    chunk_bytes: int | None = None
+
+    @property
+    def start(self):
+        """The place of the first row; 0 if there is none."""
+        return tf.reduce_sum(self.places[:1])
+
+
+class Step:
+    """One step of a flow whose weights and draws are at hand.
+
+    A subclass says `value` and `linearise`. One that can find the derivative without keeping
+    anything between the passes says `vjp`.
+
+    Attributes:
+      weights: tensors with respect to which derivatives are taken.
+      inverse: `z -> x`.
+      is_light: whether to keep what is in between is as good as free.
+    """
+
+    is_light = False
+
+    @property
+    def steps(self):
+        return [self]
+
+    def value(self, x, rows):
+        """z of x, `[n, ...]`."""
+        raise NotImplementedError(f"{type(self).__name__}.value")
+
+    def linearise(self, x, rows):
+        """`(z, pull)`: `pull(dz, dlog_det)` is `vjp` at x, from what is kept of this evaluation."""
+        raise NotImplementedError(f"{type(self).__name__}.linearise")
+
+    def vjp(self, x, rows, dz, dlog_det):
+        """The derivative of `a(z) + <dlog_det, log_det>`.
+
+        Args:
+          x: `[n, ...]`.
+          rows: `Rows`.
+          dz: the derivative of a with respect to z.
+          dlog_det: `[n]`.
+
+        Returns:
+          `(dx, log_det, dweights)`: as x, `[n]` and a list as `weights`, summed over the rows.
+        """
+        return self.linearise(x, rows)[1](dz, dlog_det)
+
+    def release(self, x, rows, dlog_det):
+        """`(z, pull)`: `pull(dz)` is `vjp`; of the log-determinant, gradients alone are kept."""
+        z, pull = self.linearise(x, rows)
+        return z, lambda dz: pull(dz, dlog_det)
+
+
+class Paired(Step):
+    """A step of which `(z, log_det)` of x is known: the derivative is that of a tape.
+
+    Args:
+      pair: `(x, seed) -> (z, log_det)`, which reads the variables.
+      inverse: `z -> x`.
+      variables: trainable `tf.Variable`s.
+      seed: of the whole batch, see `seeds.as_seed`.
+    """
+
+    def __init__(self, pair, inverse, variables, seed):
+        self._pair, self.inverse, self._variables, self._seed = pair, inverse, variables, seed
+        self.weights = [tf.convert_to_tensor(v) for v in variables]
+
+    def value(self, x, rows):
+        return self._at(x, rows)[0]
+
+    def linearise(self, x, rows):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            z, log_det = self._at(x, rows)
+
+        def pull(dz, dlog_det):
+            dx, *dweights = tape.gradient([z, log_det], [x, *self._variables], [dz, dlog_det],
+                                          unconnected_gradients="zero")
+            return dx, log_det, list(map(tf.convert_to_tensor, dweights))
+
+        return z, pull
+
+    def _at(self, x, rows):
+        return self._pair(x, seeds.starting(self._seed, tf.cast(rows.start, tf.int64)))
+
+
+class Composed(Step):
+    """Steps one after the other, as one; those of members that are composed stand in its list."""
+
+    def __init__(self, members):
+        self._steps = [step for member in members for step in member.steps]
+        self.weights = [w for step in self._steps for w in step.weights]
+
+    @property
+    def steps(self):
+        return list(self._steps)
+
+    def value(self, x, rows):
+        for step in self._steps:
+            x = step.value(x, rows)
+        return x
+
+    def linearise(self, x, rows):
+        pulls = []
+        for step in self._steps:
+            x, pull = step.linearise(x, rows)
+            pulls.append(pull)
+        return x, lambda dz, dlog_det: back(
+            [functools.partial(pull, dlog_det=dlog_det) for pull in pulls], dz)
+
+    def inverse(self, z):
+        for step in reversed(self._steps):
+            z = step.inverse(z)
+        return z
+
+
+def back(pulls, dz):
+    """`(dx, log_det, dweights)` of steps, from `dz -> (dx, log_det, dweights)` of each.
+
+    Empties the list, so that what a pull holds lives no longer than it has to.
+    """
+    log_dets, dweights = [], []
+    while pulls:
+        dz, log_det, own = pulls.pop()(dz)
+        log_dets.append(log_det)
+        dweights.append(own)
+    return dz, tf.add_n(log_dets), [d for own in reversed(dweights) for d in own]
+
+
+def bind(flow, seed, size, dtype):
+    """The `Step` of any flow: as it says, or by its pair and its layers where it says none."""
+    if hasattr(flow, "bind"):
+        return flow.bind(seed, size, dtype)
+    variables = [v.value for layer in flow.layers for v in layer.trainable_variables]
+    return Paired(flow.forward_and_log_det, flow.inverse_alone, variables, seed)
+
+
+def say_together(cls, derived, *said, by):
+    """Has a class that says a method anew derive another from it, unless it says that, too.
+
+    Args:
+      cls: a class that is being made.
+      derived: name of the method that follows from `said`.
+      *said: names of methods.
+      by: the class whose `derived` is right whatever they are.
+    """
+    def place(name):
+        return next(i for i, c in enumerate(cls.__mro__) if name in vars(c))
+
+    if min(map(place, said)) < place(derived):
+        setattr(cls, derived, getattr(by, derived))
