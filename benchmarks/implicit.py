@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from bijectors import InvertibleResidual
 from tfresflow import layers, solvers
-from tfresflow.functional import functional
+from tfresflow.functions.branch import functional
 from train.reproduce.peak import peak
 
 _SHAPE, _BATCH, _RTOL, _ROUNDS = (16, 16, 8), 64, 1e-6, 7

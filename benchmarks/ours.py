@@ -9,9 +9,10 @@ import tensorflow_probability as tfp
 
 from benchmarks.workloads import Image
 from bijectors import InvertibleResidual, flows
-from tfresflow import FlowModel, layers, logdet, optimizers, solvers
-from tfresflow.functional import leaf_layers
+from tfresflow import FlowModel, layers, logdet, solvers
+from tfresflow.functions.branch import leaf_layers
 from tfresflow.losses import bits_per_dim
+from tfresflow.training import optimizers
 
 tfd = tfp.distributions
 

@@ -42,7 +42,8 @@ def epoch(index, count, port, seconds_file):
 
     from benchmarks import ours
     from benchmarks.workloads import WORKLOADS
-    from tfresflow import FlowModel, optimizers
+    from tfresflow import FlowModel
+    from tfresflow.training import optimizers
     from train import cluster as clusters
     from train import data, flags
 

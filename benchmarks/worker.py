@@ -31,8 +31,8 @@ def _side(library):
         import tensorflow as tf
 
         from benchmarks import ours
-        from tfresflow import lanes
-        lanes.prepare()  # as `train` does
+        from tfresflow.batches import threads
+        threads.prepare()  # as `train` does
         tf.constant(1.0) + 1.0
         return ours, ours.Trainer
     from benchmarks import peer

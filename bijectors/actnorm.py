@@ -8,8 +8,8 @@ import tensorflow as tf
 
 from bijectors.base import Flow, batch_shape
 from bijectors.start import moments
-from tfresflow.precision import check_float
-from tfresflow.sizes import as_sizes
+from tfresflow.checks.precision import check_float
+from tfresflow.checks.sizes import as_sizes
 
 __all__ = ["ActNorm"]
 

@@ -20,14 +20,15 @@ import tensorflow_probability as tfp
 from bijectors.cache import Cache
 from bijectors.norm_report import LayerNorm, NormReport
 from bijectors.start import checked
-from tfresflow import seeds, upkeep
-from tfresflow.configurable import deserialize, serialize
-from tfresflow.events import as_numbers, of_shape, take
-from tfresflow.functional import leaf_layers, norm_layers, update_norms
+from tfresflow.batches import seeds
+from tfresflow.checks.events import as_numbers, of_shape, take
+from tfresflow.checks.sizes import as_sizes
+from tfresflow.functions import upkeep
+from tfresflow.functions.branch import leaf_layers, norm_layers, update_norms
+from tfresflow.functions.steps import Paired, say_together
 from tfresflow.layers.orders import lipschitz
-from tfresflow.sizes import as_sizes
-from tfresflow.steps import Paired, say_together
-from tfresflow.tracking import warn_unless_seen
+from tfresflow.saving.configurable import deserialize, serialize
+from tfresflow.training.tracking import warn_unless_seen
 
 __all__ = ["Flow", "batch_shape", "start"]
 
@@ -100,7 +101,7 @@ class Flow(tfp.bijectors.Bijector):
           dtype: of x; default that of the weights.
 
         Returns:
-          A `tfresflow.steps.Step`, of which `autodiff.gradients` makes a gradient.
+          A `tfresflow.functions.steps.Step`, of which `autodiff.gradients` makes a gradient.
         """
         variables = [v.value for layer in self.layers for v in layer.trainable_variables]
         return Paired(self.forward_and_log_det, self.inverse_alone, variables, seeds.as_seed(seed))

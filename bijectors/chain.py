@@ -6,9 +6,9 @@ import tensorflow_probability as tfp
 
 from bijectors.base import Flow, batch_shape, start
 from bijectors.foreign import as_flow
-from tfresflow import seeds
-from tfresflow.sizes import as_sizes
-from tfresflow.steps import Composed
+from tfresflow.batches import seeds
+from tfresflow.checks.sizes import as_sizes
+from tfresflow.functions.steps import Composed
 
 __all__ = ["Chain"]
 

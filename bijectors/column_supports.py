@@ -10,7 +10,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from bijectors.support import Supported
-from tfresflow.sizes import as_sizes
+from tfresflow.checks.sizes import as_sizes
 
 __all__ = ["ColumnSupports"]
 

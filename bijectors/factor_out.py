@@ -8,8 +8,8 @@ import tensorflow as tf
 from bijectors.base import Flow, start
 from bijectors.foreign import as_flow
 from bijectors.start import some
-from tfresflow.sizes import as_sizes
-from tfresflow.steps import Composed, Step
+from tfresflow.checks.sizes import as_sizes
+from tfresflow.functions.steps import Composed, Step
 
 __all__ = ["FactorOut"]
 

@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from bijectors.base import Flow, batch_shape
-from tfresflow.sizes import as_sizes
+from tfresflow.checks.sizes import as_sizes
 
 __all__ = ["Flatten"]
 

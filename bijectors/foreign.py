@@ -6,8 +6,8 @@ import tensorflow_probability as tfp
 
 from bijectors.base import Flow, batch_shape
 from bijectors.parts import Parts, leaves
-from tfresflow.adopted import Adopted
-from tfresflow.sizes import as_sizes
+from tfresflow.checks.sizes import as_sizes
+from tfresflow.saving.adopted import Adopted
 
 __all__ = ["Foreign", "as_flow"]
 

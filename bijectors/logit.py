@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from bijectors.support import Supported
-from tfresflow.sizes import as_sizes
+from tfresflow.checks.sizes import as_sizes
 
 __all__ = ["Logit"]
 

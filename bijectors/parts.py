@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfresflow.configurable import saved_as
+from tfresflow.saving.configurable import saved_as
 
 __all__ = ["Parts", "Saved", "leaves"]
 

@@ -7,13 +7,15 @@ import tensorflow as tf
 
 from bijectors.base import Flow
 from bijectors.start import parts, some
-from tfresflow import lanes, logdet, seeds, solvers
-from tfresflow.functional import functional, has_state, leaf_layers, unprepared
+from tfresflow import logdet, solvers
+from tfresflow.batches import seeds, threads
+from tfresflow.batches.parts import at_least, side_by_side
+from tfresflow.checks.precision import check_float
+from tfresflow.checks.rules import check, check_object
+from tfresflow.checks.sizes import as_sizes
+from tfresflow.functions.branch import functional, has_state, leaf_layers, unprepared
+from tfresflow.functions.traced import shared
 from tfresflow.layers.orders import check_chain, lipschitz, unbounded
-from tfresflow.precision import check_float
-from tfresflow.rules import check, check_object
-from tfresflow.sharing import shared
-from tfresflow.sizes import as_sizes
 
 __all__ = ["InvertibleResidual"]
 
@@ -113,7 +115,7 @@ class InvertibleResidual(Flow):
         def evaluate(x):
             return self.log_det(self.branch, x, seed), []
 
-        (g_x, log_det), _ = lanes.at_least(1, evaluate, [x])
+        (g_x, log_det), _ = at_least(1, evaluate, [x])
         return x + g_x, log_det
 
     def bind(self, seed=None, size=None, dtype=None):
@@ -133,7 +135,7 @@ class InvertibleResidual(Flow):
         The value has a gradient; one that belongs to examples which are not converged is wrong.
         """
         g, weights = functional(self.branch)
-        return solvers.Solution(*shared(_solve, self._root, g, lanes.are_there())(z, weights))
+        return solvers.Solution(*shared(_solve, self._root, g, threads.are_there())(z, weights))
 
     def with_log_det(self, log_det):
         return InvertibleResidual(self.branch, self.event_shape, log_det, self.solver,
@@ -154,8 +156,8 @@ def _solve(root, g, parallel, z, weights):
     def solve(z):
         return list(root.solve(_Step(g), z, [z, *weights])), []
 
-    solution, _ = (lanes.side_by_side(solve, [z]) if parallel else
-                   lanes.at_least(1, solve, [z]))
+    solution, _ = (side_by_side(solve, [z]) if parallel else
+                   at_least(1, solve, [z]))
     return tuple(solution)
 
 

@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from bijectors.base import Flow, batch_shape
-from tfresflow.sizes import as_size, as_sizes
+from tfresflow.checks.sizes import as_size, as_sizes
 
 __all__ = ["Squeeze"]
 

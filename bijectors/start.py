@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from tfresflow import inputs
+from tfresflow.checks import inputs
 
 __all__ = ["checked", "moments", "parts", "some"]
 

@@ -14,12 +14,13 @@ from bijectors import flows
 from tests.allocator import peaks
 from tests.registry import EXACT, branch, build, every_flow, example, image
 from tests.test_engine import _Layer
-from tfresflow import FlowModel, autodiff, lanes, layers, logdet
-from tfresflow.functional import norm_layers, update_norms
-from tfresflow.functions import Function
+from tfresflow import FlowModel, autodiff, layers, logdet
+from tfresflow.batches import threads
+from tfresflow.batches.seeds import Part, as_seed
+from tfresflow.functions.branch import norm_layers, update_norms
+from tfresflow.functions.function import Function
+from tfresflow.functions.steps import Rows
 from tfresflow.logdet.block import Block, PlaneBlock
-from tfresflow.seeds import Part, as_seed
-from tfresflow.steps import Rows
 
 RULE = logdet.Truncated(11)  # more than a round of the recurrence
 # The last two recompute blocks that are so small that they would be kept, too.
@@ -172,7 +173,7 @@ class OfATape(FlowModel):
 @pytest.mark.parametrize("micro_batches", [1, 3, 5])
 def test_weighted_sums_in_parts(name, way, halves, micro_batches, monkeypatch):
     """Losses and gradients of weighted examples: whole, as two halves, and in micro-batches."""
-    monkeypatch.setattr(lanes, "are_there", lambda: halves)
+    monkeypatch.setattr(threads, "are_there", lambda: halves)
     flow = rough(name)
     x, weights = batch(flow, 12), tf.linspace(tf.constant(0.0, tf.float64), 2.0, 12)
     part = Part(as_seed(4), tf.constant(7, tf.int64))
@@ -188,7 +189,7 @@ def test_weighted_sums_in_parts(name, way, halves, micro_batches, monkeypatch):
 @pytest.mark.parametrize("name", ["plane", "line", "image"])
 @pytest.mark.parametrize("n", [0, 1, 5])
 def test_batches_of_odd_and_unknown_size(name, n, monkeypatch):
-    monkeypatch.setattr(lanes, "are_there", lambda: True)
+    monkeypatch.setattr(threads, "are_there", lambda: True)
     flow = roughened(FLOWS[name]())
     x, weights = batch(flow, 6)[:n], tf.linspace(tf.constant(1.0, tf.float64), 2.0, 6)[:n]
     part, model = Part(as_seed(4), tf.constant(0, tf.int64)), FlowModel(flow)

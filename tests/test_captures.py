@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfresflow import captures
+from tfresflow.training import packing as captures
 
 
 def test_a_packed_call_does_what_the_function_does():

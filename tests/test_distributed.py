@@ -6,8 +6,11 @@ import pytest
 import tensorflow as tf
 
 from bijectors import flows
-from tfresflow import FlowModel, captures, layers, logdet, optimizers, seeds
-from tfresflow.distributed import NonFinite
+from tfresflow import FlowModel, layers, logdet
+from tfresflow.batches import seeds
+from tfresflow.training import optimizers
+from tfresflow.training import packing as captures
+from tfresflow.training.distributed import NonFinite
 
 
 @pytest.fixture

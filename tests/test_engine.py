@@ -12,8 +12,8 @@ from bijectors.flows import image_flow, toy_flow
 from tests.registry import example
 from tests.test_logdet import built_branch, flat, peak_memory, value_and_gradients
 from tfresflow import layers, logdet
-from tfresflow.functional import FunctionalLayer, functional
-from tfresflow.functions import Function, Scale
+from tfresflow.functions.branch import FunctionalLayer, functional
+from tfresflow.functions.function import Function, Scale
 
 
 def gradient_graph(flow):

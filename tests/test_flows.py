@@ -9,7 +9,8 @@ import tensorflow_probability as tfp
 import bijectors
 from bijectors import flows
 from tests.registry import EXACT, example
-from tfresflow import FlowModel, layers, logdet, seeds
+from tfresflow import FlowModel, layers, logdet
+from tfresflow.batches import seeds
 
 tfb = tfp.bijectors
 

@@ -10,7 +10,8 @@ import bijectors
 from bijectors import flows
 from tests.registry import branch, example
 from tests.test_implicit import largest_difference
-from tfresflow import functional, layers, solvers
+from tfresflow import layers, solvers
+from tfresflow.functions import branch as functional
 
 
 @pytest.mark.fast("Neumann", "FixedPoint")

@@ -9,7 +9,8 @@ import tensorflow_probability as tfp
 import bijectors
 from bijectors import flows
 from tests.registry import example
-from tfresflow import FlowModel, layers, logdet, losses, upkeep
+from tfresflow import FlowModel, layers, logdet, losses
+from tfresflow.functions import upkeep
 
 tfd = tfp.distributions
 

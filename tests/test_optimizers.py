@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfresflow import optimizers
+from tfresflow.training import optimizers
 
 FACTORS = (1.0, -0.4, 2.0, 0.3)
 

@@ -9,7 +9,8 @@ import tensorflow as tf
 
 import bijectors
 from bijectors import flows
-from tfresflow import FlowModel, layers, logdet, optimizers
+from tfresflow import FlowModel, layers, logdet
+from tfresflow.training import optimizers
 
 INF = math.inf
 

@@ -14,7 +14,7 @@ import bijectors
 from bijectors import flows
 from tests.registry import QUICK, REGISTRY, build, every_flow, example
 from tfresflow import layers
-from tfresflow.functions import Function
+from tfresflow.functions.function import Function
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 

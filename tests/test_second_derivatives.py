@@ -9,7 +9,8 @@ import bijectors
 from bijectors import flows
 from tests.registry import branch, example
 from tests.test_logdet import GRADIENTS, built_branch
-from tfresflow import logdet, upkeep
+from tfresflow import logdet
+from tfresflow.functions import upkeep
 
 MEMORY = {"tape": logdet.Tape(), "released": logdet.Released(),
           "chunks": logdet.Recompute(chunk_bytes=64), "auto": logdet.Auto()}

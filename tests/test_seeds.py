@@ -9,7 +9,8 @@ import pytest
 import tensorflow as tf
 
 from tests.test_model import toy_model
-from tfresflow import logdet, seeds
+from tfresflow import logdet
+from tfresflow.batches import seeds
 
 
 @pytest.mark.fast("eager")
@@ -66,7 +67,7 @@ def test_an_exported_endpoint_draws_without_a_seed(tmp_path):
 
 _DETERMINISTIC = """
 import tensorflow as tf
-from tfresflow import seeds
+from tfresflow.batches import seeds
 tf.config.experimental.enable_op_determinism()
 tf.random.set_seed(0)
 draw = tf.function(seeds.as_seed)

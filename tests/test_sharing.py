@@ -13,8 +13,9 @@ import tensorflow as tf
 
 from tests.registry import example
 from tests.test_logdet import built_branch
-from tfresflow import layers, logdet, seeds, solvers
-from tfresflow.sharing import is_shareable
+from tfresflow import layers, logdet, solvers
+from tfresflow.batches import seeds
+from tfresflow.functions.traced import is_shareable
 
 SCALE = 2.0
 HELPER = types.SimpleNamespace(scale=2.0)

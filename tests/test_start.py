@@ -11,7 +11,7 @@ import bijectors
 from bijectors import flows
 from tests.registry import build, every_flow
 from tfresflow import FlowModel, logdet
-from tfresflow.distributed import NonFinite
+from tfresflow.training.distributed import NonFinite
 
 
 def table(n, d=3, seed=0):

@@ -11,8 +11,9 @@ import tf_keras
 
 from bijectors.flows import toy_flow
 from tests.registry import REGISTRY, build
-from tfresflow import FlowModel, layers, upkeep
-from tfresflow.functional import norm_layers
+from tfresflow import FlowModel, layers
+from tfresflow.functions import upkeep
+from tfresflow.functions.branch import norm_layers
 from tfresflow.layers.fingerprint import fingerprint
 
 tfb, tfd = tfp.bijectors, tfp.distributions

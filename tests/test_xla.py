@@ -8,7 +8,8 @@ import tensorflow_probability as tfp
 from bijectors import flows
 from tests.registry import QUICK, REGISTRY, build, example
 from tests.test_logdet import built_branch, value_and_gradients
-from tfresflow import logdet, seeds
+from tfresflow import logdet
+from tfresflow.batches import seeds
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 

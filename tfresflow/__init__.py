@@ -8,11 +8,13 @@ _IS_STARTING = sys.argv[:1] == ["-m"] and ("-m", "tfresflow") in zip(
     sys.orig_argv, sys.orig_argv[1:])
 
 if not _IS_STARTING:
-    from tfresflow import (autodiff, backend, lanes, layers, logdet, losses, optimizers, serving,
-                           solvers)
+    from tfresflow import backend  # isort: skip, as it looks at Keras before others do
+    from tfresflow import autodiff, layers, logdet, losses, serving, solvers
+    from tfresflow.batches import seeds, threads
     from tfresflow.flow_layer import FlowLayer
     from tfresflow.model import FlowModel
+    from tfresflow.training import optimizers
 
-__all__ = ["FlowLayer", "FlowModel", "autodiff", "backend", "lanes", "layers", "logdet",
-           "losses", "optimizers", "serving", "solvers"]
+__all__ = ["FlowLayer", "FlowModel", "autodiff", "backend", "layers", "logdet", "losses",
+           "optimizers", "seeds", "serving", "solvers", "threads"]
 __version__ = "0.1.0"

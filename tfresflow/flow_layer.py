@@ -3,11 +3,11 @@
 import keras
 import tensorflow as tf
 
-from tfresflow import seeds
-from tfresflow.adopted import check_untied
-from tfresflow.configurable import deserialize, serialize_whole
+from tfresflow.batches import seeds
+from tfresflow.checks.precision import check_float
 from tfresflow.losses import StandardNormal
-from tfresflow.precision import check_float
+from tfresflow.saving.adopted import check_untied
+from tfresflow.saving.configurable import deserialize, serialize_whole
 
 __all__ = ["FlowLayer"]
 

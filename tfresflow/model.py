@@ -6,20 +6,24 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfresflow import inputs, seeds, serving, start, upkeep
-from tfresflow.adopted import Adopted, check_untied
-from tfresflow.arguments import Given, check_trained, examples
+from tfresflow import serving
 from tfresflow.autodiff import Recomputed
-from tfresflow.averages import AveragedModel
-from tfresflow.compiling import less_is_better
-from tfresflow.configurable import deserialize, serialize_whole
-from tfresflow.functional import leaf_layers, norm_layers, update_norms
-from tfresflow.gradient_of_sum import ByFlow
+from tfresflow.batches import seeds
+from tfresflow.checks import inputs
+from tfresflow.checks.members import check_base, check_flow
+from tfresflow.checks.precision import check_float
+from tfresflow.checks.rules import check, check_number, check_object, check_whole, is_whole
+from tfresflow.functions import upkeep
+from tfresflow.functions.branch import leaf_layers, norm_layers, update_norms
+from tfresflow.functions.steps import say_together
 from tfresflow.losses import StandardNormal, bits_per_dim
-from tfresflow.members import check_base, check_flow
-from tfresflow.precision import check_float
-from tfresflow.rules import check, check_number, check_object, check_whole, is_whole
-from tfresflow.steps import say_together
+from tfresflow.saving.adopted import Adopted, check_untied
+from tfresflow.saving.configurable import deserialize, serialize_whole
+from tfresflow.training import start
+from tfresflow.training.averages import AveragedModel
+from tfresflow.training.compiling import less_is_better
+from tfresflow.training.given import Given, check_trained, examples
+from tfresflow.training.gradient_of_sum import ByFlow
 
 __all__ = ["FlowModel"]
 

@@ -6,8 +6,8 @@ import functools
 import keras
 import tensorflow as tf
 
-from tfresflow import upkeep
-from tfresflow.functional import norm_layers
+from tfresflow.functions import upkeep
+from tfresflow.functions.branch import norm_layers
 
 __all__ = ["Endpoints", "export", "named_failures"]
 

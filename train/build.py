@@ -5,7 +5,8 @@ import math
 import keras
 
 from bijectors import flows
-from tfresflow import FlowModel, autodiff, layers, logdet, optimizers, solvers
+from tfresflow import FlowModel, autodiff, layers, logdet, solvers
+from tfresflow.training import optimizers
 from train import data
 from train.flags import numbers, span
 

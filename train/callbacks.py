@@ -8,7 +8,7 @@ import time
 import keras
 import tensorflow as tf
 
-from tfresflow.distributed import NonFinite
+from tfresflow.training.distributed import NonFinite
 from train import plots
 from train.errors import Interrupted
 from train.status import duration, repeating

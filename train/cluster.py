@@ -6,7 +6,7 @@ import os
 
 import tensorflow as tf
 
-from tfresflow import lanes
+from tfresflow.batches import threads
 from train.errors import UserError, WorkerLost
 
 __all__ = ["Cluster", "form", "watching"]
@@ -72,7 +72,7 @@ def form(settings):
         gpus = len(tf.config.list_logical_devices("GPU"))
         return Cluster(tf.distribute.MirroredStrategy(
             None if gpus else [f"CPU:{i}" for i in range(settings.logical_cpus)]))
-    lanes.prepare()
+    threads.prepare()
     return Cluster(tf.distribute.get_strategy())
 
 

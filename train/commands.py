@@ -4,7 +4,7 @@ import signal
 
 import tensorflow as tf
 
-from tfresflow.distributed import NonFinite
+from tfresflow.training.distributed import NonFinite
 from train import data, evaluate, fit, sample
 from train.checkpoints import loaded
 from train.errors import Interrupted, Unwritable, UserError, WorkerLost, blame_the_disk

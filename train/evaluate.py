@@ -7,7 +7,7 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from tfresflow import seeds
+from tfresflow.batches import seeds
 from tfresflow.losses import bits_per_dim
 from train import data, flags, plots
 from train.errors import blame_the_input

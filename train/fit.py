@@ -9,7 +9,7 @@ import sys
 import keras
 import pandas as pd
 
-from tfresflow.distributed import NonFinite
+from tfresflow.training.distributed import NonFinite
 from train import callbacks, checkpoints, cluster, data, evaluate, flags, sample
 from train.build import build_model, build_optimizer, steps_per_epoch, total_steps
 from train.errors import Interrupted, UserError, blame_the_disk, blame_the_input

@@ -11,7 +11,7 @@ import keras
 from bijectors.actnorm import ActNorm
 from bijectors.residual import InvertibleResidual
 from tfresflow import layers
-from tfresflow.sizes import as_size
+from tfresflow.checks.sizes import as_size
 
 __all__ = ["Blocks", "DenseNet"]
 

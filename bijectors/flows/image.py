@@ -7,7 +7,7 @@ from bijectors.flows.blocks import Blocks
 from bijectors.logit import Logit
 from bijectors.squeeze import Squeeze
 from tfresflow import layers
-from tfresflow.sizes import as_size, as_sizes
+from tfresflow.checks.sizes import as_size, as_sizes
 
 __all__ = ["image_flow"]
 

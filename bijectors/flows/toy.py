@@ -3,7 +3,7 @@
 from bijectors.chain import Chain
 from bijectors.flows.blocks import Blocks
 from tfresflow import layers
-from tfresflow.sizes import as_size, as_sizes
+from tfresflow.checks.sizes import as_size, as_sizes
 
 __all__ = ["toy_flow"]
 

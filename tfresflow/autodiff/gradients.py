@@ -2,11 +2,11 @@
 
 import tensorflow as tf
 
-from tfresflow import seeds
 from tfresflow.autodiff.recomputed import Recomputed
-from tfresflow.derivatives import once
-from tfresflow.inputs import as_events
-from tfresflow.steps import Rows, bind
+from tfresflow.batches import seeds
+from tfresflow.checks.inputs import as_events
+from tfresflow.functions.derivatives import once
+from tfresflow.functions.steps import Rows, bind
 
 __all__ = ["gradients"]
 

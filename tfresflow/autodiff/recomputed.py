@@ -5,8 +5,8 @@ import dataclasses
 import keras
 
 from tfresflow.autodiff.sweep import sweep
-from tfresflow.configurable import Configurable
-from tfresflow.rules import check_whole
+from tfresflow.checks.rules import check_whole
+from tfresflow.saving.configurable import Configurable
 
 __all__ = ["Recomputed"]
 

@@ -5,7 +5,7 @@ import dataclasses
 import keras
 
 from tfresflow.autodiff.sweep import sweep
-from tfresflow.configurable import Configurable
+from tfresflow.saving.configurable import Configurable
 
 __all__ = ["Stored"]
 

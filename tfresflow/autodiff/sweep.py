@@ -1,6 +1,6 @@
 """Through all steps and back."""
 
-from tfresflow.steps import back
+from tfresflow.functions.steps import back
 
 __all__ = ["sweep"]
 

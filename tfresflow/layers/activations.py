@@ -10,8 +10,8 @@ import typing
 import keras
 import tensorflow as tf
 
-from tfresflow.functional import FunctionalLayer
-from tfresflow.functions import Function, Scale
+from tfresflow.functions.branch import FunctionalLayer
+from tfresflow.functions.function import Function, Scale
 
 __all__ = ["ELU", "ElementwiseLayer", "Identity", "LipSwish", "LipschitzCube", "ReLU", "Sin",
            "Softplus", "Tanh"]

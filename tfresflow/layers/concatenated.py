@@ -6,8 +6,8 @@ import math
 import keras
 import tensorflow as tf
 
-from tfresflow.functional import FunctionalLayer
-from tfresflow.functions import Function
+from tfresflow.functions.branch import FunctionalLayer
+from tfresflow.functions.function import Function
 from tfresflow.layers.activations import LipSwish
 
 __all__ = ["CLipSwish", "Concatenated"]

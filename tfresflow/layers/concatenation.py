@@ -6,10 +6,10 @@ import math
 import keras
 import tensorflow as tf
 
-from tfresflow.functional import FunctionalLayer, functional, unprepared
-from tfresflow.functions import Function
+from tfresflow.functions.branch import FunctionalLayer, functional, unprepared
+from tfresflow.functions.function import Function
+from tfresflow.functions.traced import is_shareable
 from tfresflow.layers.orders import Order, check_chain
-from tfresflow.sharing import is_shareable
 
 __all__ = ["LipschitzConcatenation"]
 

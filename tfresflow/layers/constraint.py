@@ -15,12 +15,12 @@ import math
 
 import tensorflow as tf
 
-from tfresflow.functions import Function, Scale
+from tfresflow.functions.function import Function, Scale
+from tfresflow.functions.traced import is_shareable
 from tfresflow.layers import bounds
 from tfresflow.layers.fingerprint import fingerprint
 from tfresflow.layers.linear import Linear, scale_kernel
 from tfresflow.layers.norms import PowerIteration, closed_norm, krylov, lp_norm
-from tfresflow.sharing import is_shareable
 
 __all__ = ["Constrained", "any_changed", "batches", "follow_vectors", "iterate_vectors",
            "krylov_vectors", "log_norm", "normalize", "stacked", "unstacked", "update_vectors"]

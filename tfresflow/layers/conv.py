@@ -2,9 +2,9 @@
 
 import keras
 
+from tfresflow.checks.sizes import as_size, as_sizes
 from tfresflow.layers.convolution import Convolution
 from tfresflow.layers.induced_norm import InducedNorm
-from tfresflow.sizes import as_size, as_sizes
 
 __all__ = ["InducedNormConv1D", "InducedNormConv2D", "InducedNormConv3D"]
 

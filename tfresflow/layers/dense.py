@@ -5,9 +5,9 @@ import dataclasses
 import keras
 import tensorflow as tf
 
+from tfresflow.checks.sizes import as_size
 from tfresflow.layers.induced_norm import InducedNorm
 from tfresflow.layers.linear import Linear
-from tfresflow.sizes import as_size
 
 __all__ = ["InducedNormDense"]
 

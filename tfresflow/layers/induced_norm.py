@@ -6,8 +6,9 @@ import numbers
 import keras
 import tensorflow as tf
 
-from tfresflow import upkeep
-from tfresflow.functional import FunctionalLayer
+from tfresflow.functions import upkeep
+from tfresflow.functions.branch import FunctionalLayer
+from tfresflow.functions.traced import shared
 from tfresflow.layers import bounds
 from tfresflow.layers.constraint import (Constrained, any_changed, batches, follow_vectors,
                                          iterate_vectors, krylov_vectors, log_norm, normalize,
@@ -15,7 +16,6 @@ from tfresflow.layers.constraint import (Constrained, any_changed, batches, foll
 from tfresflow.layers.linear import check_activation
 from tfresflow.layers.norms import PowerIteration, best_distinct, closed_norm
 from tfresflow.layers.orders import LearnedOrder, Order, check_order
-from tfresflow.sharing import shared
 
 __all__ = ["InducedNorm"]
 

@@ -6,8 +6,8 @@ import typing
 import keras
 import tensorflow as tf
 
-from tfresflow.functions import Function, product_of
-from tfresflow.sharing import is_shareable
+from tfresflow.functions.function import Function, product_of
+from tfresflow.functions.traced import is_shareable
 
 __all__ = ["CONTRACTIONS", "Linear", "check_activation", "scale_kernel"]
 

@@ -7,7 +7,7 @@ import typing
 import keras
 import tensorflow as tf
 
-from tfresflow.functions import Function
+from tfresflow.functions.function import Function
 from tfresflow.layers import activations, sorting
 from tfresflow.layers.concatenated import CLipSwish
 from tfresflow.layers.linear import CONTRACTIONS, check_activation

@@ -19,8 +19,8 @@ import math
 import keras
 import tensorflow as tf
 
-from tfresflow.configurable import Configurable
-from tfresflow.rules import check_number, check_whole
+from tfresflow.checks.rules import check_number, check_whole
+from tfresflow.saving.configurable import Configurable
 
 __all__ = ["PowerIteration", "best_distinct", "closed_norm", "dual", "krylov", "lp_norm",
            "power_iteration"]

@@ -18,8 +18,8 @@ import numbers
 import keras
 import tensorflow as tf
 
-from tfresflow.configurable import Configurable
 from tfresflow.layers.linear import CONTRACTIONS
+from tfresflow.saving.configurable import Configurable
 
 __all__ = ["Branch", "LearnedOrder", "Order", "check_chain", "check_order",
            "lipschitz", "unbounded"]

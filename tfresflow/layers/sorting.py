@@ -10,8 +10,8 @@ import dataclasses
 import keras
 import tensorflow as tf
 
-from tfresflow.functional import FunctionalLayer
-from tfresflow.functions import Function
+from tfresflow.functions.branch import FunctionalLayer
+from tfresflow.functions.function import Function
 
 __all__ = ["FullSort", "MaxMin"]
 

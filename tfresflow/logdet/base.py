@@ -1,6 +1,6 @@
 """What a residual block takes as `log_det`."""
 
-from tfresflow.steps import Paired, say_together
+from tfresflow.functions.steps import Paired, say_together
 
 __all__ = ["Estimator", "bind"]
 

@@ -11,14 +11,14 @@ import typing
 
 import tensorflow as tf
 
-from tfresflow import lanes
-from tfresflow.batch import each
-from tfresflow.logdet.chunks import Chunks, chunks_of, in_chunks, largest_bytes
-from tfresflow.logdet.jacobian import linearise
+from tfresflow.batches import threads
+from tfresflow.batches.parts import Chunks, chunks_of, in_chunks, largest_bytes
+from tfresflow.batches.rows import each
+from tfresflow.functions.jacobian import linearise
+from tfresflow.functions.steps import Step
+from tfresflow.functions.traced import shared
 from tfresflow.logdet.memory import LIGHT, Tape
 from tfresflow.logdet.series import sum_beside
-from tfresflow.sharing import shared
-from tfresflow.steps import Step
 
 __all__ = ["Block", "PlaneBlock", "is_in_plane"]
 
@@ -94,8 +94,8 @@ class Block(Step):
 
     def _chunks(self, rows):
         chunks = chunks_of(self.g, self.weights, self.spec, rows.chunk_bytes)
-        # With lanes, both halves of the batch are on their way at the same time.
-        return Chunks(max(1, chunks.size // 2), None) if lanes.are_there() else chunks
+        # Of two threads, each is on its way with half of the batch.
+        return Chunks(max(1, chunks.size // 2), None) if threads.are_there() else chunks
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,9 +15,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfresflow import seeds
-from tfresflow.configurable import Configurable
-from tfresflow.rules import check_number, check_whole
+from tfresflow.batches import seeds
+from tfresflow.checks.rules import check_number, check_whole
+from tfresflow.saving.configurable import Configurable
 
 __all__ = ["Geometric", "Poisson", "Truncated"]
 

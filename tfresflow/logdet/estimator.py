@@ -6,16 +6,16 @@ import typing
 import keras
 import tensorflow as tf
 
-from tfresflow import seeds
-from tfresflow.configurable import Configurable
-from tfresflow.functional import functional, unprepared
+from tfresflow.batches import seeds
+from tfresflow.checks.rules import check_object, check_whole
+from tfresflow.functions.branch import functional, unprepared
+from tfresflow.functions.traced import is_shareable, shared
 from tfresflow.logdet.base import Estimator
 from tfresflow.logdet.block import Block, PlaneBlock, is_in_plane
 from tfresflow.logdet.coefficients import Poisson
 from tfresflow.logdet.memory import Auto
 from tfresflow.logdet.series import Neumann, rounds
-from tfresflow.rules import check_object, check_whole
-from tfresflow.sharing import is_shareable, shared
+from tfresflow.saving.configurable import Configurable
 
 __all__ = ["LogDet", "normal", "rademacher"]
 

@@ -5,11 +5,11 @@ import dataclasses
 import keras
 import tensorflow as tf
 
-from tfresflow import xla
-from tfresflow.configurable import Configurable
-from tfresflow.functional import unprepared
+from tfresflow.batches import xla
+from tfresflow.functions.branch import unprepared
+from tfresflow.functions.traced import shared
 from tfresflow.logdet.base import Estimator
-from tfresflow.sharing import shared
+from tfresflow.saving.configurable import Configurable
 
 __all__ = ["Exact", "jacobian", "log_abs_det"]
 

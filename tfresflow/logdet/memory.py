@@ -18,14 +18,14 @@ import math
 import keras
 import tensorflow as tf
 
-from tfresflow.batch import each
-from tfresflow.configurable import Configurable
-from tfresflow.derivatives import differentiable, held, is_followed, with_gradient
-from tfresflow.logdet.chunks import chunks_of, in_chunks, largest_bytes
-from tfresflow.logdet.jacobian import linearise
+from tfresflow.batches.parts import chunks_of, in_chunks, largest_bytes
+from tfresflow.batches.rows import each
+from tfresflow.checks.rules import check_whole
+from tfresflow.functions.derivatives import differentiable, held, is_followed, with_gradient
+from tfresflow.functions.jacobian import linearise
 from tfresflow.logdet.plain import first_order
 from tfresflow.logdet.series import sum_series
-from tfresflow.rules import check_whole
+from tfresflow.saving.configurable import Configurable
 
 __all__ = ["LIGHT", "Auto", "Recompute", "Released", "Tape"]
 
@@ -95,7 +95,7 @@ class Recompute(Configurable):
     cache of the processor: on CPUs this is faster, and the memory that a block needs while it
     runs no longer grows with the batch. Small dense branches, whose operations are too short to
     be spread over the cores, run as two halves of the batch at the same time; so do all where
-    `lanes.prepare()` was called.
+    `threads.prepare()` was called.
 
     Args:
       chunk_bytes: of the largest activation of g at a time; None: 8 MiB on a CPU, 1 GiB where

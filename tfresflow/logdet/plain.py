@@ -8,7 +8,7 @@ of the true gradient: second derivatives are unbiased, too.
 
 import tensorflow as tf
 
-from tfresflow.logdet.jacobian import linearise
+from tfresflow.functions.jacobian import linearise
 from tfresflow.logdet.series import sum_series
 
 __all__ = ["first_order"]

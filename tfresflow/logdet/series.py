@@ -21,11 +21,11 @@ import operator
 import keras
 import tensorflow as tf
 
-from tfresflow import xla
-from tfresflow.batch import dot, each, last_nonzero
-from tfresflow.configurable import Configurable
-from tfresflow.derivatives import held
-from tfresflow.steps import say_together
+from tfresflow.batches import xla
+from tfresflow.batches.rows import dot, each, last_nonzero
+from tfresflow.functions.derivatives import held
+from tfresflow.functions.steps import say_together
+from tfresflow.saving.configurable import Configurable
 
 __all__ = ["Neumann", "Series", "rounds", "sum_beside", "sum_powers", "sum_series"]
 

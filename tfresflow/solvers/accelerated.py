@@ -16,8 +16,8 @@ import dataclasses
 import keras
 import tensorflow as tf
 
-from tfresflow.batch import dot, each, empty_ring, where
-from tfresflow.rules import check_number, check_whole
+from tfresflow.batches.rows import dot, each, empty_ring, where
+from tfresflow.checks.rules import check_number, check_whole
 from tfresflow.solvers.fixed_point import FixedPointSolver
 
 __all__ = ["Anderson", "Broyden"]

@@ -11,9 +11,9 @@ import dataclasses
 import keras
 import tensorflow as tf
 
-from tfresflow.batch import norm, where
-from tfresflow.configurable import Configurable
-from tfresflow.rules import check_whole
+from tfresflow.batches.rows import norm, where
+from tfresflow.checks.rules import check_whole
+from tfresflow.saving.configurable import Configurable
 from tfresflow.solvers.solution import Solution, Tolerance, check_tolerances
 
 __all__ = ["FixedPointSolver", "Picard"]

@@ -22,11 +22,11 @@ import keras
 import tensorflow as tf
 from tensorflow.python.eager import record
 
-from tfresflow.batch import norm
-from tfresflow.configurable import Configurable
-from tfresflow.derivatives import OUTSIDE, hidden, is_followed, with_gradient
-from tfresflow.rules import check_whole
-from tfresflow.sharing import is_shareable
+from tfresflow.batches.rows import norm
+from tfresflow.checks.rules import check_whole
+from tfresflow.functions.derivatives import OUTSIDE, hidden, is_followed, with_gradient
+from tfresflow.functions.traced import is_shareable
+from tfresflow.saving.configurable import Configurable
 from tfresflow.solvers.accelerated import Anderson
 from tfresflow.solvers.fixed_point import FixedPointSolver
 from tfresflow.solvers.krylov import BiCGSTAB

@@ -8,9 +8,9 @@ import dataclasses
 import keras
 import tensorflow as tf
 
-from tfresflow.batch import dot, each, norm, where
-from tfresflow.rules import check_number, check_whole
-from tfresflow.sharing import is_shareable
+from tfresflow.batches.rows import dot, each, norm, where
+from tfresflow.checks.rules import check_number, check_whole
+from tfresflow.functions.traced import is_shareable
 from tfresflow.solvers.linear import LinearSolver
 from tfresflow.solvers.solution import Solution, Tolerance, check_tolerances
 

@@ -23,11 +23,11 @@ import math
 import keras
 import tensorflow as tf
 
-from tfresflow import seeds
-from tfresflow.batch import last_nonzero, norm, where
-from tfresflow.configurable import Configurable
-from tfresflow.rules import check_number, check_object, check_whole
-from tfresflow.sharing import is_shareable
+from tfresflow.batches import seeds
+from tfresflow.batches.rows import last_nonzero, norm, where
+from tfresflow.checks.rules import check_number, check_object, check_whole
+from tfresflow.functions.traced import is_shareable
+from tfresflow.saving.configurable import Configurable
 from tfresflow.solvers.solution import Solution, Tolerance, check_tolerances
 
 __all__ = ["FixedPoint", "LinearSolver", "Neumann", "Roulette", "num_terms"]

@@ -5,9 +5,9 @@ import typing
 
 import tensorflow as tf
 
-from tfresflow.batch import where
-from tfresflow.checks import checks
-from tfresflow.rules import check_number
+from tfresflow.batches.rows import where
+from tfresflow.checks.rules import check_number
+from tfresflow.checks.traced import checks
 
 __all__ = ["Solution", "Tolerance", "check_tolerances", "require_converged"]
 

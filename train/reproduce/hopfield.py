@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from tfresflow.batch import norm
+from tfresflow.batches.rows import norm
 from train.reproduce.adjoints import METHODS, methods
 from train.reproduce.figure import figure, save_table
 from train.reproduce.kept import kept

@@ -7,7 +7,8 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from bijectors.base import Flow
-from tfresflow import FlowModel, optimizers
+from tfresflow import FlowModel
+from tfresflow.training import optimizers
 from train import data, flags
 from train.checkpoints import loaded
 from train.reproduce.figure import figure, save_table

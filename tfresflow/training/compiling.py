@@ -2,7 +2,7 @@
 
 import keras
 
-from tfresflow.adopted import Adopted
+from tfresflow.saving.adopted import Adopted
 
 __all__ = ["check_compile", "less_is_better"]
 

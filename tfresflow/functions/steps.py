@@ -18,7 +18,7 @@ import typing
 
 import tensorflow as tf
 
-from tfresflow import seeds
+from tfresflow.batches import seeds
 
 __all__ = ["Composed", "Paired", "Rows", "Step", "bind", "say_together"]
 

@@ -1,14 +1,14 @@
 """The gradient of the sum of the losses over a batch, a part of the batch at a time.
 
-    .sum(x, weights, places) -> (losses, sums)      of a part: rows `places` of the batch
+    .sum(x, weights, places) -> ([losses], sums)    of a part: rows `places` of the batch
     .like                                           tensors of the shapes of the sums
     .by_variables(sums, weights) -> gradients       of the whole batch
 """
 
 import tensorflow as tf
 
-from tfresflow import lanes, seeds
-from tfresflow.steps import Rows, bind
+from tfresflow.batches import parts, seeds, threads
+from tfresflow.functions.steps import Rows, bind
 
 __all__ = ["ByFlow", "ByTape"]
 
@@ -34,7 +34,7 @@ class ByTape:
             total = tf.reduce_sum(tf.cast(weights, losses.dtype) * losses)
             if model.losses:
                 total += tf.cast(tf.shape(x)[0], total.dtype) * tf.add_n(model.losses)
-        return losses, tape.gradient(total, self.like, unconnected_gradients="zero")
+        return [losses], tape.gradient(total, self.like, unconnected_gradients="zero")
 
     def by_variables(self, sums, weights):
         del weights
@@ -62,11 +62,9 @@ class ByFlow:
     def sum(self, x, weights, places):
         x = self._model.as_weights(x)
         batched = [x, tf.cast(weights, x.dtype), places]
-        if lanes.are_there():
-            [losses], sums = lanes.side_by_side(self._sum, batched, 4)
-        else:
-            [losses], sums = lanes.at_least(1, self._sum, batched)
-        return losses, sums
+        if threads.are_there():
+            return parts.side_by_side(self._sum, batched, 4)
+        return parts.at_least(1, self._sum, batched)
 
     def by_variables(self, sums, weights):
         count = len(self._bound.weights)

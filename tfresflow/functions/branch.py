@@ -9,10 +9,10 @@ functions, what is built on one (`sharing.shared`) is traced once for all blocks
 import keras
 import tensorflow as tf
 
-from tfresflow import upkeep
-from tfresflow.functions import Composition, Opaque
-from tfresflow.precision import check_float
-from tfresflow.sharing import shared
+from tfresflow.checks.precision import check_float
+from tfresflow.functions import upkeep
+from tfresflow.functions.function import Composition, Opaque
+from tfresflow.functions.traced import shared
 
 __all__ = ["FunctionalLayer", "functional", "has_state", "leaf_layers", "norm_layers",
            "unprepared", "update_norms"]

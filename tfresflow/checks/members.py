@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tfresflow.rules import check, check_object
+from tfresflow.checks.rules import check, check_object
 
 __all__ = ["check_base", "check_flow"]
 

@@ -6,8 +6,8 @@ import typing
 
 import tensorflow as tf
 
-from tfresflow import xla
-from tfresflow.rules import is_whole
+from tfresflow.batches import xla
+from tfresflow.checks.rules import is_whole
 
 __all__ = ["Part", "as_seed", "bits", "check_seed", "fold_in", "integers", "normal", "split",
            "starting"]

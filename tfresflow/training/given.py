@@ -7,7 +7,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfresflow import inputs, start
+from tfresflow.checks import inputs
+from tfresflow.training import start
 
 __all__ = ["Given", "check_trained", "examples"]
 

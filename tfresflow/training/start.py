@@ -7,8 +7,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfresflow import inputs
-from tfresflow.distributed import first_example
+from tfresflow.checks import inputs
+from tfresflow.training.distributed import first_example
 
 __all__ = ["agree", "finite_rows", "from_array", "from_pipeline", "weights_of"]
 

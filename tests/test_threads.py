@@ -14,8 +14,9 @@ from bijectors import InvertibleResidual
 from tests.command import ROOT
 from tests.registry import branch, example
 from tests.test_logdet import flat, value_and_gradients
-from tfresflow import lanes, logdet
-from tfresflow.functional import norm_layers, update_norms
+from tfresflow import logdet
+from tfresflow.batches import parts, threads
+from tfresflow.functions.branch import norm_layers, update_norms
 
 THREADS = "TF_NUM_INTRAOP_THREADS"
 
@@ -51,14 +52,14 @@ def test_halves_are_the_whole():
     code = """if True:
         import os
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
-        from tfresflow import lanes
-        lanes.prepare()
-        from tests.test_lanes import results
+        from tfresflow.batches import parts, threads
+        threads.prepare()
+        from tests.test_threads import results
         values = results()
-        assert lanes.are_there()
+        assert threads.are_there()
         print(*map(repr, values.tolist()))"""
     got, want = np.array(in_fresh_process(code), float), results()
-    assert not lanes.are_there() and np.abs(want).max() > 0.1
+    assert not threads.are_there() and np.abs(want).max() > 0.1
     np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-11)
 
 
@@ -68,11 +69,11 @@ def test_threads_that_were_chosen_stay():
     code = """if True:
         import os
         import tensorflow as tf
-        from tfresflow import lanes
+        from tfresflow.batches import parts, threads
 
         def prepared():
-            lanes.prepare()
-            print(tf.config.threading.get_intra_op_parallelism_threads(), lanes.are_there())
+            threads.prepare()
+            print(tf.config.threading.get_intra_op_parallelism_threads(), threads.are_there())
 
         """
     begun = f"prepared(); del os.environ[{THREADS!r}]; tf.constant(1.0) + 1.0; prepared()"
@@ -92,7 +93,7 @@ def test_side_by_side(size):
     def run(x):
         with tf.GradientTape() as tape:
             tape.watch(x)
-            [cubes], [total] = lanes.side_by_side(function, [x])
+            [cubes], [total] = parts.side_by_side(function, [x])
             loss = tf.reduce_sum(x * cubes) + 5 * total
         return cubes, total, tape.gradient(loss, x)
 
@@ -109,12 +110,12 @@ def test_a_processor_for_which_onednn_is_left_off_is_told():
         import os, warnings
         import tensorflow as tf
         from tensorflow.python.util import _pywrap_util_port
-        from tfresflow import lanes
+        from tfresflow.batches import parts, threads
 
         def prepared():
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
-                lanes.prepare()
+                threads.prepare()
             print(_pywrap_util_port.IsMklEnabled(), [str(w.message)[:33] for w in caught])
 
         prepared()

@@ -10,7 +10,7 @@ import operator
 
 import tensorflow as tf
 
-from tfresflow.sharing import is_shareable
+from tfresflow.functions.traced import is_shareable
 
 __all__ = ["Composition", "Function", "Opaque", "Scale", "product_of"]
 

@@ -12,7 +12,7 @@ import warnings
 import tensorflow as tf
 from tensorflow.python.util import _pywrap_util_port
 
-__all__ = ["are_there", "at_least", "prepare", "side_by_side"]
+__all__ = ["are_there", "prepare"]
 
 
 def prepare():
@@ -55,61 +55,3 @@ def are_there():
     threading = tf.config.threading
     return (threading.get_intra_op_parallelism_threads() == 1
             and threading.get_inter_op_parallelism_threads() == 2)
-
-
-def side_by_side(function, batched, least=2):
-    """Runs a function of a batch on two halves, which have nothing to wait for in each other.
-
-    Static shapes stay static: the gradients of unknown ones cost operations.
-
-    Args:
-      function: of tensors `[n, ...]`, returns a list of such tensors and a list of sums over n.
-      batched: what the function is given, `[N, ...]`.
-      least: examples for which it is worth it; fewer are not divided.
-
-    Returns:
-      Both lists, for the whole batch.
-    """
-    static = batched[0].shape[0]
-    if static is None:
-        return at_least(2, lambda *batched: _halves(function, batched), batched)
-    return function(*batched) if static < least else _halves(function, batched)
-
-
-def at_least(least, function, batched):
-    """Runs a function of a batch on `least` examples or more: zeros are added where they lack.
-
-    What a worker has of the last batch may be empty, and TensorFlow's convolutions of an empty
-    float32 batch have wrong shapes on CPUs, those for the gradient none at all.
-
-    Args:
-      least: examples.
-      function, batched: see `side_by_side`; examples of zeros must add nothing to the sums.
-
-    Returns:
-      Both lists, without the examples that were added.
-    """
-    if batched[0].shape[0] is not None and batched[0].shape[0] >= least:
-        return function(*batched)
-    n = tf.shape(batched[0])[0]
-    added = tf.maximum(least - n, 0)
-    outputs, sums = function(*[
-        tf.ensure_shape(tf.pad(t, [[0, added]] + [[0, 0]] * (t.shape.rank - 1)),
-                        [None, *t.shape[1:]]) for t in batched])
-    return [t[:n] for t in outputs], sums
-
-
-def _halves(function, batched):
-    n = batched[0].shape[0]
-    even = n is not None and n % 2 == 0
-    if even:
-        sizes = 2
-        if not tf.executing_eagerly():
-            function = tf.function(function, autograph=False)  # traced once for both
-    else:
-        n = tf.shape(batched[0])[0] if n is None else n
-        sizes = [n // 2, n - n // 2]
-    halves = zip(*(tf.split(t, sizes) for t in batched))
-    (first, sums), (second, more) = (function(*half) for half in halves)
-    return ([tf.concat(pair, axis=0) for pair in zip(first, second)],
-            [a + b for a, b in zip(sums, more)])

@@ -16,9 +16,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfresflow import upkeep
-from tfresflow.compiling import check_compile
-from tfresflow.distributed import DistributedModel
+from tfresflow.functions import upkeep
+from tfresflow.training.compiling import check_compile
+from tfresflow.training.distributed import DistributedModel
 
 __all__ = ["AveragedModel"]
 

@@ -16,8 +16,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfresflow import xla
-from tfresflow.derivatives import is_followed
+from tfresflow.batches import xla
+from tfresflow.functions.derivatives import is_followed
 
 __all__ = ["is_shareable", "shared"]
 

@@ -10,7 +10,7 @@ import types
 import numpy as np
 import tensorflow as tf
 
-from tfresflow.events import as_numbers, from_frame, take
+from tfresflow.checks.events import as_numbers, from_frame, take
 
 __all__ = ["as_array", "as_events", "check_digits", "check_finite", "check_pipeline", "check_rows",
            "check_scaled", "first_nonfinite", "place", "shaped"]

@@ -25,11 +25,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfresflow import seeds
-from tfresflow.arguments import examples
-from tfresflow.captures import pack, pack_captures, unpack
-from tfresflow.gradient_of_sum import ByTape
-from tfresflow.rules import check, check_whole, is_whole
+from tfresflow.batches import seeds
+from tfresflow.batches.parts import in_parts
+from tfresflow.checks.rules import check, check_whole, is_whole
+from tfresflow.training.given import examples
+from tfresflow.training.gradient_of_sum import ByTape
+from tfresflow.training.packing import pack, pack_captures, unpack
 
 __all__ = ["DistributedModel", "NonFinite", "first_example"]
 
@@ -223,24 +224,11 @@ class DistributedModel(keras.Model):
     def _sums(self, x, weights, part):
         """Losses `[N]` and the gradients of their weighted sum, a micro-batch at a time."""
         gradient = self.gradient_of_sum(x, part)
-        places = tf.range(tf.shape(x)[0] if x.shape[0] is None else x.shape[0])
-        if self.micro_batches == 1:
-            losses, sums = gradient.sum(x, weights, places)
-            return losses, gradient.by_variables(sums, weights)
-        static, k = x.shape[0], self.micro_batches
-        size = -(-tf.shape(x)[0] // k) if static is None or static % k else static // k
-
-        def body(i, array, sums):
-            rows = [tf.ensure_shape(t[i * size:(i + 1) * size],
-                                    [size if isinstance(size, int) else None, *t.shape[1:]])
-                    for t in (x, weights, places)]
-            losses, more = gradient.sum(*rows)
-            return i + 1, array.write(i, losses), [s + g for s, g in zip(sums, more)]
-
-        array = tf.TensorArray(self.variable_dtype, k, element_shape=[None], infer_shape=False)
-        state = tf.constant(0), array, [tf.zeros(t.shape, t.dtype) for t in gradient.like]
-        _, array, sums = tf.while_loop(lambda i, *_: i < k, body, state, parallel_iterations=1)
-        return array.concat(), gradient.by_variables(sums, weights)
+        n, k = tf.shape(x)[0] if x.shape[0] is None else x.shape[0], self.micro_batches
+        batched = [x, weights, tf.range(n)]
+        [losses], sums = gradient.sum(*batched) if k == 1 else in_parts(
+            gradient.sum, batched, -(-n // k), [[]], gradient.like, self.variable_dtype)
+        return losses, gradient.by_variables(sums, weights)
 
     def gradient_of_sum(self, x, part):
         """The gradient of the sum of the losses over a batch, see `gradient_of_sum.py`.

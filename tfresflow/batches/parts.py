@@ -1,0 +1,151 @@
+"""A function of a batch in parts: chunks, halves side by side, micro-batches, and padding.
+
+All take a function of tensors `[n, ...]` that returns a list of such tensors and a list of sums
+over n, and return both lists for the whole batch.
+"""
+
+import typing
+
+import tensorflow as tf
+
+from tfresflow.batches import threads, xla
+
+__all__ = ["Chunks", "at_least", "chunks_of", "in_chunks", "in_parts", "largest_bytes",
+           "side_by_side"]
+
+
+def largest_bytes(g, weights, x):
+    """Of the largest activation of one example."""
+    return x.dtype.size * g.largest(weights, tuple(x.shape[1:]))
+
+
+class Chunks(typing.NamedTuple):
+    """At most `size` examples at a time; `parallel` of them or more as two halves side by side."""
+
+    size: int
+    parallel: int | None
+
+    def run(self, function, batched):
+        """Runs `function` on one chunk."""
+        if self.parallel is None:
+            return function(*batched)
+        return side_by_side(function, batched, self.parallel)
+
+
+def chunks_of(g, weights, x, chunk_bytes=None):
+    """The `Chunks` for a branch.
+
+    Args:
+      g, weights: a prepared `Function` and its weights.
+      x: of which the shape of one example and the dtype count.
+      chunk_bytes: of the largest activation at a time; None: 8 MiB on a CPU, 1 GiB where there is
+        a GPU.
+    """
+    gpu = bool(tf.config.list_logical_devices("GPU"))
+    chunk_bytes = chunk_bytes or (2 ** 30 if gpu else 2 ** 23)
+    each = largest_bytes(g, weights, x)
+    parallel = not gpu and (each <= 4096 or threads.are_there())
+    return Chunks(max(1, chunk_bytes // each), max(2, 2 ** 16 // each) if parallel else None)
+
+
+def in_chunks(function, chunks, batched, events, like=()):
+    """Runs a function of a batch on some examples at a time: `in_parts`, as `Chunks` say."""
+    if xla.is_there():  # which plans memory by itself, and knows no parts of sizes that it computes
+        return function(*batched)
+    return in_parts(lambda *part: chunks.run(function, part), batched, chunks.size, events, like)
+
+
+def in_parts(function, batched, size, events, like=(), dtype=None):
+    """Runs a function of a batch on `size` examples at a time, one part after the other.
+
+    Args:
+      function: see above.
+      batched: what the function is given, `[N, ...]`.
+      size: an integer, or a scalar tensor.
+      events: shape of one example of each tensor that it returns.
+      like: tensors of the shapes of the sums.
+      dtype: of what it returns; default that of the first of `batched`.
+
+    Returns:
+      Both lists, for the whole batch.
+    """
+    static, dtype = batched[0].shape[0], dtype or batched[0].dtype
+    n = tf.shape(batched[0])[0] if static is None else static
+    count = -(-n // size)
+    known = static is not None and isinstance(size, int)
+    if known and count <= 1:
+        return function(*batched)
+    each = static // count if known and static % count == 0 else None
+    count = tf.maximum(1, count)
+    step = -(-n // count)  # parts of one size but for the last
+
+    def part(i, arrays, sums):
+        rows = [tf.ensure_shape(t[i * step:(i + 1) * step], [each, *t.shape[1:]]) for t in batched]
+        outputs, terms = function(*rows)
+        return (i + 1, [a.write(i, output) for a, output in zip(arrays, outputs)],
+                [s + term for s, term in zip(sums, terms)])
+
+    arrays = [tf.TensorArray(dtype, count, element_shape=[each, *event], infer_shape=False)
+              for event in events]
+    state = tf.constant(0), arrays, [tf.zeros(t.shape, t.dtype) for t in like]
+    _, arrays, sums = tf.while_loop(lambda i, *_: i < count, part, state, parallel_iterations=1)
+    return [tf.ensure_shape(a.concat(), [static, *event])
+            for a, event in zip(arrays, events)], sums
+
+
+def side_by_side(function, batched, least=2):
+    """Runs a function of a batch on two halves, which have nothing to wait for in each other.
+
+    Static shapes stay static: the gradients of unknown ones cost operations.
+
+    Args:
+      function: of tensors `[n, ...]`, returns a list of such tensors and a list of sums over n.
+      batched: what the function is given, `[N, ...]`.
+      least: examples for which it is worth it; fewer are not divided.
+
+    Returns:
+      Both lists, for the whole batch.
+    """
+    static = batched[0].shape[0]
+    if static is None:
+        return at_least(2, lambda *batched: _halves(function, batched), batched)
+    return function(*batched) if static < least else _halves(function, batched)
+
+
+def at_least(least, function, batched):
+    """Runs a function of a batch on `least` examples or more: zeros are added where they lack.
+
+    What a worker has of the last batch may be empty, and TensorFlow's convolutions of an empty
+    float32 batch have wrong shapes on CPUs, those for the gradient none at all.
+
+    Args:
+      least: examples.
+      function, batched: see `side_by_side`; examples of zeros must add nothing to the sums.
+
+    Returns:
+      Both lists, without the examples that were added.
+    """
+    if batched[0].shape[0] is not None and batched[0].shape[0] >= least:
+        return function(*batched)
+    n = tf.shape(batched[0])[0]
+    added = tf.maximum(least - n, 0)
+    outputs, sums = function(*[
+        tf.ensure_shape(tf.pad(t, [[0, added]] + [[0, 0]] * (t.shape.rank - 1)),
+                        [None, *t.shape[1:]]) for t in batched])
+    return [t[:n] for t in outputs], sums
+
+
+def _halves(function, batched):
+    n = batched[0].shape[0]
+    even = n is not None and n % 2 == 0
+    if even:
+        sizes = 2
+        if not tf.executing_eagerly():
+            function = tf.function(function, autograph=False)  # traced once for both
+    else:
+        n = tf.shape(batched[0])[0] if n is None else n
+        sizes = [n // 2, n - n // 2]
+    halves = zip(*(tf.split(t, sizes) for t in batched))
+    (first, sums), (second, more) = (function(*half) for half in halves)
+    return ([tf.concat(pair, axis=0) for pair in zip(first, second)],
+            [a + b for a, b in zip(sums, more)])

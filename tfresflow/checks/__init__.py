@@ -1,0 +1,1 @@
+"""What is given by a user, and what is wrong with it in one line."""

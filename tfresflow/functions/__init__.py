@@ -1,0 +1,1 @@
+"""Pure functions of weights, with their derivatives, and steps of flows."""

@@ -1,0 +1,1 @@
+"""Objects that Keras is to save."""

@@ -1,0 +1,1 @@
+"""What Keras's own training has to be replaced for."""
