@@ -10,6 +10,7 @@ from tfresflow import autodiff, logdet, solvers
 from train import environment, flags
 from train.build import build_model, build_optimizer
 from train.main import main
+from train.settings import FILES
 
 CONFIGS = sorted(path.name for path in (ROOT / "configs").glob("*.cfg"))
 
@@ -79,7 +80,7 @@ def test_help(capsys):
 @pytest.mark.parametrize("config", CONFIGS)
 def test_configs_are_read(config):
     text = (ROOT / "configs" / config).read_text()
-    files = any(f"--data={name}\n" in text for name in flags.FILES)
+    files = any(f"--data={name}\n" in text for name in FILES)
     settings = flags.parse(["x", f"--flagfile=configs/{config}", *["--dataroot=x"] * files])
     if config != "common.cfg":
         assert all(f"# {word}:" in text for word in ("command", "hardware", "result"))

@@ -26,7 +26,7 @@ def check_built(flow, num_blocks):
 def test_published_settings_are_the_references():
     cifar = flags.parse(["x", "--flagfile=configs/cifar10.cfg"])
     assert (cifar.nblocks, cifar.idim, cifar.coeff, cifar.batchsize, cifar.lr, cifar.n_lambda) == (
-        "16-16-16", 512, 0.98, 64, 1e-3, 2.0)
+        (16, 16, 16), 512, 0.98, 64, 1e-3, 2.0)
     celeba = flags.parse(["x", "--flagfile=configs/celebahq256.cfg", "--dataroot=x"])
     assert (celeba.nbits, celeba.act, celeba.fc_end, celeba.factor_out, celeba.squeeze_first,
             celeba.update_freq, celeba.n_exact_terms) == (5, "elu", False, True, True, 5, 8)

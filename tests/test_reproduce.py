@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 
 from tests.command import finish, start
-from train import flags
 from train.data import toy
 from train.reproduce import fig1, table2
 from train.reproduce.__main__ import NAMES, main
 from train.reproduce.kept import kept
+from train.settings import TOYS
 
 COUNTING = {"TF_ENABLE_ONEDNN_OPTS": "1"}  # peak memory is told by the allocator of oneDNN
 
@@ -92,7 +92,7 @@ def test_verdicts_follow_the_numbers():
 
 
 @pytest.mark.fast("swissroll", "checkerboard")
-@pytest.mark.parametrize("name", flags.TOYS)
+@pytest.mark.parametrize("name", TOYS)
 def test_entropies(name):
     """By a histogram of four million samples, two widths of cells extrapolated to none."""
     x = np.concatenate([toy.TOYS[name](1_000_000, [i, 3]).numpy() for i in range(4)])

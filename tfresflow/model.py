@@ -1,5 +1,6 @@
 """A Keras model of a density: any flow, any base distribution."""
 
+import functools
 import math
 
 import keras
@@ -26,6 +27,8 @@ from tfresflow.training.given import Given, check_trained, examples
 from tfresflow.training.gradient_of_sum import ByFlow
 
 __all__ = ["FlowModel"]
+
+_LOSS = "compute_nll", "example_losses"  # what a subclass may say anew
 
 
 @keras.saving.register_keras_serializable("tfresflow")
@@ -91,7 +94,12 @@ class FlowModel(AveragedModel):
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
-        say_together(cls, "gradient_of_sum", "compute_nll", "example_losses", by=AveragedModel)
+        say_together(cls, "gradient_of_sum", *_LOSS, by=AveragedModel)
+
+    def __setattr__(self, name, value):
+        if name in _LOSS:  # said anew for this model alone
+            self.gradient_of_sum = functools.partial(AveragedModel.gradient_of_sum, self)
+        super().__setattr__(name, value)
 
     def __init__(self, flow, base=None, *, nbits=None, eval_log_det=None, autodiff=None, seed=0,
                  micro_batches=1, skip_nonfinite=0, name=None, **kwargs):

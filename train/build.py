@@ -1,14 +1,12 @@
 """Settings to a model: the one place that turns flag values into objects."""
 
-import math
-
 import keras
 
 from bijectors import flows
 from tfresflow import FlowModel, autodiff, layers, logdet, solvers
 from tfresflow.training import optimizers
 from train import data
-from train.flags import numbers, span
+from train.settings import written
 
 __all__ = ["build_model", "build_optimizer", "steps_per_epoch", "total_steps"]
 
@@ -59,45 +57,46 @@ def total_steps(settings):
 
 
 def _flow(settings, source):
+    given = written(settings)
     iterations = settings.n_lipschitz_iters or None
     common = {"coeff": settings.coeff, "act": settings.act,
               "power_iteration": layers.PowerIteration(iterations, rtol=settings.sn_tol),
               "certified": settings.certified, "log_det": _log_det(settings),
               "solver": _solver(settings), "seed": settings.seed}
     if settings.densenet:
-        if settings.learn_p or set(settings.vnorms) != {"2"}:
+        if settings.learn_p or set(settings.vnorms) != {2.0}:
             raise ValueError("--densenet concatenates in the 2-norm: --vnorms must be 2s and "
                              "--learn_p off. Received: "
-                             f"--vnorms={settings.vnorms} --learn_p={settings.learn_p}")
+                             f"--vnorms={given['vnorms']} --learn_p={settings.learn_p}")
         common["dense_net"] = flows.DenseNet(settings.densenet_depth, settings.densenet_growth,
                                              learned=settings.learnable_concat)
     else:
-        kernels = settings.kernels if source.kind == "image" else settings.dims + "-1"
-        common["orders"] = _orders(settings, len(numbers(kernels)))
-    nblocks = numbers(settings.nblocks)
+        hidden = settings.kernels[1:] if source.kind == "image" else settings.dims
+        common["orders"] = _orders(settings, len(hidden) + 1)
+    nblocks = settings.nblocks
     if source.kind == "image":
         return flows.image_flow(
             source.event_shape, **common, nblocks=nblocks, idim=settings.idim,
-            kernels=numbers(settings.kernels), preact=settings.preact,
+            kernels=settings.kernels, preact=settings.preact,
             first_resblock=settings.first_resblock, squeeze_first=settings.squeeze_first,
             factor_out=settings.factor_out, fc_end=settings.fc_end,
             n_fc_blocks=settings.n_fc_blocks, fc_idim=settings.fc_idim, actnorm=settings.actnorm,
             fc_actnorm=settings.fc_actnorm, logit_alpha=_alpha(settings))
     if len(nblocks) != 1:
         raise ValueError("--nblocks must be one number for vectors, which have no scales. "
-                         f"Received: --nblocks={settings.nblocks}")
+                         f"Received: --nblocks={given['nblocks']}")
     architecture = flows.toy_flow if source.kind == "toy" else flows.tabular_flow
     return architecture(source.event_shape, **common, nblocks=nblocks[0],
-                        dims=numbers(settings.dims), actnorm=settings.actnorm)
+                        dims=settings.dims, actnorm=settings.actnorm)
 
 
 def _orders(settings, count):
     """Of the norms, one for each of the `count` linear layers of a branch, or one for all."""
     if settings.learn_p:
-        low, high = span(settings.p_range)
+        low, high = settings.p_range
         order = layers.LearnedOrder(low, high, 2.0 if low < 2 < high else (low + high) / 2)
         return [order] * count if settings.mixed else order
-    orders = [math.inf if c == "f" else float(c) for c in settings.vnorms]
+    orders = list(settings.vnorms)
     if set(orders) == {2.0}:
         return 2.0
     if len(orders) == count + 1 and orders[0] == orders[-1]:
@@ -106,7 +105,7 @@ def _orders(settings, count):
         raise ValueError(
             f"--vnorms must be {count} orders for branches of {count} linear layers, or "
             f"{count + 1} of which the last is the first: a branch that ends in another norm "
-            f"than it begins is no contraction. Received: --vnorms={settings.vnorms}")
+            f"than it begins is no contraction. Received: --vnorms={written(settings)['vnorms']}")
     return orders
 
 

@@ -12,6 +12,7 @@ from tfresflow.losses import bits_per_dim
 from train import data, flags, plots
 from train.errors import blame_the_input
 from train.files import fingerprint, write_json
+from train.settings import FILES
 from train.status import duration
 
 __all__ = ["evaluate"]
@@ -50,7 +51,7 @@ def evaluate(model, settings):
 
 def _warn_of_other_files(settings):
     """Of files that changed since training, the test part may have been trained on."""
-    if settings.command == "eval" and settings.data in flags.FILES:
+    if settings.command == "eval" and settings.data in FILES:
         known = flags.load(settings.workdir).get(flags.FINGERPRINT)
         if known not in (None, fingerprint(settings.dataroot)):
             print(f"warning: --dataroot={settings.dataroot} is not what the run was trained on. If "

@@ -14,6 +14,7 @@ from train import callbacks, checkpoints, cluster, data, evaluate, flags, sample
 from train.build import build_model, build_optimizer, steps_per_epoch, total_steps
 from train.errors import Interrupted, UserError, blame_the_disk, blame_the_input
 from train.files import fingerprint, locked, write_text
+from train.settings import FILES
 from train.status import saying
 
 __all__ = ["report", "train"]
@@ -70,7 +71,7 @@ def _workdir(settings, workdir, group):
     with locked(workdir):
         checkpoints.remove_partial(workdir)
         with blame_the_input(), blame_the_disk(workdir):
-            found = fingerprint(settings.dataroot) if settings.data in flags.FILES else ""
+            found = fingerprint(settings.dataroot) if settings.data in FILES else ""
             flags.conflicts(settings, workdir, found)
             flags.save(settings, workdir, found)
             data.save_trained(data.describe(settings), workdir)

@@ -14,6 +14,7 @@ from train.checkpoints import loaded
 from train.reproduce.figure import figure, save_table
 from train.reproduce.kept import kept
 from train.reproduce.runs import run
+from train.settings import TOYS
 
 __all__ = ["RealNVP", "reproduce"]
 
@@ -25,7 +26,7 @@ _COUPLINGS = 8  # of RealNVP
 
 def reproduce(folder, quick):
     """The figure, its csv and the verdict."""
-    names, blocks = (flags.TOYS[:1], 4) if quick else (flags.TOYS, 10)
+    names, blocks = (TOYS[:1], 4) if quick else (TOYS, 10)
     rows, drawn = [], []
     for name in names:
         done = run(folder / name, quick, "toy", f"--data={name}", f"--nblocks={blocks}", *_FLAGS)

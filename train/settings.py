@@ -1,0 +1,285 @@
+"""Every flag of the command line, its default and its meaning: one frozen, typed object.
+
+Names and defaults are the reference's (dashes become underscores).
+"""
+
+import dataclasses
+import math
+import os
+import re
+import typing
+
+__all__ = ["COMMANDS", "DATA", "FILES", "FIXED", "GROUPS", "TOYS", "Settings", "check", "read",
+           "written"]
+
+COMMANDS = ("train", "eval", "sample")
+TOYS = ("pinwheel", "swissroll", "8gaussians", "circles", "moons", "2spirals", "checkerboard",
+        "rings")
+FILES = ("folder", "array", "csv")
+DATA = ("mnist5k", "digits", "photos", "mnist", "cifar10", *FILES, *TOYS)
+
+
+class Rule(typing.NamedTuple):
+    """What holds of a flag's value, and the same in words."""
+
+    holds: typing.Callable
+    words: str
+
+
+class Kind(typing.NamedTuple):
+    """A flag of several numbers: how its text is read, None where it cannot be, and written."""
+
+    read: typing.Callable
+    write: typing.Callable
+    words: str
+
+
+def _whole(text):
+    parts = text.split("-")
+    good = all(p.isdecimal() and int(p) > 0 for p in parts)
+    return tuple(map(int, parts)) if good else None
+
+
+def _orders(text):
+    known = text and set(text) <= set("123456789f")
+    return tuple(math.inf if c == "f" else float(c) for c in text) if known else None
+
+
+def _span(text):
+    try:
+        low, high = map(float, text.split("-"))
+    except ValueError:
+        return None
+    return (low, high) if 1 < low < high < math.inf else None
+
+
+SIZES = Kind(_whole, lambda v: "-".join(map(str, v)),
+             "positive whole numbers with dashes between, as 16-16-16")
+ORDERS = Kind(_orders, lambda v: "".join("f" if p == math.inf else str(int(p)) for p in v),
+              "digits, or f for infinity, as 2222")
+SPAN = Kind(_span, lambda v: "-".join(map(str, v)),
+            "two numbers above 1 with a dash between, the lower one first, as 1.5-2.5")
+
+POSITIVE = Rule(lambda v: v > 0, "positive")
+NOT_NEGATIVE = Rule(lambda v: v >= 0, "at least 0")
+FRACTION = Rule(lambda v: 0 < v < 1, "in (0, 1)")
+BITS = Rule(lambda v: 1 <= v <= 8, "in 1..8")
+SEED = Rule(lambda v: 0 <= v < 2 ** 31, "less than 2^31, and not negative")
+AT_LEAST_TWO = Rule(lambda v: v >= 2, "at least 2: a standard error needs two")
+ALPHA = Rule(lambda v: v == -1 or 0 < v < 0.5, "in (0, 0.5), or -1")
+PATH = Rule(lambda v: not re.search(r"\\|\[.*\]", os.path.normpath(v)),
+            "a path without [...] and backslashes, which TensorFlow takes for patterns when it "
+            "looks for checkpoints")
+
+
+def flag(default, text, rule=None, allowed=()) -> typing.Any:
+    """A field of `Settings`: its default, the text of --help, a `Rule` or `Kind`, the values."""
+    return dataclasses.field(default=default, metadata={
+        "text": text, "rule": rule, "allowed": allowed})
+
+
+@dataclasses.dataclass(frozen=True)
+class DataFlags:
+    """Data."""
+
+    data: str = flag("mnist5k", "Data set.", allowed=DATA)
+    dataroot: str = flag("", "Folder of images, or .npz, .npy or .csv file.")
+    imagesize: int = flag(0, "Side of the images in pixels; 0: the source's own.", NOT_NEGATIVE)
+    resize_mode: str = flag(
+        "crop", "How a folder's images come to imagesize: crop scales the short side and cuts the "
+        "centre, resize scales both, none takes them as they are.",
+        allowed=("crop", "resize", "none"))
+    nbits: int = flag(8, "Bits of each pixel.", BITS)
+    add_noise: bool = flag(True, "Dequantise with uniform noise.")
+    val_fraction: float = flag(0.1, "Validation part of data that comes in one piece.", FRACTION)
+    test_fraction: float = flag(0.1, "Test part of data that comes in one piece.", FRACTION)
+    n_test: int = flag(10000, "Test and validation samples of a toy density.", AT_LEAST_TWO)
+    batchsize: int = flag(64, "Examples a training step, over all replicas together.", POSITIVE)
+    val_batchsize: int = flag(200, "Examples a validation or test step.", POSITIVE)
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelFlags:
+    """Model."""
+
+    block: str = flag("resblock", "Kind of block.", allowed=("resblock",))
+    coeff: float = flag(0.98, "Bound of each layer's operator norm, in (0, 1).", FRACTION)
+    vnorms: tuple[float, ...] = flag(
+        (2.0, 2.0, 2.0, 2.0), "Orders of the norms p_0, p_1, ... before each linear layer of a "
+        "branch, each a digit or f for infinity; the last layer ends in p_0, which may be said "
+        "again. All 2: however many layers.", ORDERS)
+    learn_p: bool = flag(False, "Learn the orders, beginning at 2, so that the norms are small.")
+    mixed: bool = flag(True, "A learned order of its own for each layer; else one a branch.")
+    p_range: tuple[float, float] = flag((1.5, 2.5), "That learned orders are kept in.", SPAN)
+    certified: bool = flag(True, "Keep a proven bound of each norm below 1 where orders are not 2.")
+    n_lipschitz_iters: int = flag(0, "Power iterations a step; 0: by sn_tol.", NOT_NEGATIVE)
+    sn_tol: float = flag(0.001, "Relative tolerance of power iteration.", POSITIVE)
+    n_power_series: int = flag(0, "Terms of a truncated, biased series; 0: unbiased.", NOT_NEGATIVE)
+    n_dist: str = flag(
+        "poisson", "Distribution of the number of terms.", allowed=("poisson", "geometric"))
+    n_lambda: float = flag(2.0, "Rate of the Poisson distribution.", POSITIVE)
+    geom_p: float = flag(0.5, "Parameter of the geometric distribution.", FRACTION)
+    n_samples: int = flag(1, "Draws of the number of terms that are averaged.", POSITIVE)
+    n_probes: int = flag(1, "Probes that are averaged.", POSITIVE)
+    probe: str = flag("normal", "Distribution of the probes.", allowed=("normal", "rademacher"))
+    n_exact_terms: int = flag(2, "Terms that are always there, in training.", NOT_NEGATIVE)
+    neumann_grad: bool = flag(True, "Neumann gradient; else that of the series.")
+    mem_eff: bool = flag(True, "Recompute activations in the backward pass; else keep them.")
+    autodiff: str = flag(
+        "", "What a training step keeps: the input of each block (recomputed), all activations "
+        "(stored), or those of the branches and the log-determinants' gradients (released). "
+        "Empty: as mem_eff says.", allowed=("", "recomputed", "stored", "released"))
+    act: str = flag(
+        "swish", "Activation.",
+        allowed=("swish", "clipswish", "elu", "lcube", "softplus", "sin", "tanh",
+                 "maxmin", "fullsort", "identity", "relu"))
+    idim: int = flag(512, "Hidden channels of the convolutions.", POSITIVE)
+    nblocks: tuple[int, ...] = flag(
+        (16, 16, 16), "Blocks of each scale; one number for vectors.", SIZES)
+    squeeze_first: bool = flag(False, "Squeeze the image before the first scale.")
+    factor_out: bool = flag(False, "Half of the channels leave after each scale.")
+    actnorm: bool = flag(True, "ActNorm of each channel after each block.")
+    fc_actnorm: bool = flag(False, "ActNorm of each entry after each block.")
+    kernels: tuple[int, ...] = flag((3, 1, 3), "Sizes of the convolutions of a block.", SIZES)
+    logit_transform: bool = flag(True, "Logit of images.")
+    alpha: float = flag(-1.0, "Of the logit; -1: 1e-6 for MNIST, else 0.05.", ALPHA)
+    fc_end: bool = flag(True, "Fully connected blocks at the end.")
+    n_fc_blocks: int = flag(4, "How many of them.", POSITIVE)
+    fc_idim: int = flag(128, "Their width.", POSITIVE)
+    densenet: bool = flag(
+        False, "Branches that concatenate, in place of those of idim, kernels and dims.")
+    densenet_depth: int = flag(3, "Concatenations of a branch.", POSITIVE)
+    densenet_growth: int = flag(172, "Channels that each adds, before its activation.", POSITIVE)
+    learnable_concat: bool = flag(True, "Learn the shares of what is passed on and what is added.")
+    preact: bool = flag(True, "A block begins with its activation.")
+    first_resblock: bool = flag(True, "The very first block does not.")
+    dims: tuple[int, ...] = flag(
+        (128, 128, 128, 128), "Hidden widths of the blocks for vectors.", SIZES)
+    solver: str = flag(
+        "anderson", "Solver of the inverse.", allowed=("anderson", "broyden", "picard"))
+    rtol: float = flag(0.0, "Its relative tolerance; 0: from the float type.", NOT_NEGATIVE)
+    atol: float = flag(0.0, "Its absolute tolerance; 0: from the float type.", NOT_NEGATIVE)
+    max_solver_steps: int = flag(1000, "Its most steps.", POSITIVE)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingFlags:
+    """Training."""
+
+    workdir: str = flag("", "Folder of the run; empty: runs/<data>.", PATH)
+    seed: int = flag(0, "Of everything random.", SEED)
+    task: str = flag("density", "What to train for.", allowed=("density",))
+    optimizer: str = flag(
+        "adam", "Optimizer.", allowed=("adam", "adamw", "adamax", "rmsprop", "sgd"))
+    lr: float = flag(0.001, "Learning rate.", POSITIVE)
+    lr_decay: bool = flag(
+        False, "Let the learning rate fall to zero along a cosine after the warm-up; needs niters "
+        "or nepochs.")
+    beta_2: float = flag(0.99, "Second moment decay of Adam.", FRACTION)
+    wd: float = flag(0.0, "Weight decay.", NOT_NEGATIVE)
+    warmup_iters: int = flag(1000, "Steps over which the learning rate rises.", NOT_NEGATIVE)
+    clip: float = flag(1.0, "Global norm that gradients are clipped to; 0: not.", NOT_NEGATIVE)
+    ema_val: bool = flag(True, "Evaluate with averaged weights.")
+    ema_decay: float = flag(0.999, "Decay of the average.", FRACTION)
+    update_freq: int = flag(
+        1, "Batches whose gradients are accumulated for a step, each of batchsize.", POSITIVE)
+    nepochs: int = flag(1000, "Passes over the training part.", POSITIVE)
+    niters: int = flag(0, "Steps; 0: as nepochs says.", NOT_NEGATIVE)
+    max_minutes: float = flag(
+        0.0, "Stop after so many minutes of training, resumed runs included; 0: no limit.",
+        NOT_NEGATIVE)
+    skip_nonfinite: int = flag(
+        0, "Steps in a row whose loss or gradient may be not finite: each is left out; one more "
+        "ends the run.", NOT_NEGATIVE)
+    val_every: int = flag(
+        0, "Steps between validations, each with a checkpoint; 0: an epoch.", NOT_NEGATIVE)
+    save_every: int = flag(0, "Steps between further checkpoints; 0: none.", NOT_NEGATIVE)
+    keep_checkpoints: int = flag(3, "How many of the last checkpoints are kept.", POSITIVE)
+    strategy: str = flag(
+        "auto", "What trains: one device, a replica on each GPU (mirrored), or several processes "
+        "(multiworker). auto: multiworker where TF_CONFIG or Slurm says so, else mirrored where "
+        "there are several GPUs.", allowed=("auto", "one", "mirrored", "multiworker"))
+    logical_cpus: int = flag(
+        1, "CPU devices that stand for GPUs, to try a layout without them.", POSITIVE)
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationFlags:
+    """Evaluation and samples."""
+
+    checkpoint: str = flag(
+        "best", "Which weights to evaluate and to sample from.", allowed=("best", "last"))
+    n_exact_terms_eval: int = flag(20, "Terms that are always there, in evaluation.", NOT_NEGATIVE)
+    eval_probes: int = flag(3, "Passes over the test part with fresh probes.", POSITIVE)
+    exact: bool = flag(False, "Exact log-determinants, for few dimensions.")
+    n_sample_images: int = flag(64, "Samples to draw.", POSITIVE)
+    temperature: float = flag(1.0, "Standard deviation of the latent in samples.", NOT_NEGATIVE)
+
+
+GROUPS = (DataFlags, ModelFlags, TrainingFlags, EvaluationFlags)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings(EvaluationFlags, TrainingFlags, ModelFlags, DataFlags):
+    """One field for each flag, and the command."""
+
+    command: str = "train"
+
+
+# What a run may not change when it is continued: the data it sees and the model it trains.
+FIXED = tuple(f.name for group in (DataFlags, ModelFlags) for f in dataclasses.fields(group)
+              if f.name not in ("dataroot", "val_batchsize", "n_test", "solver", "rtol", "atol",
+                                "max_solver_steps", "autodiff", "mem_eff"))
+FIXED += "seed", "optimizer", "ema_val"
+
+
+def read(field, value):
+    """The value of a field from what a flag or a file says: text, where it is several numbers.
+
+    Raises:
+      ValueError: it is of another type or not allowed; the message says what it must be.
+    """
+    rule, allowed = field.metadata["rule"], field.metadata["allowed"]
+    if isinstance(rule, Kind):
+        found = rule.read(value) if isinstance(value, str) else None
+        if found is None:
+            raise ValueError(rule.words)
+        return found
+    kinds = (int, float) if field.type is float else (field.type,)
+    if type(value) not in kinds:
+        raise ValueError(f"of type {field.type.__name__}")
+    if allowed and value not in allowed:
+        raise ValueError(f"one of {', '.join(filter(None, allowed))}")
+    return value
+
+
+def written(settings):
+    """`{name: value}` as files and messages have it: `read` of each gives the field."""
+    texts = {}
+    for field in dataclasses.fields(settings):
+        rule, value = field.metadata.get("rule"), getattr(settings, field.name)
+        texts[field.name] = rule.write(value) if isinstance(rule, Kind) else value
+    return texts
+
+
+def check(settings):
+    """Raises `ValueError`, one line that names the flag, unless all rules hold."""
+    for field in dataclasses.fields(settings):
+        rule, value = field.metadata.get("rule"), getattr(settings, field.name)
+        finite = not isinstance(value, float) or math.isfinite(value)
+        if isinstance(rule, Rule) and not (finite and rule.holds(value)):
+            raise ValueError(f"--{field.name} must be {rule.words}. "
+                             f"Received: --{field.name}={value}")
+    for name, holds, words in _together(settings):
+        if not holds:
+            raise ValueError(f"--{name} must {words}. Received: --{name}={getattr(settings, name)}")
+
+
+def _together(s):
+    """`(flag, whether it fits the others, what it must do)`."""
+    yield ("dataroot", s.dataroot or s.data not in FILES,
+           f"name the file or folder for --data={s.data}")
+    yield ("dataroot", not s.dataroot or s.data in FILES, "come with --data=folder, array or csv: "
+           f"nothing reads it with --data={s.data}")
+    yield ("autodiff", s.mem_eff or s.autodiff in ("", "stored"),
+           "be stored, or not given, with --nomem_eff")
