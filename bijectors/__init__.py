@@ -9,8 +9,9 @@ from bijectors.factor_out import FactorOut
 from bijectors.flatten import Flatten
 from bijectors.foreign import Foreign
 from bijectors.logit import Logit
+from bijectors.report import norm_report
 from bijectors.residual import InvertibleResidual
 from bijectors.squeeze import Squeeze
 
 __all__ = ["ActNorm", "Chain", "ColumnSupports", "FactorOut", "Flatten", "Flow", "Foreign",
-           "InvertibleResidual", "Logit", "Squeeze"]
+           "InvertibleResidual", "Logit", "Squeeze", "norm_report"]

@@ -9,16 +9,14 @@ A flow says two things and no more:
 `_forward_log_det_jacobian`) are shells over the pair.
 """
 
-import copy
 import functools
-import math
 
-import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 from bijectors.cache import Cache
-from bijectors.norm_report import LayerNorm, NormReport
+from bijectors.copies import Copied
+from bijectors.entries import take_tensors
 from bijectors.start import checked
 from tfresflow.batches import seeds
 from tfresflow.checks.events import as_numbers, of_shape, take
@@ -26,18 +24,12 @@ from tfresflow.checks.sizes import as_sizes
 from tfresflow.functions import upkeep
 from tfresflow.functions.branch import leaf_layers, norm_layers, update_norms
 from tfresflow.functions.steps import Paired, say_together
-from tfresflow.layers.orders import lipschitz
-from tfresflow.saving.configurable import deserialize, serialize
 from tfresflow.training.tracking import warn_unless_seen
 
 __all__ = ["Flow", "batch_shape", "start"]
 
-# What subclasses may say of x or z. Whatever they are given, their code gets tensors `[N, ...]`.
-_ENTRIES = {"forward_and_log_det": "x", "initialize": "x", "find_nonfinite": "x",
-            "inverse_and_log_det": "z", "inverse_alone": "z", "solve": "z"}
 
-
-class Flow(tfp.bijectors.Bijector):
+class Flow(Copied, tfp.bijectors.Bijector):
     """Base of all bijectors here: weights in Keras layers, one log-det for each example.
 
     TFP asks for `forward(x)` and then for its log-determinant; both come from one evaluation (see
@@ -69,9 +61,7 @@ class Flow(tfp.bijectors.Bijector):
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
-        for method, name in _ENTRIES.items():
-            if method in vars(cls):
-                setattr(cls, method, _entry(vars(cls)[method], name))
+        take_tensors(cls)
         say_together(cls, "bind", "forward_and_log_det", by=Flow)
 
     @property
@@ -151,6 +141,9 @@ class Flow(tfp.bijectors.Bijector):
         """
         return self.forward_and_log_det(x)[0], weights
 
+    def check_support(self, x):
+        """Raises `ValueError`, which names one, if x, a tensor, is not all in the support."""
+
     def update_norms(self):
         """Power iteration in all layers of bounded norm, from where the last one ended.
 
@@ -187,68 +180,6 @@ class Flow(tfp.bijectors.Bijector):
         z, log_det = self.forward_and_log_det(x, seed)
         finite = tf.reduce_all(tf.math.is_finite(z)) & tf.reduce_all(tf.math.is_finite(log_det))
         return None if finite else self.name
-
-    def norm_report(self):
-        """The norms of all Lipschitz layers, measured anew and bounded from above.
-
-        Returns:
-          A `NormReport`: orders, norms, a proven Lipschitz bound for each residual block, and
-          whether these certify that the flow is invertible.
-        """
-        found, branches = self.lipschitz_layers(), self.branches()
-        measured = tf.nest.map_structure(lambda layer: float(layer.measure_norm()), found)
-        bounds = tf.nest.map_structure(lambda layer: layer.upper_bound(), found)
-        rows, proven = [], {}
-        for name, own in found.items():
-            for i, (layer, norm, bound) in enumerate(zip(own, measured[name], bounds[name])):
-                kind = type(layer).__name__.removeprefix("InducedNorm")
-                rows.append(LayerNorm(name, f"{i} {kind}", float(layer.domain_order()),
-                                      float(layer.codomain_order()), layer.coeff, norm, bound))
-            known = {id(layer): bound for layer, bound in zip(own, bounds[name])}
-            proven[name] = lipschitz(
-                branches[name], lambda layer: known.get(id(layer), layer.lipschitz),
-                unknown=math.inf)
-        return NormReport(rows, proven)
-
-    def get_config(self):
-        """Constructor arguments, as Keras saves them."""
-        return serialize(self.parameters)
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(**deserialize(config))
-
-    def copy(self, **override_parameters):
-        """As in TFP: this flow with other arguments, or with the same ones and the same weights.
-
-        What the constructor makes anew begins with the values of this flow's weights, if they are
-        of the same shapes. `copy.deepcopy(flow)` has weights of its own.
-        """
-        if not override_parameters:
-            return copy.copy(self)
-        new = super().copy(**override_parameters)
-        for old, own in zip(self.layers, new.layers):
-            if own is not old and [w.shape for w in own.weights] == [w.shape for w in old.weights]:
-                own.set_weights(old.get_weights())
-        return new
-
-    def __deepcopy__(self, memo):
-        # Keras copies a layer by way of its class's name, which not every class is registered by.
-        classes = {type(part) for layer in self.layers for part in layer._flatten_layers()}
-        names = {keras.saving.get_registered_name(c): c for c in classes}
-        make, arguments = self.__reduce_ex__(4)
-        with keras.saving.custom_object_scope(names):
-            memo[id(self)] = make(*copy.deepcopy(arguments, memo))
-        return memo[id(self)]
-
-    def __reduce_ex__(self, protocol):
-        """For `copy`, `pickle` and processes: what the constructor of Flow made is made anew."""
-        arguments = {"event_shape": self.event_shape, "layers": self.layers,
-                     "parameters": self.parameters, "latent_rank": self.inverse_min_event_ndims,
-                     "name": self.name}
-        plain = Flow(**arguments)
-        own = {k: v for k, v in vars(self).items() if k not in vars(plain)}
-        return _remade, (type(self), arguments, own)
 
     def latent_shape(self, event_shape):
         """Shape of one `z` from that of one `x`, as tuples."""
@@ -326,28 +257,6 @@ def start(bijector, x, weights):
     if type(bijector).initialize is not Flow.initialize:
         return bijector.initialize(x), weights
     return bijector.start(x, weights)
-
-
-def _remade(kind, arguments, own):
-    """A flow of a class, of arguments of `Flow` and the attributes that the class added to them."""
-    flow = kind.__new__(kind)
-    Flow.__init__(flow, **arguments)
-    for name, value in own.items():
-        setattr(flow, name, value)
-    return flow
-
-
-def _entry(method, name):
-    """A method of a flow that is given x, or z, by a user, and needs norms of its weights."""
-    @functools.wraps(method)
-    def entry(self, *args, **kwargs):
-        if name in kwargs:
-            args = kwargs.pop(name), *args
-        args = *(self._take(name, x) for x in args[:1]), *args[1:]
-        with self._up_to_date():
-            return method(self, *args, **kwargs)
-
-    return entry
 
 
 def _one_dtype(layers):

@@ -81,6 +81,10 @@ class Chain(Flow):
             x, weights = start(b, x, weights)
         return x, weights
 
+    def check_support(self, x):
+        # What comes after the first has what that one makes of all in its own support.
+        self._steps[0].check_support(x)
+
     def named_layers(self):
         return {f"{i}/{name}": layers for i, b in enumerate(self._steps)
                 for name, layers in b.named_layers().items()}

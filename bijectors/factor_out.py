@@ -74,6 +74,9 @@ class FactorOut(Flow):
         z, weights = start(self.inner, first, weights)
         return self._collect(z, second), weights
 
+    def check_support(self, x):
+        self.inner.check_support(tf.split(x, 2, axis=-1)[0])
+
     def named_layers(self):
         return self.inner.named_layers()
 

@@ -55,7 +55,8 @@ class Foreign(Flow):
         flows = [m for m in bijector.submodules if isinstance(m, Flow)]
         if any(flow.branches() for flow in flows):
             raise ValueError("`bijector` must not hold residual blocks, which no seed would reach: "
-                             f"put them into a `Chain` of their own. Received: {bijector}")
+                             "give the flow itself as a member; or, around its inverse, take a "
+                             f"tfb.Chain in place of ours. Received: {bijector}")
         latent, used = _try(bijector, event_shape)
         layers = [layer for flow in flows for layer in flow.layers]
         known = {id(v.value) for layer in layers for v in layer.weights}

@@ -31,10 +31,13 @@ class Supported(Flow):
         x, log_slope = self._recover(z)
         return x, tf.reduce_sum(log_slope, list(range(1, z.shape.rank)))
 
-    def start(self, x, weights):
+    def check_support(self, x):
         outside = self._outside(x)
         if tf.reduce_any(outside):
             raise ValueError(self._complaint(x.numpy(), outside.numpy()))
+
+    def start(self, x, weights):
+        self.check_support(x)
         return super().start(x, weights)
 
     def _outside(self, x):

@@ -55,6 +55,8 @@ class FlowLayer(keras.layers.Layer):
         self.flow_layers = list(flow.layers)  # Keras sees a list of layers
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.built = True
+        for layer in () if self.trainable else self.flow_layers:  # said before they were there
+            layer.trainable = False
 
     def call(self, x, seed=None, training=False):
         """`(z, log_det)`.
@@ -104,7 +106,7 @@ class FlowLayer(keras.layers.Layer):
 
     def get_config(self):
         check_untied(self._flatten_layers())
-        return serialize_whole(self._config)
+        return serialize_whole({**self._config, **({} if self.trainable else {"trainable": False})})
 
     @classmethod
     def from_config(cls, config):

@@ -4,7 +4,6 @@ import functools
 import math
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from tfresflow import serving
@@ -14,8 +13,7 @@ from tfresflow.checks import inputs
 from tfresflow.checks.members import check_base, check_flow
 from tfresflow.checks.precision import check_float
 from tfresflow.checks.rules import check, check_number, check_object, check_whole, is_whole
-from tfresflow.functions import upkeep
-from tfresflow.functions.branch import leaf_layers, norm_layers, update_norms
+from tfresflow.functions.branch import norm_layers
 from tfresflow.functions.steps import say_together
 from tfresflow.losses import StandardNormal, bits_per_dim
 from tfresflow.saving.adopted import Adopted, check_untied
@@ -23,8 +21,9 @@ from tfresflow.saving.configurable import deserialize, serialize_whole
 from tfresflow.training import start
 from tfresflow.training.averages import AveragedModel
 from tfresflow.training.compiling import less_is_better
-from tfresflow.training.given import Given, check_trained, examples
+from tfresflow.training.given import Given, check_trained
 from tfresflow.training.gradient_of_sum import ByFlow
+from tfresflow.training.likelihood import LikelihoodModel
 
 __all__ = ["FlowModel"]
 
@@ -32,7 +31,7 @@ _LOSS = "compute_nll", "example_losses"  # what a subclass may say anew
 
 
 @keras.saving.register_keras_serializable("tfresflow")
-class FlowModel(AveragedModel):
+class FlowModel(LikelihoodModel):
     """`log p(x) = log p_base(f(x)) + log |det df/dx|`, trained by maximum likelihood.
 
     `compile(optimizer)`, `fit(dataset of x)`, `evaluate`, and `predict`, which gives `log p(x)`.
@@ -130,11 +129,12 @@ class FlowModel(AveragedModel):
         self.eval_flow = flow.with_log_det(eval_log_det) if eval_log_det is not None else flow
         # Keras does not look into bijectors: a list of layers it sees, trains and saves.
         self.flow_layers = list(flow.layers)
-        self.norm_layers, self._have_changed = norm_layers(self.flow_layers), None
+        for layer in () if self.trainable else self.flow_layers:  # said before they were there
+            layer.trainable = False
+        self.norm_layers = norm_layers(self.flow_layers)
         self.initialized, self.eval_step = (
             self.add_weight(name=n, shape=[], initializer="zeros", dtype="int32", trainable=False)
             for n in ("initialized", "eval_step"))
-        self.nll_metric, self.bpd_metric = (keras.metrics.Mean(name=n) for n in ("nll", "bpd"))
         self.built = True
         # Keras does not see TensorFlow's variables: a layer that holds the same ones it does.
         own = tuple(getattr(self.base, "trainable_variables", ()))
@@ -199,8 +199,11 @@ class FlowModel(AveragedModel):
         """
         given = Given(super().fit, x, y, batch_size, *args, **kwargs)
         given.check(*self._takes(), finite=not self.skip_nonfinite)
-        if self._awaits_data():
-            self._start_on(given)
+        if start.awaits_data(self):
+            rows = given.sample(self._takes()[0], self.distribute_strategy, self.seed)
+            start.begin(self, *rows)
+        elif given.array is not None:
+            self._check_support(given.array)
         self.initialized.assign(1)
         less_is_better(kwargs.get("callbacks"), {"loss", "nll", "bpd"})
         history = super().fit(**given.for_keras(self.variable_dtype))
@@ -226,6 +229,7 @@ class FlowModel(AveragedModel):
         """As in Keras; does not set data-dependent weights, see `initialize`."""
         x = self.as_weights(x)
         inputs.check_rows("x", x)
+        self._check_support(x)
         return super().train_on_batch(x, *args, **kwargs)
 
     def test_on_batch(self, x, *args, **kwargs):
@@ -235,6 +239,9 @@ class FlowModel(AveragedModel):
     def predict_on_batch(self, x):
         """As in Keras: `log p(x)`."""
         return super().predict_on_batch(self.as_weights(x))
+
+    def gradient_of_sum(self, x, part):
+        return ByFlow(self, x, part)
 
     def initialize(self, x, weights=None):
         """Sets data-dependent weights (ActNorm) from data `x [N, ...]`, anew if they were set.
@@ -250,83 +257,11 @@ class FlowModel(AveragedModel):
             self.flow.initialize(x, *([] if weights is None else [weights]))
         self.initialized.assign(1)
 
-    @upkeep.kept()
-    def _sums(self, x, weights, part):
-        return super()._sums(x, weights, part)
-
-    def gradient_of_sum(self, x, part):
-        return ByFlow(self, x, part)
-
-    def example_losses(self, x, seed):
-        nll, orders = self.compute_nll(x, seed), self.order_losses()
-        if not orders:
-            return nll
-        # Of value 0: learned orders make the norms small beside the loss of the data.
-        loss = tf.add_n(orders)
-        return nll + tf.cast(loss - tf.stop_gradient(loss), nll.dtype)
-
-    def order_losses(self):
-        """What learned orders of norms minimise, a list of scalars."""
-        return [loss for layer in self.norm_layers if (loss := layer.order_loss()) is not None]
-
-    def make_train_function(self, force=False):
-        # A step takes norms as it finds them. One call to look after all is cheap enough for each
-        # `train_on_batch`.
-        if self._have_changed is None:
-            self._have_changed = self._traced(lambda: upkeep.any_changed(self.norm_layers))
-        if self._have_changed():
-            upkeep.catch_up(self.norm_layers)
-        super().make_train_function(force)
-
-    def after_update(self):
-        update_norms(self.norm_layers)
-
-    @tf.autograph.experimental.do_not_convert
-    def test_step(self, data):
-        x, weights = examples(data)
-        # Another stream than training's, whose steps are not negative.
-        seed = self.seed_of(-1 - tf.convert_to_tensor(self.eval_step.value), x)
-        self.eval_step.assign_add(1)
-        nll = self.compute_nll(x, seed, self.eval_flow)
-        self.update_loss(nll, weights)
-        self.update_metrics(x, nll, weights)
-        return {m.name: m.result() for m in self.metrics}
-
-    def update_metrics(self, x, losses, weights):
-        self.nll_metric.update_state(losses, weights)
-        if self.nbits is not None:
-            bpd = bits_per_dim(losses, math.prod(x.shape[1:]), self.nbits)
-            self.bpd_metric.update_state(bpd, weights)
-
-    @property
-    def metrics(self):
-        bpd = [self.bpd_metric] if self.nbits is not None else []
-        of_model = [self.loss_metric, self.nll_metric, self.bpd_metric]
-        others = [m for m in self._metrics if not any(m is own for own in of_model)]
-        return [self.loss_metric, self.nll_metric, *bpd, *others]  # others: of a subclass
-
-    def find_nonfinite(self):
-        """Where the last step of training first was not finite: for an error message.
-
-        Such a step changes no weight, so it can be done again, block by block. The shares of other
-        workers are not looked at.
-        """
-        step = self.optimizer.iterations.value - 1
-        strategy = self.distribute_strategy
-        found = strategy.run(self._find_nonfinite, (self._last_batch, step))
-        found = [f for f in strategy.experimental_local_results(found) if f]
-        return found[0] if found else "in the share of another worker"
-
     # Weights --------------------------------------------------------------------------------
-
-    def refresh_norms(self, num_steps=1000):
-        """Brings the norm of every layer up to date: after weights were swapped or loaded."""
-        for layer in self.norm_layers:
-            layer.refresh_norm(num_steps)
 
     def get_config(self):
         check_untied(self._flatten_layers())
-        return serialize_whole(self._config)
+        return serialize_whole({**self._config, **({} if self.trainable else {"trainable": False})})
 
     @classmethod
     def from_config(cls, config):
@@ -354,6 +289,10 @@ class FlowModel(AveragedModel):
 
     # Private --------------------------------------------------------------------------------
 
+    def _check_support(self, x):
+        if hasattr(self.flow, "check_support"):
+            self.flow.check_support(self.as_weights(start.from_array(x, None)[0]))
+
     def _takes(self):
         """Shape of one example if it is known, and `nbits`."""
         return getattr(self.flow, "event_shape", None), self.nbits
@@ -364,40 +303,3 @@ class FlowModel(AveragedModel):
             inputs.check_scaled("x", x, self.nbits, values=False)
         dtype = self.variable_dtype if self.flow_layers else None
         return inputs.as_events("x", x, self._takes()[0], dtype)
-
-    def _awaits_data(self):
-        """Whether nothing in the flow is trained or set yet, by whomever."""
-        trained = self.optimizer is not None and int(self.optimizer.iterations.numpy())
-        return not (trained or int(self.initialized.numpy()) or any(
-            getattr(layer, "started", False) for layer in leaf_layers(self.flow_layers)))
-
-    def _start_on(self, given):
-        """Sets data-dependent weights from what `fit` is given."""
-        strategy = self.distribute_strategy
-        x, weights = given.sample(self._takes()[0], strategy, self.seed)
-        x, weights = start.finite_rows(x, weights, self.skip_nonfinite)
-        inputs.check_digits("x", np.asarray(x), self.variable_dtype)
-        self.initialize(x, weights)
-        start.agree([w for layer in leaf_layers(self.flow_layers) if hasattr(layer, "started")
-                     for w in layer.weights], strategy)
-
-    def _find_nonfinite(self, data, step):
-        x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        seed = self.seed_of(step, x)  # first: replicas may ask each other for it
-        if found := inputs.first_nonfinite(x):
-            return f"the data, in {inputs.place(found)} of the batch"
-        find = getattr(self.flow, "find_nonfinite", lambda x, seed: None)
-        if found := find(x, seed):
-            return f"the value of block {found}"
-        with tf.GradientTape() as tape:
-            nll = self.compute_nll(x, seed)
-        if not np.isfinite(nll).all():
-            return "the density of the base distribution"
-        gradients = tape.gradient(nll, [v.value for v in self.trainable_variables])
-        bad = {v.path for v, g in zip(self.trainable_variables, gradients)
-               if g is not None and not np.isfinite(tf.nn.l2_loss(g))}
-        blocks = self.flow.named_layers() if hasattr(self.flow, "named_layers") else {}
-        # Backward: the last block is the first.
-        return next((f"the gradient of block {name}" for name, layers in reversed(blocks.items())
-                     if bad & {v.path for layer in layers for v in layer.trainable_variables}),
-                    f"the gradient of {sorted(bad)[0]}" if bad else "")

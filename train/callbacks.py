@@ -6,6 +6,7 @@ import sys
 import time
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfresflow.training.distributed import NonFinite
@@ -13,7 +14,7 @@ from train import plots
 from train.errors import Interrupted
 from train.status import duration, repeating
 
-__all__ = ["Checkpoints", "Limits", "Progress", "SampleGrid"]
+__all__ = ["Checkpoints", "Limits", "Means", "Progress", "SampleGrid"]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -92,6 +93,41 @@ class Checkpoints(keras.callbacks.Callback):
         if self._written.get(name) != step:
             manager.save(step)
             self._written[name] = step
+
+
+class Means(keras.callbacks.Callback):
+    """Makes what Keras reports of training the mean of a whole interval between validations.
+
+    Keras begins anew where a run goes on in the midst of one. Comes first: the other callbacks, and
+    the checkpoints, get what it makes.
+
+    Args:
+      checkpoint: of `checkpoints.restore`.
+    """
+
+    NAMES = "loss", "nll", "bpd"
+
+    def __init__(self, checkpoint):
+        super().__init__()
+        self._means = checkpoint.means  # steps, and the mean of each over these
+        self._before = checkpoint.means.numpy()
+        self._steps = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._steps += 1
+        self._means.assign(self._with_before(logs))
+
+    def on_epoch_end(self, epoch, logs=None):
+        _, *means = self._with_before(logs)
+        logs.update({n: mean for n, mean in zip(self.NAMES, means) if n in logs})
+        self._before, self._steps = np.zeros_like(self._before), 0
+        self._means.assign(self._before)
+
+    def _with_before(self, logs):
+        now = np.array([1.0, *(float(logs.get(name, 0.0)) for name in self.NAMES)])
+        steps = self._before[0] + self._steps
+        total = now * self._steps + np.r_[1.0, self._before[1:]] * self._before[0]
+        return np.r_[steps, total[1:] / max(1, steps)]
 
 
 class Limits(keras.callbacks.Callback):

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from train import flags
 from train.build import build_model, build_optimizer
+from train.callbacks import Means
 from train.errors import UserError, blame_the_input
 
 __all__ = ["loaded", "remove_partial", "restore"]
@@ -69,7 +70,10 @@ def remove_partial(workdir):
 
 
 def _checkpoint(model):
-    """All that a run is: weights, optimizer, the best score so far, seconds trained."""
+    """All that a run is: weights, optimizer, the best score so far, seconds trained.
+
+    And what `callbacks.Means` knows of an interval that is not yet at its end.
+    """
     with model.distribute_strategy.scope():
         model.optimizer.build(model.trainable_variables)
     marks, variables = [], []
@@ -77,16 +81,16 @@ def _checkpoint(model):
         (marks if variable.name == "mark" else variables).append(variable.value)
     return tf.train.Checkpoint(variables=variables, marks=marks,
                                best=tf.Variable(np.inf, dtype=tf.float64),
-                               seconds=tf.Variable(0.0, dtype=tf.float64))
+                               seconds=tf.Variable(0.0, dtype=tf.float64),
+                               means=tf.Variable(np.zeros(1 + len(Means.NAMES))))
 
 
 def _parts_in(path, checkpoint):
-    """The checkpoint as `path` has it: version 0.1 did not mark for which weights norms were."""
+    """The checkpoint as `path` has it: version 0.1 had neither marks of norms nor means."""
     names = {name.split("/")[0] for name, _ in tf.train.list_variables(path)}
-    if "marks" in names or not checkpoint.marks:
-        return checkpoint
-    return tf.train.Checkpoint(variables=checkpoint.variables, best=checkpoint.best,
-                               seconds=checkpoint.seconds)
+    parts = {name: getattr(checkpoint, name)
+             for name in ("variables", "marks", "best", "seconds", "means")}
+    return tf.train.Checkpoint(**{name: part for name, part in parts.items() if name in names})
 
 
 def _managers(checkpoint, workdir, keep_last):

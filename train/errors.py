@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import pathlib
 
 __all__ = ["Interrupted", "Unwritable", "UserError", "WorkerLost", "blame_the_input",
            "blame_the_disk"]
@@ -52,5 +53,7 @@ def blame_the_disk(folder):
         reasons = [reason for reason in _DISK if reason.lower() in text.lower()]
         if not reasons or not (nameless or str(folder) in text):
             raise
-        raise Unwritable(f"--workdir={folder} cannot be written: {reasons[0]}. The checkpoints "
-                         "that are there are whole; the same command goes on from them") from error
+        kept = any(pathlib.Path(folder).glob("checkpoints/*/*.index"))
+        raise Unwritable(f"--workdir={folder} cannot be written: {reasons[0]}" + (
+            ". The checkpoints that are there are whole; the same command goes on from them"
+            if kept else "")) from error

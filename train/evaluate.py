@@ -7,6 +7,7 @@ import time
 import numpy as np
 import tensorflow as tf
 
+from bijectors import norm_report
 from tfresflow.batches import seeds
 from tfresflow.losses import bits_per_dim
 from train import data, flags, plots
@@ -113,7 +114,7 @@ def _reconstruction_error(model, settings, most=64):
 
 def _norms(model, settings):
     """Norms and the verdict; the table goes to norms.txt and norms.png."""
-    report = model.flow.norm_report()
+    report = norm_report(model.flow)
     workdir = pathlib.Path(settings.workdir)
     (workdir / "norms.txt").write_text(f"{report}\n")
     plots.norms(report, workdir / "norms.png")

@@ -73,6 +73,8 @@ def _workdir(settings, workdir, group):
         with blame_the_input(), blame_the_disk(workdir):
             found = fingerprint(settings.dataroot) if settings.data in FILES else ""
             flags.conflicts(settings, workdir, found)
+            for line in flags.changes(settings, workdir):
+                print(line, flush=True)
             flags.save(settings, workdir, found)
             data.save_trained(data.describe(settings), workdir)
         yield
@@ -120,7 +122,8 @@ def _fit(model, settings, workdir, group):
                 initial_epoch=step // interval, epochs=-(-steps // interval),
                 steps_per_epoch=interval, validation_data=validation["x"],
                 validation_steps=validation["steps"], shuffle=False,
-                verbose=int(bar), callbacks=[limits, _Step(), *writers, keeper])
+                verbose=int(bar),
+                callbacks=[callbacks.Means(checkpoint), limits, _Step(), *writers, keeper])
         except Interrupted:
             keeper.save()  # here, where the weights are those of training again
             raise

@@ -15,9 +15,10 @@ from absl import flags
 
 from train.files import write_json
 from train.idle import idle
-from train.settings import COMMANDS, FIXED, GROUPS, TOYS, Settings, check, read, written
+from train.settings import (COMMANDS, FIXED, GROUPS, TOYS, Settings, TrainingFlags, check, read,
+                            written)
 
-__all__ = ["FINGERPRINT", "conflicts", "define", "load", "parse", "save", "usage"]
+__all__ = ["FINGERPRINT", "changes", "conflicts", "define", "load", "parse", "save", "usage"]
 
 FINGERPRINT = "dataroot_fingerprint"
 
@@ -146,6 +147,8 @@ def load(workdir):
 def conflicts(settings, workdir, fingerprint=None):
     """Raises if the workdir belongs to a run with other data or another model.
 
+    Other flags may change when a run goes on; which ones, `changes` says.
+
     Args:
       settings: those of now.
       workdir: a folder, or none yet.
@@ -165,6 +168,14 @@ def conflicts(settings, workdir, fingerprint=None):
     if differing:
         raise ValueError(f"--workdir={workdir} holds a run with other settings: "
                          f"{', '.join(differing)}. Choose another --workdir or these settings")
+
+
+def changes(settings, workdir):
+    """Lines about flags of training that are others than those with which a run went before."""
+    old, new = load(workdir) or {}, written(settings)
+    told = {f.name for f in dataclasses.fields(TrainingFlags)} - {*FIXED, "workdir"}
+    return [f"--{name} is {new[name]} from now on (until now {old[name]})"
+            for name in sorted(told) if name in old and old[name] != new[name]]
 
 
 def _read(name, value):

@@ -9,8 +9,8 @@ import os
 import re
 import typing
 
-__all__ = ["COMMANDS", "DATA", "FILES", "FIXED", "GROUPS", "TOYS", "Settings", "check", "read",
-           "written"]
+__all__ = ["COMMANDS", "DATA", "FILES", "FIXED", "GROUPS", "TOYS", "Settings", "TrainingFlags",
+           "check", "read", "written"]
 
 COMMANDS = ("train", "eval", "sample")
 TOYS = ("pinwheel", "swissroll", "8gaussians", "circles", "moons", "2spirals", "checkerboard",

@@ -42,6 +42,12 @@ class Given:
         """Whether Keras calls, with data that it has prepared before."""
         return self._given.get("_use_cached_eval_dataset", False)
 
+    @property
+    def array(self):
+        """x as `check` made it, None where it is a pipeline."""
+        x = self._given.get("x")
+        return x if _is_array(x) else None
+
     def check(self, event_shape, nbits, finite):
         """Makes arrays of what is one, and looks at them; parts them by `validation_split`.
 

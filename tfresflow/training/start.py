@@ -8,13 +8,31 @@ import numpy as np
 import tensorflow as tf
 
 from tfresflow.checks import inputs
+from tfresflow.functions.branch import leaf_layers
 from tfresflow.training.distributed import first_example
 
-__all__ = ["agree", "finite_rows", "from_array", "from_pipeline", "weights_of"]
+__all__ = ["agree", "awaits_data", "begin", "finite_rows", "from_array", "from_pipeline",
+           "weights_of"]
 
 _BYTES = 2 ** 28  # of an array, at most
 _ENTRIES = 2 ** 22  # of a pipeline, about
 _SPREAD = 16  # times as many batches are gone through, where there are more than are needed
+
+
+def awaits_data(model):
+    """Whether nothing in a model's flow is trained or set yet, by whomever."""
+    trained = model.optimizer is not None and int(model.optimizer.iterations.numpy())
+    return not (trained or int(model.initialized.numpy()) or any(
+        getattr(layer, "started", False) for layer in leaf_layers(model.flow_layers)))
+
+
+def begin(model, x, weights):
+    """Sets a model's data-dependent weights from rows of what `fit` is given."""
+    x, weights = finite_rows(x, weights, model.skip_nonfinite)
+    inputs.check_digits("x", np.asarray(x), model.variable_dtype)
+    model.initialize(x, weights)
+    agree([w for layer in leaf_layers(model.flow_layers) if hasattr(layer, "started")
+           for w in layer.weights], model.distribute_strategy)
 
 
 def from_array(x, weights, seed=0):

@@ -1,5 +1,6 @@
 """Arrays in a .npz or .npy file: images or vectors."""
 
+import os
 import pathlib
 import zipfile
 import zlib
@@ -58,7 +59,7 @@ def source(settings):
 def _read(path):
     if not path.is_file():
         raise FileNotFoundError(f"--dataroot={path}: no such file"
-                                f"{', but a folder' if path.is_dir() else ''}")
+                                f"{', but a folder' if path.is_dir() else f' (seen from {os.getcwd()})'}")
     try:
         loaded = np.load(path, allow_pickle=False)
         return {"array": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)

@@ -1,5 +1,6 @@
 """A table: the columns of a .csv file."""
 
+import os
 import pathlib
 
 import numpy as np
@@ -22,7 +23,7 @@ def source(settings):
     path = pathlib.Path(settings.dataroot)
     if not path.is_file():
         raise FileNotFoundError(f"--dataroot={path}: no such file"
-                                f"{', but a folder' if path.is_dir() else ''}")
+                                f"{', but a folder' if path.is_dir() else f' (seen from {os.getcwd()})'}")
     columns, rows = read_table(path)
     indices = split_by_seed(len(rows), settings, str(path))
     scaler = settings.scaler

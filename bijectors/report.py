@@ -1,9 +1,14 @@
 """What is known of the norms in a flow, and whether they prove it invertible."""
 
 import dataclasses
+import math
 import typing
 
-__all__ = ["LayerNorm", "NormReport"]
+import tensorflow as tf
+
+from tfresflow.layers.orders import lipschitz
+
+__all__ = ["LayerNorm", "NormReport", "norm_report"]
 
 
 class LayerNorm(typing.NamedTuple):
@@ -67,3 +72,29 @@ class NormReport:
             lines.append(f"{row.block:<16} {row.layer:<10} {row.domain:6.3g} {row.codomain:6.3g} "
                          f"{row.measured:9.4f} {row.bound:9.4f} {of_block}")
         return "\n".join([*lines, f"invertible: {self.verdict()}"])
+
+
+def norm_report(flow):
+    """The norms of all Lipschitz layers of a flow, measured anew and bounded from above.
+
+    Args:
+      flow: a `Flow`.
+
+    Returns:
+      A `NormReport`: orders, norms, a proven Lipschitz bound for each residual block, and whether
+      these certify that the flow is invertible.
+    """
+    found, branches = flow.lipschitz_layers(), flow.branches()
+    measured = tf.nest.map_structure(lambda layer: float(layer.measure_norm()), found)
+    bounds = tf.nest.map_structure(lambda layer: layer.upper_bound(), found)
+    rows, proven = [], {}
+    for name, own in found.items():
+        for i, (layer, norm, bound) in enumerate(zip(own, measured[name], bounds[name])):
+            kind = type(layer).__name__.removeprefix("InducedNorm")
+            rows.append(LayerNorm(name, f"{i} {kind}", float(layer.domain_order()),
+                                  float(layer.codomain_order()), layer.coeff, norm, bound))
+        known = {id(layer): bound for layer, bound in zip(own, bounds[name])}
+        proven[name] = lipschitz(branches[name],
+                                 lambda layer: known.get(id(layer), layer.lipschitz),
+                                 unknown=math.inf)
+    return NormReport(rows, proven)
