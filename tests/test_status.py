@@ -4,6 +4,7 @@ import re
 import time
 import types
 
+import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
@@ -102,3 +103,29 @@ def test_no_row_of_the_log_is_missing_after_a_kill(tmp_path, monkeypatch, ends_a
     assert main(run) == 0
     log = pd.read_csv(tmp_path / "run" / "log.csv")
     assert list(log.step) == [4, 8, 12] and log.notna().all().all()
+
+
+@pytest.mark.usefixtures("only_train")
+def test_the_log_of_a_resumed_run_is_that_of_an_undisturbed_one(tmp_path, monkeypatch, capsys):
+    """The means of training are of whole intervals; what the command line changes is told."""
+    args = ["x", *TINY, "--niters=12", "--val_every=8", "--save_every=3"]
+    assert main([*args, f"--workdir={tmp_path / 'whole'}"]) == 0
+    untouched = callbacks.Checkpoints.on_train_batch_end
+
+    def killed(self, batch, logs=None):
+        if int(self.model.optimizer.iterations.numpy()) == 7:
+            raise KeyboardInterrupt
+        return untouched(self, batch, logs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(callbacks.Checkpoints, "on_train_batch_end", killed)
+        assert main([*args, f"--workdir={tmp_path / 'run'}"]) == 130
+    capsys.readouterr()
+    assert main([*args, f"--workdir={tmp_path / 'run'}", "--wd=0.0", "--keep_checkpoints=2"]) == 0
+    out = capsys.readouterr().out
+    assert "continuing from step 6" in out
+    assert "--keep_checkpoints is 2 from now on (until now 3)" in out and "--wd" not in out
+    whole, run = (pd.read_csv(tmp_path / name / "log.csv") for name in ("whole", "run"))
+    assert list(run.step) == list(whole.step) == [8, 12]
+    for column in ("loss", "nll", "val_nll"):
+        np.testing.assert_allclose(run[column], whole[column], rtol=1e-5)

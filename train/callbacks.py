@@ -103,14 +103,15 @@ class Means(keras.callbacks.Callback):
 
     Args:
       checkpoint: of `checkpoints.restore`.
+      begun: steps of the interval that an earlier run made.
     """
 
     NAMES = "loss", "nll", "bpd"
 
-    def __init__(self, checkpoint):
+    def __init__(self, checkpoint, begun):
         super().__init__()
         self._means = checkpoint.means  # steps, and the mean of each over these
-        self._before = checkpoint.means.numpy()
+        self._before = checkpoint.means.numpy() * bool(begun)
         self._steps = 0
 
     def on_train_batch_end(self, batch, logs=None):

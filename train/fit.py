@@ -103,6 +103,7 @@ def _fit(model, settings, workdir, group):
         found = model.evaluate(**validation, verbose=0, return_dict=True)
         if group.chief:
             _add(log, {"epoch": (step - 1) // interval, "step": step,
+                       **dict(zip(callbacks.Means.NAMES, checkpoint.means.numpy()[1:])),
                        **{f"val_{name}": value for name, value in found.items()}})
         keeper.set_model(model)
         keeper.judge(found[monitor])
@@ -123,7 +124,7 @@ def _fit(model, settings, workdir, group):
                 steps_per_epoch=interval, validation_data=validation["x"],
                 validation_steps=validation["steps"], shuffle=False,
                 verbose=int(bar),
-                callbacks=[callbacks.Means(checkpoint), limits, _Step(), *writers, keeper])
+                callbacks=[callbacks.Means(checkpoint, step % interval), limits, _Step(), *writers, keeper])
         except Interrupted:
             keeper.save()  # here, where the weights are those of training again
             raise
@@ -155,7 +156,7 @@ def _cut(log, step):
 
 
 def _add(log, row):
-    """Adds a row to log.csv, in which the metrics of training are not known, if there is one."""
+    """Adds a row to log.csv, if there is one."""
     if log.exists() and log.stat().st_size:
         table = pd.read_csv(log, dtype=str)
         table.loc[len(table)] = {name: str(row.get(name, "")) for name in table.columns}
