@@ -10,9 +10,9 @@ from tfresflow import serving
 from tfresflow.autodiff import Recomputed
 from tfresflow.batches import seeds
 from tfresflow.checks import inputs
-from tfresflow.checks.members import check_base, check_flow
+from tfresflow.checks.members import check_base, check_choices, check_flow
 from tfresflow.checks.precision import check_float
-from tfresflow.checks.rules import check, check_number, check_object, check_whole, is_whole
+from tfresflow.checks.rules import check_number, check_whole
 from tfresflow.functions.branch import norm_layers
 from tfresflow.functions.steps import say_together
 from tfresflow.losses import StandardNormal, bits_per_dim
@@ -109,14 +109,7 @@ class FlowModel(LikelihoodModel):
                          name=name, **kwargs)
         check_float(self)
         self.supports_jit = False  # so "auto" leaves XLA off: on CPU its convolutions are slower
-        check(nbits is None or is_whole(nbits) and 1 <= nbits <= 16, "nbits",
-              "be in 1..16, or None", nbits)
-        if eval_log_det is not None:
-            check_object("eval_log_det", eval_log_det, "be an estimator, as `LogDet(...)` or "
-                         "`Exact()` of tfresflow.logdet", "__call__")
-        if autodiff is not None:
-            check_object("autodiff", autodiff, "be `Recomputed()`, `Stored()` or `Released()` of "
-                         "tfresflow.autodiff", "__call__")
+        check_choices(nbits, eval_log_det, autodiff)
         self.flow, self.autodiff = flow, autodiff or Recomputed()
         says = hasattr(flow, "latent_shape") and hasattr(flow, "event_shape")
         latent = flow.latent_shape(flow.event_shape) if says or base is None else None

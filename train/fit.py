@@ -102,18 +102,14 @@ def _fit(model, settings, workdir, group):
     if path is not None and group.total([due])[0]:  # it was ended in the validation of this step
         found = model.evaluate(**validation, verbose=0, return_dict=True)
         if group.chief:
-            _add(log, {"epoch": (step - 1) // interval, "step": step,
-                       **dict(zip(callbacks.Means.NAMES, checkpoint.means.numpy()[1:])),
-                       **{f"val_{name}": value for name, value in found.items()}})
+            _add(log, (step - 1) // interval, step, checkpoint.means.numpy()[1:], found)
         keeper.set_model(model)
         keeper.judge(found[monitor])
     if step >= steps or group.total([limits.late()])[0]:
         return
     progress = callbacks.Progress(keeper, monitor, unit, steps, settings.max_minutes)
     bar = group.chief and sys.stdout.isatty() and "CI" not in os.environ
-    writers = [progress, *_pictures(model, settings, workdir),
-               keras.callbacks.TensorBoard(workdir / "tensorboard", write_graph=False),
-               keras.callbacks.CSVLogger(log, append=True)] if group.chief else []
+    writers = [progress, *_writers(model, settings, workdir, log)] if group.chief else []
     silent = contextlib.nullcontext()
     with limits.catching_signals(), (
             progress.until_validated() if group.chief and not bar else silent):
@@ -123,8 +119,8 @@ def _fit(model, settings, workdir, group):
                 initial_epoch=step // interval, epochs=-(-steps // interval),
                 steps_per_epoch=interval, validation_data=validation["x"],
                 validation_steps=validation["steps"], shuffle=False,
-                verbose=int(bar),
-                callbacks=[callbacks.Means(checkpoint, step % interval), limits, _Step(), *writers, keeper])
+                verbose=int(bar), callbacks=[callbacks.Means(checkpoint, step % interval),
+                                             limits, _Step(), *writers, keeper])
         except Interrupted:
             keeper.save()  # here, where the weights are those of training again
             raise
@@ -155,18 +151,22 @@ def _cut(log, step):
     return int(steps[steps <= step].max()) if (steps <= step).any() else 0
 
 
-def _add(log, row):
+def _add(log, epoch, step, trained, validated):
     """Adds a row to log.csv, if there is one."""
+    row = {"epoch": epoch, "step": step, **dict(zip(callbacks.Means.NAMES, trained)),
+           **{f"val_{name}": value for name, value in validated.items()}}
     if log.exists() and log.stat().st_size:
         table = pd.read_csv(log, dtype=str)
         table.loc[len(table)] = {name: str(row.get(name, "")) for name in table.columns}
         write_text(table.to_csv(index=False), log)
 
 
-def _pictures(model, settings, workdir):
-    if not model.nbits:
-        return []
-    return [callbacks.SampleGrid(workdir / "tensorboard" / "samples", settings.seed)]
+def _writers(model, settings, workdir, log):
+    board, pictures = workdir / "tensorboard", []
+    if model.nbits:
+        pictures = [callbacks.SampleGrid(board / "samples", settings.seed)]
+    return [*pictures, keras.callbacks.TensorBoard(board, write_graph=False),
+            keras.callbacks.CSVLogger(log, append=True)]
 
 
 class _Step(keras.callbacks.Callback):

@@ -2,9 +2,9 @@
 
 import tensorflow as tf
 
-from tfresflow.checks.rules import check, check_object
+from tfresflow.checks.rules import check, check_object, is_whole
 
-__all__ = ["check_base", "check_flow"]
+__all__ = ["check_base", "check_choices", "check_flow"]
 
 
 def check_flow(flow):
@@ -37,3 +37,15 @@ def check_base(base, latent, dtype):
     if dtype is not None and isinstance(own, tf.DType) and own != tf.as_dtype(dtype):
         raise ValueError("`base` must have the dtype of the flow's weights, "
                          f"{tf.as_dtype(dtype).name}. Received: dtype={own.name}")
+
+
+def check_choices(nbits, eval_log_det, autodiff):
+    """Raises `ValueError` unless each of these is None or what it should be."""
+    check(nbits is None or is_whole(nbits) and 1 <= nbits <= 16, "nbits", "be in 1..16, or None",
+          nbits)
+    if eval_log_det is not None:
+        check_object("eval_log_det", eval_log_det, "be an estimator, as `LogDet(...)` or "
+                     "`Exact()` of tfresflow.logdet", "__call__")
+    if autodiff is not None:
+        check_object("autodiff", autodiff, "be `Recomputed()`, `Stored()` or `Released()` of "
+                     "tfresflow.autodiff", "__call__")

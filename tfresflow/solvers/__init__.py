@@ -2,10 +2,11 @@
 
 from tfresflow.solvers.accelerated import Anderson, Broyden
 from tfresflow.solvers.fixed_point import FixedPointSolver, Picard
-from tfresflow.solvers.implicit import Implicit, Truncated, Unrolled
+from tfresflow.solvers.implicit import Implicit
 from tfresflow.solvers.krylov import CG, BiCGSTAB, Normal
 from tfresflow.solvers.linear import FixedPoint, LinearSolver, Neumann, Roulette, num_terms
 from tfresflow.solvers.solution import Solution, require_converged
+from tfresflow.solvers.unrolled import Truncated, Unrolled
 
 __all__ = ["Anderson", "BiCGSTAB", "Broyden", "CG", "FixedPoint", "FixedPointSolver", "Implicit",
            "LinearSolver", "Neumann", "Normal", "Picard", "Roulette", "Solution", "Truncated",

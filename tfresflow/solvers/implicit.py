@@ -1,11 +1,8 @@
 """Gradients of fixed points `h = F(h)`, where F may use anything: inputs, weights, Keras layers.
 
-    Implicit     solves, and differentiates the equation: one linear solve, no memory of the steps
-    Unrolled     back-propagates through all steps (BPTT)
-    Truncated    solves, then back-propagates through K more steps (TBPTT)
-
-All are solvers themselves: `method(F, start) -> Solution`, whose `value` has the gradient. What F
-uses needs no declaring: it is found by tracing F once. With `J = dF/dh` at the solution,
+`Implicit` solves, and differentiates the equation: one linear solve, no memory of the steps. It is
+a solver itself: `Implicit()(F, start) -> Solution`, whose `value` has the gradient. What F uses
+needs no declaring: it is found by tracing F once. With `J = dF/dh` at the solution,
 
     dh/dtheta^T b = (dF/dtheta)^T z,   z = (I - J^T)^-1 b
 
@@ -22,8 +19,6 @@ import keras
 import tensorflow as tf
 from tensorflow.python.eager import record
 
-from tfresflow.batches.rows import norm
-from tfresflow.checks.rules import check_whole
 from tfresflow.functions.derivatives import OUTSIDE, hidden, is_followed, with_gradient
 from tfresflow.functions.traced import is_shareable
 from tfresflow.saving.configurable import Configurable
@@ -31,10 +26,10 @@ from tfresflow.solvers.accelerated import Anderson
 from tfresflow.solvers.fixed_point import FixedPointSolver
 from tfresflow.solvers.krylov import BiCGSTAB
 from tfresflow.solvers.linear import LinearSolver
-from tfresflow.solvers.solution import Solution, Tolerance, require_converged
+from tfresflow.solvers.solution import require_converged
 from tfresflow.solvers.structures import flattened
 
-__all__ = ["Implicit", "Truncated", "Unrolled"]
+__all__ = ["Implicit", "check_policy", "check_solver", "checked", "solved"]
 
 _POLICIES = ("raise", "warn", "ignore")
 # Graphs whose gradient is built in another graph, where what a closure holds is not recorded.
@@ -71,8 +66,8 @@ class Implicit(Configurable):
     on_failure: str = "raise"
 
     def __post_init__(self):
-        _check_solver(self.solver)
-        _check_policy(self.on_failure)
+        check_solver(self.solver)
+        check_policy(self.on_failure)
         if not isinstance(self.adjoint, LinearSolver):
             raise ValueError("`adjoint` must be a linear solver of tfresflow.solvers. "
                              f"Received: adjoint={self.adjoint}")
@@ -109,68 +104,13 @@ class Implicit(Configurable):
         return restore(self._solve(function, x, args))
 
     def _solve(self, function, x, args):
-        solution, found = _solve(self.solver, function, x, args)
+        solution, found = solved(self.solver, function, x, args)
         if found and type(tf.compat.v1.get_default_graph()).__name__ in _BODIES:
             raise ValueError("`args` must be all that `function` uses, in the body of a loop or of "
                              f"a conditional. Received: a function that uses {found} besides")
         value = _attach(_Equation(function, len(args)), solution.value, [*args, *found],
                         self.adjoint, self.on_failure, _only_attached)
         return solution._replace(value=value)
-
-
-@keras.saving.register_keras_serializable("tfresflow.solvers")
-@dataclasses.dataclass(frozen=True)
-class Unrolled(Configurable):
-    """`num_steps` applications of F, and back-propagation through all of them.
-
-    Args:
-      num_steps: at least 1. Memory grows with it.
-    """
-
-    num_steps: int
-
-    def __post_init__(self):
-        check_whole("num_steps", self.num_steps, 1)
-
-    def __call__(self, function, x, args=()):
-        """`F(F(... F(x)))`, a differentiable `Solution`; one more evaluation for the residual."""
-        function, x, args, restore = flattened(function, x, args)
-        value = _repeat(function, x, args, self.num_steps)
-        residual = tf.stop_gradient(norm(function(value, *args) - value))
-        converged = Tolerance(Anderson(), value.dtype).reached(residual, norm(value))
-        return restore(Solution(value, tf.fill(tf.shape(residual), self.num_steps), residual,
-                                converged))
-
-
-@keras.saving.register_keras_serializable("tfresflow.solvers")
-@dataclasses.dataclass(frozen=True)
-class Truncated(Configurable):
-    """A fixed point, and back-propagation through `num_steps` more applications of F only.
-
-    The gradient is that of `Implicit` with `Neumann(num_terms=num_steps - 1)`, at a memory that
-    grows with their number.
-
-    Args:
-      num_steps: at least 1.
-      solver: of the fixed point.
-      on_failure: as for `Implicit`, of the value; the gradient is an approximation by intent.
-    """
-
-    num_steps: int
-    solver: FixedPointSolver = Anderson()
-    on_failure: str = "raise"
-
-    def __post_init__(self):
-        check_whole("num_steps", self.num_steps, 1)
-        _check_solver(self.solver)
-        _check_policy(self.on_failure)
-
-    def __call__(self, function, x, args=()):
-        """Solves `h = function(h, *args)` from `x [N, ...]`; a `Solution`."""
-        function, x, args, restore = flattened(function, x, args)
-        solution, _ = _solve(self.solver, function, x, args)
-        start = checked(solution, "A fixed point", self.on_failure)
-        return restore(solution._replace(value=_repeat(function, start, args, self.num_steps)))
 
 
 class _Equation:
@@ -237,7 +177,7 @@ def _only_attached(value):
     return tf.raw_ops.PreventGradient(input=value, message=OUTSIDE)
 
 
-def _solve(solver, function, x, args):
+def solved(solver, function, x, args):
     """`(solution, found)`, whose steps no tape keeps; found: what F uses besides x and args."""
     def solve(x):
         return tf.nest.map_structure(tf.stop_gradient, solver(lambda h: function(h, *args), x))
@@ -289,22 +229,13 @@ def _transposed(vjp, x, v):
     return tape.gradient(product, u, v, unconnected_gradients="zero")
 
 
-def _repeat(function, x, args, num_steps):
-    if is_followed([x, *args]):  # none can be followed into a loop that is in a graph
-        for _ in range(num_steps):
-            x = function(x, *args)
-        return x
-    return tf.while_loop(lambda k, x: k < num_steps, lambda k, x: (k + 1, function(x, *args)),
-                         (tf.constant(0), x), maximum_iterations=num_steps)[1]
-
-
-def _check_solver(solver):
+def check_solver(solver):
     if not isinstance(solver, FixedPointSolver):
         raise ValueError("`solver` must be a fixed-point solver of tfresflow.solvers. "
                          f"Received: solver={solver}")
 
 
-def _check_policy(on_failure):
+def check_policy(on_failure):
     if on_failure not in _POLICIES:
         raise ValueError(f"`on_failure` must be one of {_POLICIES}. "
                          f"Received: on_failure={on_failure!r}")

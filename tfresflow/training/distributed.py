@@ -31,8 +31,9 @@ from tfresflow.checks.rules import check, check_whole, is_whole
 from tfresflow.training.given import examples
 from tfresflow.training.gradient_of_sum import ByTape
 from tfresflow.training.packing import pack, pack_captures, unpack
+from tfresflow.training.places import first_example, is_even
 
-__all__ = ["DistributedModel", "NonFinite", "first_example"]
+__all__ = ["DistributedModel", "NonFinite"]
 
 
 class NonFinite(FloatingPointError):
@@ -145,7 +146,7 @@ class DistributedModel(keras.Model):
             return {m.name: m.result() for m in self.metrics}, data, results
 
         def on_iterator(iterator):
-            return on_data(iterator.get_next(), _is_even(iterator))
+            return on_data(iterator.get_next(), is_even(iterator))
 
         @functools.lru_cache(maxsize=None)
         def traced(kind):
@@ -294,32 +295,3 @@ class _Kind:
 
     def __eq__(self, other):
         return self._elements == other._elements
-
-
-def _is_even(iterator):
-    """Whether all shares of all batches have the same size, as far as their type says."""
-    specs = tf.nest.flatten(iterator.element_spec, expand_composites=True)
-    return all(s.shape.rank and s.shape[0] is not None for s in specs)
-
-
-def first_example(x, even=False):
-    """The place in the whole batch of the first example of this replica's share `x`, int64."""
-    context = tf.distribute.get_replica_context()
-    if context is None or context.num_replicas_in_sync == 1:
-        return tf.constant(0, tf.int64)
-    replicas, place, size = context.num_replicas_in_sync, _replica_place(context), tf.shape(x)[0]
-    if even:
-        return place * tf.cast(size, tf.int64)
-    sizes = context.all_reduce("SUM", tf.one_hot(place, replicas, dtype=tf.int32) * size)
-    before = tf.range(replicas, dtype=tf.int64) < place
-    return tf.cast(tf.reduce_sum(tf.where(before, sizes, 0)), tf.int64)
-
-
-def _replica_place(context):
-    """The place of a replica's share in the whole batch, an int64 tensor.
-
-    TensorFlow deals out the first share of each worker, then the second of each, and so on.
-    """
-    replicas, each = context.num_replicas_in_sync, len(context.strategy.extended.worker_devices)
-    replica = tf.cast(context.replica_id_in_sync_group, tf.int64)
-    return replica % each * (replicas // each) + replica // each

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfresflow.checks import inputs
 from tfresflow.functions.branch import leaf_layers
-from tfresflow.training.distributed import first_example
+from tfresflow.training.places import first_example
 
 __all__ = ["agree", "awaits_data", "begin", "finite_rows", "from_array", "from_pipeline",
            "weights_of"]

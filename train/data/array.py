@@ -58,8 +58,8 @@ def source(settings):
 
 def _read(path):
     if not path.is_file():
-        raise FileNotFoundError(f"--dataroot={path}: no such file"
-                                f"{', but a folder' if path.is_dir() else f' (seen from {os.getcwd()})'}")
+        raise FileNotFoundError(f"--dataroot={path}: no such file" + (
+            ", but a folder" if path.is_dir() else f" (seen from {os.getcwd()})"))
     try:
         loaded = np.load(path, allow_pickle=False)
         return {"array": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)

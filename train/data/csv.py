@@ -22,8 +22,8 @@ def source(settings):
     """
     path = pathlib.Path(settings.dataroot)
     if not path.is_file():
-        raise FileNotFoundError(f"--dataroot={path}: no such file"
-                                f"{', but a folder' if path.is_dir() else f' (seen from {os.getcwd()})'}")
+        raise FileNotFoundError(f"--dataroot={path}: no such file" + (
+            ", but a folder" if path.is_dir() else f" (seen from {os.getcwd()})"))
     columns, rows = read_table(path)
     indices = split_by_seed(len(rows), settings, str(path))
     scaler = settings.scaler
