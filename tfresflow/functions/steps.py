@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from tfresflow.batches import seeds
 
-__all__ = ["Composed", "Paired", "Rows", "Step", "bind", "say_together"]
+__all__ = ["Composed", "Paired", "Rows", "Step", "back", "bind", "say_together"]
 
 
 class Rows(typing.NamedTuple):
