@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from benchmarks.draw import measured
 from benchmarks.workloads import Image
 from bijectors import InvertibleResidual, flows
 from tfresflow import FlowModel, layers, logdet, solvers
@@ -85,15 +86,8 @@ def sampler(workload, arrays, residual):
     for variable, array in zip(variables, arrays, strict=True):
         variable.assign(array)
     inverse = tf.function(flow.inverse_alone, autograph=False)
-    reached = []
-
-    def draw(z):
-        x = inverse(tf.constant(z)).numpy()
-        if not reached:
-            reached.append(_largest_residual(flow, z))
-        return x, reached[0]
-
-    return draw
+    return measured(lambda z: inverse(tf.constant(z)).numpy(),
+                    lambda z: _largest_residual(flow, z))
 
 
 def _largest_residual(flow, z):

@@ -8,6 +8,7 @@ import torch
 from normflows.flows.residual import iResBlock
 from normflows.nets import lipschitz
 
+from benchmarks.draw import measured
 from benchmarks.workloads import Image
 
 __all__ = ["Trainer", "build", "load_weights", "sampler", "to_torch"]
@@ -223,17 +224,8 @@ def sampler(workload, arrays, residual):
     load_weights(flow, arrays)
     for step in flow.steps:
         step.residual = residual
-    reached = []
-
-    @torch.no_grad()
-    def draw(z):
-        z = torch.from_numpy(z)
-        x = flow.sample(z).numpy()
-        if not reached:
-            reached.append(_largest_residual(flow, z))
-        return x, reached[0]
-
-    return draw
+    return measured(torch.no_grad()(lambda z: flow.sample(torch.from_numpy(z)).numpy()),
+                    torch.no_grad()(lambda z: _largest_residual(flow, torch.from_numpy(z))))
 
 
 def _largest_residual(flow, z):

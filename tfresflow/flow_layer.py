@@ -6,14 +6,13 @@ import tensorflow as tf
 from tfresflow.batches import seeds
 from tfresflow.checks.precision import check_float
 from tfresflow.losses import StandardNormal
-from tfresflow.saving.adopted import check_untied
-from tfresflow.saving.configurable import deserialize, serialize_whole
+from tfresflow.saving.whole import SavedWhole
 
 __all__ = ["FlowLayer"]
 
 
 @keras.saving.register_keras_serializable("tfresflow")
-class FlowLayer(keras.layers.Layer):
+class FlowLayer(SavedWhole, keras.layers.Layer):
     """`x -> (z, log_det)`, a flow as a part of any Keras model, which trains and saves its weights.
 
     An attribute of a model is a flow that Keras does not look into; a `FlowLayer` is a layer like
@@ -103,14 +102,6 @@ class FlowLayer(keras.layers.Layer):
     def compute_output_spec(self, x, *args, **kwargs):
         return tuple(keras.KerasTensor(shape, self.compute_dtype)
                      for shape in self.compute_output_shape(x.shape))
-
-    def get_config(self):
-        check_untied(self._flatten_layers())
-        return serialize_whole({**self._config, **({} if self.trainable else {"trainable": False})})
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(**deserialize(config))
 
     def _cast(self, x):
         return tf.cast(tf.convert_to_tensor(x), self.compute_dtype)

@@ -16,8 +16,8 @@ from tfresflow.checks.rules import check_number, check_whole
 from tfresflow.functions.branch import norm_layers
 from tfresflow.functions.steps import say_together
 from tfresflow.losses import StandardNormal, bits_per_dim
-from tfresflow.saving.adopted import Adopted, check_untied
-from tfresflow.saving.configurable import deserialize, serialize_whole
+from tfresflow.saving.adopted import Adopted
+from tfresflow.saving.whole import SavedWhole
 from tfresflow.training import start
 from tfresflow.training.averages import AveragedModel
 from tfresflow.training.compiling import less_is_better
@@ -31,7 +31,7 @@ _LOSS = "compute_nll", "example_losses"  # what a subclass may say anew
 
 
 @keras.saving.register_keras_serializable("tfresflow")
-class FlowModel(LikelihoodModel):
+class FlowModel(SavedWhole, LikelihoodModel):
     """`log p(x) = log p_base(f(x)) + log |det df/dx|`, trained by maximum likelihood.
 
     `compile(optimizer)`, `fit(dataset of x)`, `evaluate`, and `predict`, which gives `log p(x)`.
@@ -251,14 +251,6 @@ class FlowModel(LikelihoodModel):
         self.initialized.assign(1)
 
     # Weights --------------------------------------------------------------------------------
-
-    def get_config(self):
-        check_untied(self._flatten_layers())
-        return serialize_whole({**self._config, **({} if self.trainable else {"trainable": False})})
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(**deserialize(config))
 
     def export(self, filepath, format="tf_saved_model", verbose=None, input_signature=None,
                **kwargs):

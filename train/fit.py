@@ -111,25 +111,32 @@ def _fit(model, settings, workdir, group):
     bar = group.chief and sys.stdout.isatty() and "CI" not in os.environ
     writers = [progress, *_writers(model, settings, workdir, log)] if group.chief else []
     silent = contextlib.nullcontext()
-    with limits.catching_signals(), (
+    with limits.catching_signals(), _saved_when_it_ends(model, keeper), (
             progress.until_validated() if group.chief and not bar else silent):
-        try:
-            model.fit(
-                data.load(settings, "train", start=step, strategy=group.strategy),
-                initial_epoch=step // interval, epochs=-(-steps // interval),
-                steps_per_epoch=interval, validation_data=validation["x"],
-                validation_steps=validation["steps"], shuffle=False,
-                verbose=int(bar), callbacks=[callbacks.Means(checkpoint, step % interval),
-                                             limits, _Step(), *writers, keeper])
-        except Interrupted:
-            keeper.save()  # here, where the weights are those of training again
+        model.fit(
+            data.load(settings, "train", start=step, strategy=group.strategy),
+            initial_epoch=step // interval, epochs=-(-steps // interval),
+            steps_per_epoch=interval, validation_data=validation["x"],
+            validation_steps=validation["steps"], shuffle=False, verbose=int(bar),
+            callbacks=[callbacks.Means(checkpoint, step % interval), limits, _Step(), *writers,
+                       keeper])
+
+
+@contextlib.contextmanager
+def _saved_when_it_ends(model, keeper):
+    """What is left of training that ends early, and what is said."""
+    step = int(model.optimizer.iterations.numpy())
+    try:
+        yield
+    except Interrupted:
+        keeper.save()  # here, where the weights are those of training again
+        raise
+    except NonFinite as error:
+        keeper.stop(error)
+    except ValueError as error:
+        if int(model.optimizer.iterations.numpy()) > step:
             raise
-        except NonFinite as error:
-            keeper.stop(error)
-        except ValueError as error:
-            if int(model.optimizer.iterations.numpy()) > step:
-                raise
-            raise UserError(" ".join(str(error).split())) from error  # no step with this data
+        raise UserError(" ".join(str(error).split())) from error  # no step with this data
 
 
 def _cut(log, step):

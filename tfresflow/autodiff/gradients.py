@@ -1,4 +1,15 @@
-"""The gradient of any loss of a flow, for training loops of one's own."""
+"""The gradient of any loss of a flow, for training loops of one's own.
+
+```python
+def bound(z, log_det):                       # importance-weighted, of groups of 8 rows
+    log_w = tf.reshape(base.log_prob(z) + log_det, [-1, 8])
+    return -tf.reduce_mean(tf.reduce_logsumexp(log_w, axis=1))
+
+variables = [v.value for layer in flow.layers for v in layer.trainable_variables]
+value, dvariables, _ = autodiff.gradients(flow, bound, x, seed=step, variables=variables)
+optimizer.apply_gradients(zip(dvariables, variables))
+```
+"""
 
 import tensorflow as tf
 
@@ -33,17 +44,6 @@ def gradients(flow, loss, x, seed=None, variables=None, autodiff=Recomputed()):
     Raises:
       ValueError: if what is returned is differentiated: take a tape around `forward_and_log_det`
         for second derivatives.
-
-    Example:
-
-    ```python
-    def bound(z, log_det):                       # importance-weighted, of groups of 8 rows
-        log_w = tf.reshape(base.log_prob(z) + log_det, [-1, 8])
-        return -tf.reduce_mean(tf.reduce_logsumexp(log_w, axis=1))
-
-    value, dvariables, _ = autodiff.gradients(flow, bound, x, seed=step)
-    optimizer.apply_gradients(zip(dvariables, flow.trainable_variables))
-    ```
     """
     own = [v for layer in flow.layers for v in layer.trainable_variables]
     variables = [getattr(v, "value", v) if not isinstance(v, tf.Variable) else v

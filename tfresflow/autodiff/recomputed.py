@@ -5,15 +5,14 @@ import dataclasses
 import keras
 
 from tfresflow.autodiff.sweep import sweep
-from tfresflow.checks.rules import check_whole
-from tfresflow.saving.configurable import Configurable
+from tfresflow.batches.parts import Chunked
 
 __all__ = ["Recomputed"]
 
 
 @keras.saving.register_keras_serializable("tfresflow")
 @dataclasses.dataclass(frozen=True)
-class Recomputed(Configurable):
+class Recomputed(Chunked):
     """Keeps the input of each step, and evaluates the step once more in the backward pass.
 
     That evaluation serves the series, the log-determinant and the gradient together. Steps whose
@@ -28,11 +27,6 @@ class Recomputed(Configurable):
       chunk_bytes: of the largest activation of g at a time; None: 8 MiB on a CPU, 1 GiB where
         there is a GPU.
     """
-
-    chunk_bytes: int | None = None
-
-    def __post_init__(self):
-        check_whole("chunk_bytes", self.chunk_bytes, 1, optional=True)
 
     def __call__(self, steps, x, rows, dlog_det, end):
         rows = rows._replace(chunk_bytes=self.chunk_bytes)

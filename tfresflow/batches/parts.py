@@ -4,13 +4,16 @@ All take a function of tensors `[n, ...]` that returns a list of such tensors an
 over n, and return both lists for the whole batch.
 """
 
+import dataclasses
 import typing
 
 import tensorflow as tf
 
 from tfresflow.batches import threads, xla
+from tfresflow.checks.rules import check_whole
+from tfresflow.saving.configurable import Configurable
 
-__all__ = ["Chunks", "at_least", "chunks_of", "in_chunks", "in_parts", "largest_bytes",
+__all__ = ["Chunked", "Chunks", "at_least", "chunks_of", "in_chunks", "in_parts", "largest_bytes",
            "side_by_side"]
 
 
@@ -32,14 +35,28 @@ class Chunks(typing.NamedTuple):
         return side_by_side(function, batched, self.parallel)
 
 
+@dataclasses.dataclass(frozen=True)
+class Chunked(Configurable):
+    """What works through a batch in chunks, whose activations stay in the processor's cache.
+
+    Args:
+      chunk_bytes: of the largest activation at a time; None: 8 MiB on a CPU, 1 GiB where there is
+        a GPU.
+    """
+
+    chunk_bytes: int | None = None
+
+    def __post_init__(self):
+        check_whole("chunk_bytes", self.chunk_bytes, 1, optional=True)
+
+
 def chunks_of(g, weights, x, chunk_bytes=None):
     """The `Chunks` for a branch.
 
     Args:
       g, weights: a prepared `Function` and its weights.
       x: of which the shape of one example and the dtype count.
-      chunk_bytes: of the largest activation at a time; None: 8 MiB on a CPU, 1 GiB where there is
-        a GPU.
+      chunk_bytes: see `Chunked`.
     """
     gpu = bool(tf.config.list_logical_devices("GPU"))
     chunk_bytes = chunk_bytes or (2 ** 30 if gpu else 2 ** 23)

@@ -29,9 +29,6 @@ def with_gradient(compute, backward, sources):
         to all of them.
       sources: tensors, or variables that `backward` reads.
 
-    Returns:
-      A list of tensors.
-
     Raises:
       ValueError: if several `tf.autodiff.ForwardAccumulator`s follow the sources, one in another.
     """

@@ -18,9 +18,8 @@ import math
 import keras
 import tensorflow as tf
 
-from tfresflow.batches.parts import chunks_of, in_chunks, largest_bytes
+from tfresflow.batches.parts import Chunked, chunks_of, in_chunks, largest_bytes
 from tfresflow.batches.rows import each
-from tfresflow.checks.rules import check_whole
 from tfresflow.functions.derivatives import differentiable, held, is_followed, with_gradient
 from tfresflow.functions.jacobian import linearise
 from tfresflow.logdet.plain import first_order
@@ -88,7 +87,7 @@ class Released(Configurable):
 
 @keras.saving.register_keras_serializable("tfresflow")
 @dataclasses.dataclass(frozen=True)
-class Recompute(Configurable):
+class Recompute(Chunked):
     """Keeps x, v and w; everything inside g is computed again when the gradient is asked for.
 
     Works through the batch a few examples at a time, so that the activations of g stay in the
@@ -98,14 +97,8 @@ class Recompute(Configurable):
     `threads.prepare()` was called.
 
     Args:
-      chunk_bytes: of the largest activation of g at a time; None: 8 MiB on a CPU, 1 GiB where
-        there is a GPU.
+      chunk_bytes: of the largest activation of g at a time, see `batches.parts.Chunked`.
     """
-
-    chunk_bytes: int | None = None
-
-    def __post_init__(self):
-        check_whole("chunk_bytes", self.chunk_bytes, 1, optional=True)
 
     def __call__(self, g, weights, x, v, c, gradient):
         chunks = chunks_of(g, weights, x, self.chunk_bytes)

@@ -45,10 +45,8 @@ class FixedPointSolver(Configurable):
           A `Solution`, of the smallest residual seen. An example is converged when
           `||F(x) - x|| <= atol + rtol * ||x||` (2-norm over the example), or, where `rtol` is None,
           when 25 evaluations have not made the residual smaller and it is at most 1e-5 of `||x||`
-          (1e-10 in float64), as rounding errors inside of F may be.
-
-        Raises:
-          ValueError: if F changes the shape.
+          (1e-10 in float64), as rounding errors inside of F may be. An F that changes the shape
+          raises a `ValueError`.
         """
         tolerance = Tolerance(self, x.dtype)
 
