@@ -36,7 +36,7 @@ def test_the_bijector(examples):
 def test_the_way_to_the_gradient(examples):
     flow = flows.toy_flow([3], nblocks=2, dims=(5,), log_det=logdet.LogDet(RULE), dtype="float64",
                           seed=0)
-    x, way = example([3], 6), examples["MemoryPoor"]()
+    x, way = example([3], 6), examples["OnlyInputs"]()
     assert_equal(autodiff.gradients(flow, loss_of, x, seed=3, autodiff=way), by_tape(flow, x))
     model = FlowModel(flow, autodiff=way)
     model.compile("sgd")

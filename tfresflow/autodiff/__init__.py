@@ -4,12 +4,8 @@
     Recomputed   the input of each step; the default
     Released     the activations of g, and the log-determinant's gradient
 
-All give the same numbers. Each is a function
-
-    (steps, x, rows, dlog_det, end) -> (outputs, dx, log_det, dweights)
-
-for the derivative of `a(z) + <dlog_det, log_det>`, where `end(z)` is `(outputs, dz)` and dz the
-derivative of a.
+All give the same numbers. Each is a `functions.sweep.Sweep`, called with the steps of a flow for
+the derivative of `a(z) + <dlog_det, log_det>`.
 """
 
 from tfresflow.autodiff.gradients import gradients

@@ -1,18 +1,19 @@
 """Keeps the input of each step."""
 
 import dataclasses
+import functools
 
 import keras
 
-from tfresflow.autodiff.sweep import sweep
 from tfresflow.batches.parts import Chunked
+from tfresflow.functions.sweep import Sweep
 
 __all__ = ["Recomputed"]
 
 
 @keras.saving.register_keras_serializable("tfresflow")
 @dataclasses.dataclass(frozen=True)
-class Recomputed(Chunked):
+class Recomputed(Chunked, Sweep):
     """Keeps the input of each step, and evaluates the step once more in the backward pass.
 
     That evaluation serves the series, the log-determinant and the gradient together. Steps whose
@@ -28,13 +29,8 @@ class Recomputed(Chunked):
         there is a GPU.
     """
 
-    def __call__(self, steps, x, rows, dlog_det, end):
+    def forward(self, step, x, rows, dlog_det):
+        if step.is_light:
+            return super().forward(step, x, rows, dlog_det)
         rows = rows._replace(chunk_bytes=self.chunk_bytes)
-
-        def forward(step, x):
-            if step.is_light:
-                z, pull = step.linearise(x, rows)
-                return z, lambda dz: pull(dz, dlog_det)
-            return step.value(x, rows), lambda dz: step.vjp(x, rows, dz, dlog_det)
-
-        return sweep(forward, steps, x, end)
+        return step.value(x, rows), functools.partial(step.vjp, x, rows, dlog_det=dlog_det)

@@ -4,7 +4,7 @@ import dataclasses
 
 import keras
 
-from tfresflow.autodiff.sweep import sweep
+from tfresflow.functions.sweep import Sweep
 from tfresflow.saving.configurable import Configurable
 
 __all__ = ["Released"]
@@ -12,7 +12,7 @@ __all__ = ["Released"]
 
 @keras.saving.register_keras_serializable("tfresflow")
 @dataclasses.dataclass(frozen=True)
-class Released(Configurable):
+class Released(Configurable, Sweep):
     """Takes the gradient of each log-determinant in the forward pass (equation 10).
 
     Its graph is let go there; the activations of g and that gradient are kept. Right for examples
@@ -21,5 +21,5 @@ class Released(Configurable):
     References: Chen et al., Residual Flows (2019), section 3.2.
     """
 
-    def __call__(self, steps, x, rows, dlog_det, end):
-        return sweep(lambda step, x: step.release(x, rows, dlog_det), steps, x, end)
+    def forward(self, step, x, rows, dlog_det):
+        return step.release(x, rows, dlog_det)

@@ -5,6 +5,7 @@ over n, and return both lists for the whole batch.
 """
 
 import dataclasses
+import functools
 import typing
 
 import tensorflow as tf
@@ -28,7 +29,7 @@ class Chunks(typing.NamedTuple):
     size: int
     parallel: int | None
 
-    def run(self, function, batched):
+    def run(self, function, *batched):
         """Runs `function` on one chunk."""
         if self.parallel is None:
             return function(*batched)
@@ -69,7 +70,8 @@ def in_chunks(function, chunks, batched, events, like=()):
     """Runs a function of a batch on some examples at a time: `in_parts`, as `Chunks` say."""
     if xla.is_there():  # which plans memory by itself, and knows no parts of sizes that it computes
         return function(*batched)
-    return in_parts(lambda *part: chunks.run(function, part), batched, chunks.size, events, like)
+    run = functools.partial(chunks.run, function)
+    return in_parts(run, batched, chunks.size, events, like)
 
 
 def in_parts(function, batched, size, events, like=(), dtype=None):
@@ -116,17 +118,28 @@ def side_by_side(function, batched, least=2):
     Static shapes stay static: the gradients of unknown ones cost operations.
 
     Args:
-      function: of tensors `[n, ...]`, returns a list of such tensors and a list of sums over n.
+      function: see above.
       batched: what the function is given, `[N, ...]`.
       least: examples for which it is worth it; fewer are not divided.
 
     Returns:
       Both lists, for the whole batch.
     """
-    static = batched[0].shape[0]
-    if static is None:
-        return at_least(2, lambda *batched: _halves(function, batched), batched)
-    return function(*batched) if static < least else _halves(function, batched)
+    n, sizes = batched[0].shape[0], 2
+    if n is None and least:
+        return at_least(2, lambda *batched: side_by_side(function, batched, 0), batched)
+    if n is not None and n < least:
+        return function(*batched)
+    if n is None or n % 2:
+        n = tf.shape(batched[0])[0] if n is None else n
+        sizes = [n // 2, n - n // 2]
+    elif not tf.executing_eagerly():
+        function = tf.function(function, autograph=False)  # traced once for both
+    halves = zip(*(tf.split(t, sizes) for t in batched))
+    one, other = halves
+    (first, sums), (second, more) = function(*one), function(*other)
+    return ([tf.concat(pair, axis=0) for pair in zip(first, second)],
+            [a + b for a, b in zip(sums, more)])
 
 
 def at_least(least, function, batched):
@@ -150,19 +163,3 @@ def at_least(least, function, batched):
         tf.ensure_shape(tf.pad(t, [[0, added]] + [[0, 0]] * (t.shape.rank - 1)),
                         [None, *t.shape[1:]]) for t in batched])
     return [t[:n] for t in outputs], sums
-
-
-def _halves(function, batched):
-    n = batched[0].shape[0]
-    even = n is not None and n % 2 == 0
-    if even:
-        sizes = 2
-        if not tf.executing_eagerly():
-            function = tf.function(function, autograph=False)  # traced once for both
-    else:
-        n = tf.shape(batched[0])[0] if n is None else n
-        sizes = [n // 2, n - n // 2]
-    halves = zip(*(tf.split(t, sizes) for t in batched))
-    (first, sums), (second, more) = (function(*half) for half in halves)
-    return ([tf.concat(pair, axis=0) for pair in zip(first, second)],
-            [a + b for a, b in zip(sums, more)])

@@ -19,8 +19,9 @@ import typing
 import tensorflow as tf
 
 from tfresflow.batches import seeds
+from tfresflow.functions.sweep import Sweep
 
-__all__ = ["Composed", "Paired", "Rows", "Step", "back", "bind", "say_together"]
+__all__ = ["Composed", "Paired", "Rows", "Step", "bind", "say_together"]
 
 
 class Rows(typing.NamedTuple):
@@ -137,30 +138,15 @@ class Composed(Step):
         return x
 
     def linearise(self, x, rows):
-        pulls = []
-        for step in self._steps:
-            x, pull = step.linearise(x, rows)
-            pulls.append(pull)
-        return x, lambda dz, dlog_det: back(
-            [functools.partial(pull, dlog_det=dlog_det) for pull in pulls], dz)
+        return self.value(x, rows), functools.partial(self.vjp, x, rows)
+
+    def vjp(self, x, rows, dz, dlog_det):
+        return Sweep()(self._steps, x, rows, dlog_det, lambda z: ((), dz))[1:]
 
     def inverse(self, z):
         for step in reversed(self._steps):
             z = step.inverse(z)
         return z
-
-
-def back(pulls, dz):
-    """`(dx, log_det, dweights)` of steps, from `dz -> (dx, log_det, dweights)` of each.
-
-    Empties the list, so that what a pull holds lives no longer than it has to.
-    """
-    log_dets, dweights = [], []
-    while pulls:
-        dz, log_det, own = pulls.pop()(dz)
-        log_dets.append(log_det)
-        dweights.append(own)
-    return dz, tf.add_n(log_dets), [d for own in reversed(dweights) for d in own]
 
 
 def bind(flow, seed, size, dtype):

@@ -28,6 +28,7 @@ import tensorflow as tf
 from tfresflow.batches import seeds
 from tfresflow.batches.parts import in_parts
 from tfresflow.checks.rules import check, check_whole, is_whole
+from tfresflow.functions import upkeep
 from tfresflow.training.given import examples
 from tfresflow.training.gradient_of_sum import ByTape
 from tfresflow.training.packing import pack, pack_captures, unpack
@@ -141,7 +142,7 @@ class DistributedModel(keras.Model):
         that traced again where others do not would no longer meet them in the sums.
         """
         def on_data(data, even):
-            step = self._autoconvert_optionals(lambda data: on_replica(data, even))
+            step = self._autoconvert_optionals(functools.partial(on_replica, even=even))
             results = self.distribute_strategy.run(step, (data,))
             return {m.name: m.result() for m in self.metrics}, data, results
 
@@ -222,6 +223,7 @@ class DistributedModel(keras.Model):
                 f"{int(self.optimizer.iterations.numpy())}"
                 + (f"; first bad: {found}" if found else ""))
 
+    @upkeep.kept()
     def _sums(self, x, weights, part):
         """Losses `[N]` and the gradients of their weighted sum, a micro-batch at a time."""
         gradient = self.gradient_of_sum(x, part)

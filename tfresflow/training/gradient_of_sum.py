@@ -64,7 +64,7 @@ class ByFlow:
         batched = [x, tf.cast(weights, x.dtype), places]
         if threads.are_there():
             return parts.side_by_side(self._sum, batched, 4)
-        return parts.at_least(1, self._sum, batched)
+        return self._sum(*batched) if x.shape[0] else parts.at_least(1, self._sum, batched)
 
     def by_variables(self, sums, weights):
         count = len(self._bound.weights)

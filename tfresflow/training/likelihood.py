@@ -27,10 +27,6 @@ class LikelihoodModel(AveragedModel):
         self.nll_metric, self.bpd_metric = (keras.metrics.Mean(name=n) for n in ("nll", "bpd"))
         self._have_changed = None
 
-    @upkeep.kept()
-    def _sums(self, x, weights, part):
-        return super()._sums(x, weights, part)
-
     def example_losses(self, x, seed):
         nll, orders = self.compute_nll(x, seed), self.order_losses()
         if not orders:
