@@ -7,7 +7,8 @@ import tensorflow as tf
 from tfresflow.training.distributed import NonFinite
 from train import data, evaluate, fit, sample
 from train.checkpoints import loaded
-from train.errors import Interrupted, Unwritable, UserError, WorkerLost, blame_the_disk
+from train.errors import (Interrupted, NotConverged, Unwritable, UserError, WorkerLost,
+                          blame_the_disk)
 
 __all__ = ["run"]
 
@@ -19,9 +20,9 @@ def run(settings, fail):
             _COMMANDS[settings.command](settings)
     except UserError as error:
         return fail(error, 2)
-    except tf.errors.InvalidArgumentError as error:
-        if "did not converge" in error.message:
-            return fail(error.message.split("[[")[0], 3)
+    except NotConverged as error:
+        return fail(error, 3)
+    except tf.errors.InvalidArgumentError:
         unreadable = data.find_unreadable(settings)
         if unreadable is None:
             raise

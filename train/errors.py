@@ -5,8 +5,8 @@ import errno
 import os
 import pathlib
 
-__all__ = ["Interrupted", "Unwritable", "UserError", "WorkerLost", "blame_the_input",
-           "blame_the_disk"]
+__all__ = ["Interrupted", "NotConverged", "Unwritable", "UserError", "WorkerLost",
+           "blame_the_disk", "blame_the_input"]
 
 _DISK = [os.strerror(e) for e in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES,
                                   errno.EPERM, errno.EFBIG, errno.EIO, errno.ENOTDIR)]
@@ -14,6 +14,10 @@ _DISK = [os.strerror(e) for e in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno
 
 class UserError(Exception):
     """A flag, a file or the data is not right. One line, no traceback."""
+
+
+class NotConverged(Exception):
+    """An inverse that was asked for could not be solved for."""
 
 
 class Unwritable(Exception):

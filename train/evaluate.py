@@ -14,6 +14,7 @@ from train import data, flags, plots
 from train.errors import blame_the_input
 from train.files import fingerprint, write_json
 from train.settings import FILES
+from train.solving import solving
 from train.status import duration
 
 __all__ = ["evaluate"]
@@ -109,7 +110,8 @@ def _reconstruction_error(model, settings, most=64):
     x = next(iter(data.load(settings, "test")))[:most]
     forward = tf.function(lambda x: model.flow.forward_and_log_det(x, seed=0)[0], autograph=False)
     inverse = tf.function(model.flow.inverse_alone, autograph=False)
-    return float(tf.reduce_max(tf.abs(inverse(forward(x)) - x)))
+    with solving():
+        return float(tf.reduce_max(tf.abs(inverse(forward(x)) - x)))
 
 
 def _norms(model, settings):

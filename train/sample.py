@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from train import data, plots
 from train.errors import blame_the_input
+from train.solving import solving
 
 __all__ = ["sample"]
 
@@ -39,7 +40,8 @@ def sample(model, settings):
 def _draw(model, settings, count):
     draw = tf.function(lambda n: model.sample(n, settings.seed, settings.temperature),
                        autograph=False)
-    return draw(count).numpy()
+    with solving():
+        return draw(count).numpy()
 
 
 def _images(model, settings, workdir):
