@@ -31,7 +31,7 @@ class _InducedNormConv(InducedNorm):
 
     def build(self, input_shape):
         super().build(input_shape)
-        p, q = self.domain_order.fixed, self.codomain_order.fixed
+        p, q = self.fixed_orders
         ones = (1,) * self.rank
         self._any_size = self.kernel_size == ones and None not in (p, q) and p <= q
         self._size = ones if self._any_size else tuple(input_shape[1:-1])

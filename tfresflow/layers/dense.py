@@ -43,7 +43,7 @@ class InducedNormDense(InducedNorm, keras.layers.Dense):
 
     def build(self, input_shape):
         super().build(input_shape)
-        p, q = self.domain_order.fixed, self.codomain_order.fixed
+        p, q = self.fixed_orders
         if len(input_shape) > 2 and (None in (p, q) or p > q):
             raise ValueError("`domain` must be at most `codomain` for inputs of several vectors, "
                              "as the norm of all of them is larger than that of one. Received: "

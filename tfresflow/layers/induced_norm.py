@@ -10,12 +10,12 @@ from tfresflow.functions import upkeep
 from tfresflow.functions.branch import FunctionalLayer
 from tfresflow.functions.traced import shared
 from tfresflow.layers import bounds
+from tfresflow.layers.chained import Chained
 from tfresflow.layers.constraint import (Constrained, any_changed, batches, follow_vectors,
                                          iterate_vectors, krylov_vectors, log_norm, normalize,
                                          stacked, unstacked, update_vectors)
 from tfresflow.layers.linear import check_activation
 from tfresflow.layers.norms import PowerIteration, best_distinct, closed_norm
-from tfresflow.layers.orders import LearnedOrder, Order, check_order
 
 __all__ = ["InducedNorm"]
 
@@ -23,7 +23,7 @@ _STARTS, _TRIAL = 8, 40  # vectors that are kept of many tried for so many steps
 _EUCLIDEAN = 2.0, 2.0
 
 
-class InducedNorm(FunctionalLayer):
+class InducedNorm(Chained, FunctionalLayer):
     """Mixin: a linear layer `y = W x + b` with `||W||_{domain -> codomain}` at most `coeff`.
 
         W = kernel / max(1, slack sigma / coeff),   sigma = max_s <u_s, kernel v_s>
@@ -52,64 +52,15 @@ class InducedNorm(FunctionalLayer):
                              f"Received: power_iteration={power_iteration!r}")
         check_activation(self.activation)
         self.coeff, self.certified = float(coeff), certified
-        self.domain = None if domain is None else check_order("domain", domain)
-        free = codomain is None or isinstance(codomain, LearnedOrder)
-        self.codomain = codomain if free else check_order("codomain", codomain)
+        self._set_orders(domain, codomain)
         self.power_iteration = power_iteration or PowerIteration()
-        self._domain_order = None if domain is None else Order(self.domain)
         self.vectors: list = []
-        self.raw_codomain = None
-
-    # Orders ---------------------------------------------------------------------------------
-
-    @property
-    def codomain_order(self):
-        """The `Order` of the norm of y."""
-        if isinstance(self.codomain, LearnedOrder):
-            return Order(learned=self._learned_order, source=self, lowest=self.codomain.low)
-        if self.codomain is None:
-            return self._domain_order or Order(2.0)
-        return Order(self.codomain)
-
-    @property
-    def domain_order(self):
-        """The `Order` of the norm of x."""
-        return self._domain_order or self.codomain_order
-
-    def set_domain(self, order):
-        """Takes the `Order` that the layer before ends in; returns the own one. Before `build`.
-
-        Raises:
-          ValueError: if `domain` was given as another one, or the layer is built for another.
-        """
-        if self.built and self.domain_order != order:
-            raise ValueError("`layers` of a Branch must be given to it together, not built before. "
-                             f"Received: {self.name}, built for the domain {self.domain_order}")
-        if self.domain is not None and self.domain != order.fixed:
-            raise ValueError("`domain` must be the codomain of the layer before (for the first, of "
-                             f"the last), here {order}, or the branch is no contraction. "
-                             f"Received: domain={self.domain} in {self.name}")
-        self._domain_order = order
-        return self.codomain_order
-
-    def accepts(self, order):
-        """Whether the bound holds for inputs of this `Order`."""
-        return order == self.domain_order
-
-    def order_loss(self):
-        """`log ||W||_{p->q}` of learned orders p, q; None if both are fixed."""
-        if None not in (self.domain_order.fixed, self.codomain_order.fixed):
-            return None
-        return log_norm(self.function, self._state(self.kernel)[:3],
-                        self.domain_order(), self.codomain_order())
 
     # Norms ----------------------------------------------------------------------------------
 
     def _build_norm(self):
-        if isinstance(self.codomain, LearnedOrder):
-            self.raw_codomain = self.add_weight(name="raw_codomain", shape=[], initializer=(
-                keras.initializers.Constant(self.codomain.raw)))
-        p, q = fixed = self.domain_order.fixed, self.codomain_order.fixed
+        self._build_orders()
+        p, q = fixed = self.fixed_orders
         closed = p == 1 or q == math.inf
         if closed and None in fixed:
             raise ValueError("a learned order may not be next to domain 1 or codomain inf, whose "
@@ -240,6 +191,13 @@ class InducedNorm(FunctionalLayer):
         return bounds.upper_bound(self.function, self.normalized_kernel().numpy(),
                                   float(self.domain_order()), float(self.codomain_order()), v)
 
+    def order_loss(self):
+        """`log ||W||_{p->q}` of learned orders p, q; None if both are fixed."""
+        if None not in self.fixed_orders:
+            return None
+        return log_norm(self.function, self._state(self.kernel)[:3],
+                        self.domain_order(), self.codomain_order())
+
     @property
     def lipschitz(self):
         """Lipschitz bound from the `domain` norm to the `codomain` norm.
@@ -283,11 +241,6 @@ class InducedNorm(FunctionalLayer):
         objects = {name: keras.saving.deserialize_keras_object(config[name])
                    for name in ("power_iteration", "codomain")}
         return super().from_config({**config, **objects})
-
-    def _learned_order(self):
-        if self.raw_codomain is None:  # the next layer is built first
-            return tf.constant(self.codomain.initial, self.variable_dtype)
-        return self.codomain(tf.convert_to_tensor(self.raw_codomain))
 
     def _state(self, kernel):
         """What a function of the norm is given: kernel, vectors and, unless static, orders."""
