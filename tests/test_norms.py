@@ -10,7 +10,12 @@ import tensorflow as tf
 from tests.registry import example
 from tests.test_layers import dense_operator
 from tfresflow import layers
+from tfresflow.functions.traced import is_shareable
+from tfresflow.layers.certified_norm import CertifiedNorm
+from tfresflow.layers.closed_norm import ClosedNorm
+from tfresflow.layers.estimated_norm import EstimatedNorm
 from tfresflow.layers.norms import best_distinct, dual, lp_norm
+from tfresflow.layers.spectral_norm import SpectralNorm
 
 INF = math.inf
 CLOSED = [(2, 2), (1, 1), (INF, INF), (1, 2), (1, 3.5), (1, INF), (2, INF), (1.5, INF), (4, INF)]
@@ -215,6 +220,25 @@ def test_a_1x1_kernel_has_the_norm_of_the_whole_image_where_orders_fall():
     with pytest.raises(ValueError, match="must be no larger"):
         layer(example([4, 4, 2]))
     assert conv(1, 2, (3, 4), 1)(example([9, 9, 2])).shape == [3, 9, 9, 3]
+
+
+@pytest.mark.parametrize("p, q, certified, norm, kept, orders", [
+    (1, 2, True, ClosedNorm(1.0, 2.0), [], []),
+    (2, INF, False, ClosedNorm(2.0, INF), [], []),
+    (2, 2, True, SpectralNorm(), ["u", "v"], []),
+    (2, 3, False, EstimatedNorm(), ["u", "v"], [2, 3]),
+    (2, 3, True, CertifiedNorm(), ["u", "v", "r", "slack"], [2, 3])])
+def test_orders_choose_the_norm_and_what_is_kept(p, q, certified, norm, kept, orders):
+    """In the order of saved files; equal layers have equal norms, which may be shared."""
+    layer = dense(p, q, certified=certified)
+    assert layer.norm == norm and hash(layer.norm) == hash(norm) and is_shareable(norm)
+    names = ["kernel", *kept, "mark"] if kept else ["kernel"]
+    assert [w.name for w in layer.weights] == names
+    assert [w.name for w in layer.vectors] == names[1:]
+    state = layer.norm.read(layer.norm_state())
+    for name in ["kernel", *kept]:
+        np.testing.assert_array_equal(getattr(state, name), getattr(layer, name))
+    assert [float(getattr(state, name)[0]) for name in "pq"[:len(orders)]] == orders
 
 
 def test_several_different_vectors_are_kept():
