@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from bijectors import InvertibleResidual
 from tfresflow import layers, solvers
-from tfresflow.functions.branch import functional
+from tfresflow.functions.branch import functionalize
 from train.reproduce.peak import peak
 
 _SHAPE, _BATCH, _RTOL, _ROUNDS = (16, 16, 8), 64, 1e-6, 7
@@ -56,7 +56,7 @@ def main():
 
 def unrolled(g, z, steps):
     """The inverse by `steps` of Picard, its kernels normalised once, as in the block."""
-    function, weights = functional(g)
+    function, weights = functionalize(g)
     return solvers.Unrolled(steps)(lambda x: z - function(weights, x), z).value
 
 

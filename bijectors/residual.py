@@ -13,7 +13,7 @@ from tfresflow.batches.parts import at_least, side_by_side
 from tfresflow.checks.precision import check_float
 from tfresflow.checks.rules import check, check_object
 from tfresflow.checks.sizes import as_sizes
-from tfresflow.functions.branch import functional, has_state, leaf_layers, unprepared
+from tfresflow.functions.branch import as_composition, functionalize, has_state, leaf_layers
 from tfresflow.functions.traced import shared
 from tfresflow.layers.orders import check_chain, lipschitz, unbounded
 
@@ -134,7 +134,7 @@ class InvertibleResidual(Flow):
 
         The value has a gradient; one that belongs to examples which are not converged is wrong.
         """
-        g, weights = functional(self.branch)
+        g, weights = functionalize(self.branch)
         return solvers.Solution(*shared(_solve, self._root, g, threads.are_there())(z, weights))
 
     def with_log_det(self, log_det):
@@ -147,8 +147,8 @@ class InvertibleResidual(Flow):
     def start(self, x, weights):
         x, weights = some(x, weights)
         # Once, and eagerly: a call of the branch would trace the norm of each of its layers.
-        g, own = unprepared(self.branch)
-        own, g = g.prepare(own), g.prepared()
+        g, own = as_composition(self.branch)
+        own, g = g.normalize(own), g.normalized()
         return tf.concat([part + g(own, part) for part in parts(x)], axis=0), weights
 
 

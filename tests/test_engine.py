@@ -12,7 +12,7 @@ from bijectors.flows import image_flow, toy_flow
 from tests.registry import example
 from tests.test_logdet import built_branch, flat, peak_memory, value_and_gradients
 from tfresflow import layers, logdet
-from tfresflow.functions.branch import FunctionalLayer, functional
+from tfresflow.functions.branch import PureLayer, functionalize
 from tfresflow.functions.function import Function, Scale
 
 
@@ -80,7 +80,7 @@ def test_products_of_a_step(n, memory, g, vjps):
     """n products for the value, one for the Neumann gradient, whatever is kept."""
     layer = _Layer()
     layer.build((None, 3))
-    assert type(layer).call is FunctionalLayer.call
+    assert type(layer).call is PureLayer.call
     estimator = logdet.LogDet(logdet.Truncated(n), memory=getattr(logdet, memory)())
     value_and_gradients(estimator, layer, example([3]), 0)
     assert layer.counting.counts == {"g": g, "vjp": n + vjps}
@@ -125,7 +125,7 @@ def test_forward_products_are_adjoint_to_backward_ones(make, shape):
     x, t = example(shape), example(shape, seed=1)
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(x)
-        function, weights = functional(layer)
+        function, weights = functionalize(layer)
         y, jvp = function.linearise_forward(weights, x)
         u = tf.cos(tf.stop_gradient(y))
         forms = [tf.reduce_sum(u * jvp(t)),
@@ -150,7 +150,7 @@ def test_scalar_factors_are_moved_into_linear_maps(kinds):
     net.build((None, 3))
     x, variables = example([3]), [v.value for v in net.trainable_variables]
     with tf.GradientTape(persistent=True) as tape:
-        function, weights = functional(net)
+        function, weights = functionalize(net)
         y, vjp = function.linearise(weights, x)
         product, want = vjp(x), net(x)
         got_and_want = tf.reduce_sum(y * x), tf.reduce_sum(want * x)
@@ -170,7 +170,7 @@ def test_factors_cost_the_activations_nothing():
     net = keras.Sequential([layers.LipSwish(), layers.InducedNormDense(4), layers.LipSwish(),
                             layers.InducedNormDense(3)])
     net.build((None, 3))
-    function, _ = functional(net)
+    function, _ = functionalize(net)
     assert [isinstance(f, Scale) for f, _ in function.members] == [True, *[False] * 4]
 
 
@@ -277,6 +277,6 @@ def test_chunk_bytes_must_be_positive():
 
 
 def test_branches_of_equal_layers_are_equal_functions():
-    one, two = (functional(built_branch([3]))[0] for _ in range(2))
+    one, two = (functionalize(built_branch([3]))[0] for _ in range(2))
     assert one == two and hash(one) == hash(two) and one.shareable
-    assert not functional(lambda x: x)[0].shareable
+    assert not functionalize(lambda x: x)[0].shareable

@@ -55,7 +55,7 @@ def chunks_of(g, weights, x, chunk_bytes=None):
     """The `Chunks` for a branch.
 
     Args:
-      g, weights: a prepared `Function` and its weights.
+      g, weights: a normalized `Function` and its weights.
       x: of which the shape of one example and the dtype count.
       chunk_bytes: see `Chunked`.
     """

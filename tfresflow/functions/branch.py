@@ -14,11 +14,11 @@ from tfresflow.functions import upkeep
 from tfresflow.functions.function import Composition, Opaque
 from tfresflow.functions.traced import shared
 
-__all__ = ["FunctionalLayer", "functional", "has_state", "leaf_layers", "norm_layers",
-           "unprepared", "update_norms"]
+__all__ = ["PureLayer", "functionalize", "has_state", "leaf_layers", "norm_layers",
+           "as_composition", "update_norms"]
 
 
-class FunctionalLayer:
+class PureLayer:
     """Mixin of Keras layers that are a `Function` of `effective_weights()`.
 
     A subclass says `function` (a property) and `effective_weights()`; one that overrides `call`
@@ -37,39 +37,39 @@ class FunctionalLayer:
             inputs = tf.cast(inputs, self.compute_dtype)
         return self.function(self.effective_weights(), inputs)
 
-    def unprepared(self):
+    def raw_function(self):
         """`(function, weights)` of a function whose `pieces` are taken apart in a branch."""
         return self.function, self.effective_weights()
 
 
-def functional(g):
+def functionalize(g):
     """Splits a branch into a pure function and the tensors that it needs.
 
     Args:
-      g: see `unprepared`.
+      g: see `as_composition`.
 
     Returns:
       `(function, weights)` with `function(weights, x) = g(x)`: a `Function`, and a flat list of
       tensors, differentiable with respect to the layer's variables.
 
     Raises:
-      ValueError: see `unprepared`.
+      ValueError: see `as_composition`.
     """
-    composed, weights = unprepared(g)
-    return composed.prepared(), shared(_prepare, composed)(weights)
+    composed, weights = as_composition(g)
+    return composed.normalized(), shared(_normalize, composed)(weights)
 
 
-def unprepared(g):
-    """`functional(g)` before the norms: for those who call `prepare` in a function of their own.
+def as_composition(g):
+    """`functionalize(g)` before the norms, for those who `normalize` in a function of their own.
 
-    A `FunctionalLayer` says its function itself. Any other Keras layer goes through its
+    A `PureLayer` says its function itself. Any other Keras layer goes through its
     `stateless_call`. Inside a `keras.Sequential` each layer is taken by itself.
 
     Args:
       g: a built Keras layer, or a function of `x` alone that uses no variables.
 
     Returns:
-      `(composition, weights)`: `composition.prepared()` of `composition.prepare(weights)` is g.
+      `(composition, weights)`: `composition.normalized()` of `composition.normalize(weights)` is g.
 
     Raises:
       ValueError: if `g` is a layer that has not been built.
@@ -89,9 +89,9 @@ def _part(g):
     if not g.built:
         raise ValueError(f"`g` must be built before it is used. Received: g={g}")
     if isinstance(g, keras.Sequential):
-        return functional(g)
-    if type(g).call is FunctionalLayer.call:
-        return g.unprepared()
+        return functionalize(g)
+    if type(g).call is PureLayer.call:
+        return g.raw_function()
     state = [tf.convert_to_tensor(v.value) for v in g.non_trainable_variables]
     weights = [tf.convert_to_tensor(v.value) for v in g.trainable_variables]
 
@@ -124,7 +124,7 @@ def norm_layers(layers):
 
 def has_state(layer):
     """Whether a Keras layer draws numbers, or keeps statistics, where a function may not."""
-    ours = isinstance(layer, FunctionalLayer) or hasattr(layer, "update_norms")
+    ours = isinstance(layer, PureLayer) or hasattr(layer, "update_norms")
     return not ours and bool(layer._seed_generators or layer._non_trainable_variables)
 
 
@@ -134,5 +134,5 @@ def update_norms(layers):
         kind.update_norms(own)
 
 
-def _prepare(composition, weights):
-    return composition.prepare(weights)
+def _normalize(composition, weights):
+    return composition.normalize(weights)

@@ -115,26 +115,26 @@ class Composition(Function):
 
     members: tuple
 
-    def prepared(self):
-        """The same map, of the weights that `prepare` returns."""
+    def normalized(self):
+        """The same map, of the weights that `normalize` returns."""
         pieces = self._pieces()
         return Composition(tuple(pieces[i] for i, _, _ in self._plan()))
 
-    def prepare(self, weights):
+    def normalize(self, weights):
         """All that does not depend on x: norms, and scalar factors moved into linear maps.
 
         A factor of a kernel costs next to nothing, one of the activations does.
         """
         pieces = self._pieces()
         owned = [w for f, own in self.each(weights) for w in f.piece_weights(own)]
-        prepared = []
+        normalized = []
         for i, before, after in self._plan():
             own = owned[i]
             if before or after:
                 own = pieces[i][0].scaled(own, *(product_of(owned[j][0] for j in places)
                                                  for places in (before, after)))
-            prepared += own
-        return prepared
+            normalized += own
+        return normalized
 
     def _pieces(self):
         return [piece for function, size in self.members for piece in function.pieces(size)]

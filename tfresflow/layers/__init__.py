@@ -2,13 +2,14 @@
 
 from tfresflow.layers.activations import (ELU, Identity, LipschitzCube, LipSwish, ReLU, Sin,
                                           Softplus, Tanh)
-from tfresflow.layers.concatenated import CLipSwish, Concatenated
+from tfresflow.layers.both_signs import CLipSwish, Concatenated
+from tfresflow.layers.branch import Branch
 from tfresflow.layers.concatenation import LipschitzConcatenation
 from tfresflow.layers.conv import InducedNormConv1D, InducedNormConv2D, InducedNormConv3D
 from tfresflow.layers.dense import InducedNormDense
 from tfresflow.layers.named import KerasActivation, as_activation
 from tfresflow.layers.norms import PowerIteration
-from tfresflow.layers.orders import Branch, LearnedOrder
+from tfresflow.layers.orders import LearnedOrder
 from tfresflow.layers.sorting import FullSort, MaxMin
 
 __all__ = ["Branch", "CLipSwish", "Concatenated", "ELU", "FullSort", "Identity",

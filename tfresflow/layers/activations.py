@@ -10,7 +10,7 @@ import typing
 import keras
 import tensorflow as tf
 
-from tfresflow.functions.branch import FunctionalLayer
+from tfresflow.functions.branch import PureLayer
 from tfresflow.functions.function import Function, Scale
 
 __all__ = ["ELU", "ElementwiseLayer", "Identity", "LipSwish", "LipschitzCube", "ReLU", "Sin",
@@ -35,7 +35,7 @@ class _Elementwise(Function):
     linearise_forward = linearise  # a diagonal Jacobian is its own transpose
 
 
-class ElementwiseLayer(FunctionalLayer, keras.layers.Layer):
+class ElementwiseLayer(PureLayer, keras.layers.Layer):
     """An elementwise map; subclasses say `function`.
 
     Attributes:

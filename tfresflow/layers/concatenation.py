@@ -6,7 +6,7 @@ import math
 import keras
 import tensorflow as tf
 
-from tfresflow.functions.branch import FunctionalLayer, functional, unprepared
+from tfresflow.functions.branch import PureLayer, as_composition, functionalize
 from tfresflow.functions.function import Function
 from tfresflow.functions.traced import is_shareable
 from tfresflow.layers.orders import Order, check_chain
@@ -15,7 +15,7 @@ __all__ = ["LipschitzConcatenation"]
 
 
 @keras.saving.register_keras_serializable("tfresflow")
-class LipschitzConcatenation(FunctionalLayer, keras.layers.Layer):
+class LipschitzConcatenation(PureLayer, keras.layers.Layer):
     """`y = [eta_1 x, eta_2 h(x)]`, `eta_1^2 + eta_2^2 = 1`, Lip(h) <= 1; so Lip(y) <= 1.
 
     The share of what goes by and of what is added is learned. A residual branch is a few of
@@ -68,11 +68,11 @@ class LipschitzConcatenation(FunctionalLayer, keras.layers.Layer):
 
     @property
     def function(self):
-        return _Concatenation(unprepared(self.branch)[0].prepared())
+        return _Concatenation(as_composition(self.branch)[0].normalized())
 
     def effective_weights(self):
         """Both shares and the weights of h."""
-        return [*self.shares(), *functional(self.branch)[1]]
+        return [*self.shares(), *functionalize(self.branch)[1]]
 
     def compute_output_shape(self, input_shape):
         added = self.branch.compute_output_shape(input_shape)

@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from tfresflow.functions import upkeep
-from tfresflow.functions.branch import FunctionalLayer
+from tfresflow.functions.branch import PureLayer
 from tfresflow.functions.traced import shared
 from tfresflow.layers import bounds, together
 from tfresflow.layers.certified_norm import CertifiedNorm
@@ -22,7 +22,7 @@ from tfresflow.layers.spectral_norm import SpectralNorm
 __all__ = ["InducedNorm"]
 
 
-class InducedNorm(Chained, FunctionalLayer):
+class InducedNorm(Chained, PureLayer):
     """Mixin: a linear layer `y = W x + b` with `||W||_{domain -> codomain}` at most `coeff`.
 
         W = kernel / max(1, sigma / coeff)
@@ -132,7 +132,7 @@ class InducedNorm(Chained, FunctionalLayer):
         """The normalised kernel and the bias: all that `function` needs."""
         return [self.normalized_kernel(), *self._bias()]
 
-    def unprepared(self):
+    def raw_function(self):
         function = Constrained(self.function, self.coeff, self.norm)
         return function, [*self.norm_state(), *self._bias()]
 

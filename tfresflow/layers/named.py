@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfresflow.functions.function import Function
 from tfresflow.layers import activations, sorting
-from tfresflow.layers.concatenated import CLipSwish
+from tfresflow.layers.both_signs import CLipSwish
 from tfresflow.layers.linear import CONTRACTIONS, check_activation
 
 __all__ = ["KerasActivation", "as_activation"]

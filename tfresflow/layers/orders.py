@@ -21,8 +21,7 @@ import tensorflow as tf
 from tfresflow.layers.linear import CONTRACTIONS
 from tfresflow.saving.configurable import Configurable
 
-__all__ = ["Branch", "LearnedOrder", "Order", "check_chain", "check_order",
-           "lipschitz", "unbounded"]
+__all__ = ["LearnedOrder", "Order", "check_chain", "check_order", "lipschitz", "unbounded"]
 
 
 @keras.saving.register_keras_serializable("tfresflow")
@@ -158,45 +157,3 @@ def _flat(layers):
     """All layers, those of each `keras.Sequential` in its place."""
     for layer in layers:
         yield from _flat(layer.layers) if isinstance(layer, keras.Sequential) else [layer]
-
-
-@keras.saving.register_keras_serializable("tfresflow")
-class Branch(keras.Sequential):
-    """The residual branch g: a `keras.Sequential` whose norms are chained.
-
-    The domain of each layer of bounded norm is the codomain of the one before it, that of the
-    first one the codomain of the last. Activations in between keep any order.
-
-    Raises:
-      ValueError: in `build`, if a layer asks for a domain that it cannot have, or is a
-        `keras.Sequential`.
-
-    Example:
-
-    ```python
-    g = Branch([InducedNormDense(64, codomain=LearnedOrder(1.5, 2.5)), LipSwish(),
-                InducedNormDense(2, codomain=2)])          # 2 -> p -> 2
-    ```
-    """
-
-    def build(self, input_shape=None):
-        if not self.built:
-            if any(isinstance(layer, keras.Sequential) for layer in self.layers):
-                raise ValueError("`layers` of a Branch must not be keras.Sequentials. Received: "
-                                 f"{[layer.name for layer in self.layers]}")
-            order = next((layer.codomain_order for layer in reversed(self.layers)
-                          if getattr(layer, "codomain", None) is not None), Order(2.0))
-            for layer in self.layers:
-                if hasattr(layer, "set_domain"):
-                    order = layer.set_domain(order)
-        super().build(input_shape)
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        # Keras would add, and build, one layer after the other.
-        layers = [keras.saving.deserialize_keras_object(layer, custom_objects)
-                  for layer in config["layers"]]
-        branch = cls(layers, name=config.get("name"))
-        if not branch.built and config.get("build_input_shape"):
-            branch.build(config["build_input_shape"])
-        return branch

@@ -10,13 +10,13 @@ import dataclasses
 import keras
 import tensorflow as tf
 
-from tfresflow.functions.branch import FunctionalLayer
+from tfresflow.functions.branch import PureLayer
 from tfresflow.functions.function import Function
 
 __all__ = ["FullSort", "MaxMin"]
 
 
-class _Sorting(FunctionalLayer, keras.layers.Layer):
+class _Sorting(PureLayer, keras.layers.Layer):
     """`[..., C] -> [..., C]`; subclasses say `function`."""
 
     lipschitz = 1.0

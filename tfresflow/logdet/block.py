@@ -29,7 +29,7 @@ class Block(Step):
 
     Args:
       log_det: a `LogDet`.
-      g, weights: a prepared `Function` and its weights.
+      g, weights: a normalized `Function` and its weights.
       inverse: `z -> x`.
       c: weights of the terms.
       seed, first: of the probes, see `seeds.Part`.

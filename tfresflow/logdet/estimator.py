@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tfresflow.batches import seeds
 from tfresflow.checks.rules import check_object, check_whole
-from tfresflow.functions.branch import functional, unprepared
+from tfresflow.functions.branch import as_composition, functionalize
 from tfresflow.functions.traced import is_shareable, shared
 from tfresflow.logdet.base import Estimator
 from tfresflow.logdet.block import Block, PlaneBlock, is_in_plane
@@ -88,7 +88,7 @@ class LogDet(Configurable, Estimator):
           `(g(x), log_det)`: `[N, ...]` and `[N]`, nats.
         """
         x = tf.convert_to_tensor(x)
-        g, weights = unprepared(g)
+        g, weights = as_composition(g)
         return shared(_estimate, self, g)(x, *_parts(seed), weights)
 
     def bind(self, g, seed, spec, inverse):
@@ -102,7 +102,7 @@ class LogDet(Configurable, Estimator):
         Returns:
           A `Step`: a `Block`.
         """
-        g, weights = functional(g)
+        g, weights = functionalize(g)
         seed, first = _parts(seed)
         kind, shape = Block, None
         if is_in_plane(self, spec):
@@ -131,7 +131,7 @@ class LogDet(Configurable, Estimator):
 def _estimate(log_det, g, x, seed, first, weights):
     """All of a block in one function: a flow of equal blocks is traced as calls of it."""
     v, c = log_det.draw_probes(x, seed, first), log_det.draw_terms(seed, x.dtype)
-    return log_det.memory(g.prepared(), g.prepare(weights), x, v, c, log_det.gradient)
+    return log_det.memory(g.normalized(), g.normalize(weights), x, v, c, log_det.gradient)
 
 
 def _draws(log_det, dtype, shape, seed, first):

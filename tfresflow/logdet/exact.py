@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from tfresflow.batches import xla
-from tfresflow.functions.branch import unprepared
+from tfresflow.functions.branch import as_composition
 from tfresflow.functions.traced import shared
 from tfresflow.logdet.base import Estimator
 from tfresflow.saving.configurable import Configurable
@@ -32,12 +32,12 @@ class Exact(Configurable, Estimator):
 
 def jacobian(g, x):
     """`(g(x), dg/dx)`, `[N, ...]` and `[N, D, D]`."""
-    composition, weights = unprepared(g)
+    composition, weights = as_composition(g)
     return shared(_jacobian, composition)(tf.convert_to_tensor(x), weights)
 
 
 def _jacobian(composition, x, weights):
-    g, weights = composition.prepared(), composition.prepare(weights)
+    g, weights = composition.normalized(), composition.normalize(weights)
     with tf.GradientTape(persistent=True, watch_accessed_variables=False) as tape:
         tape.watch(x)
         y = g(weights, x)

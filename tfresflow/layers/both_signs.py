@@ -6,7 +6,7 @@ import math
 import keras
 import tensorflow as tf
 
-from tfresflow.functions.branch import FunctionalLayer
+from tfresflow.functions.branch import PureLayer
 from tfresflow.functions.function import Function
 from tfresflow.layers.activations import LipSwish
 
@@ -14,7 +14,7 @@ __all__ = ["CLipSwish", "Concatenated"]
 
 
 @keras.saving.register_keras_serializable("tfresflow")
-class Concatenated(FunctionalLayer, keras.layers.Layer):
+class Concatenated(PureLayer, keras.layers.Layer):
     """`[phi(x), phi(-x)] / K`, `[..., C] -> [..., 2 C]`, of Lipschitz constant exactly 1.
 
         K = max_x || (phi'(x), phi'(-x)) ||_p
