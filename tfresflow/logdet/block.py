@@ -23,7 +23,7 @@ from tfresflow.logdet.series import sum_beside
 __all__ = ["Block", "PlaneBlock", "is_in_plane"]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Block(Step):
     """A residual block with its weights and draws at hand.
 
@@ -98,7 +98,7 @@ class Block(Step):
         return Chunks(max(1, chunks.size // 2), None) if threads.are_there() else chunks
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class PlaneBlock(Block):
     """A block of the plane, for the gradient `w^T J v` with one probe: J is formed beside it.
 
