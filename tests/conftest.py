@@ -24,13 +24,19 @@ _LONGEST = ["test_workers", "test_reproduce", "test_registry", "test_autodiff", 
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest leaves out what is slow
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
     """Files that take minutes come first: a file is one process's, and the others must not wait."""
+    said, there = {}, {}
     for item in items:
         for fast in item.iter_markers("fast"):
             case, but = item.callspec.id, fast.kwargs.get("but")
+            said[item.path, item.originalname] = {*fast.args, *(but or ())}
+            there.setdefault((item.path, item.originalname), set()).add(case)
             if case in but if but else case not in fast.args:
                 item.add_marker(pytest.mark.slow)
+    unknown = {name: cases - there[name] for name, cases in said.items() if cases - there[name]}
+    if unknown and not any("::" in argument for argument in config.args):  # else not all are there
+        raise pytest.UsageError(f"`fast` must name cases that there are. Received: {unknown}")
     place = {name: i for i, name in enumerate(_LONGEST)}
     items.sort(key=lambda item: place.get(item.path.stem, len(place)))
 
