@@ -114,6 +114,9 @@ class _Leave(Step):
         return self.value(x, rows), lambda dz, dlog_det: (
             tf.concat(dz, axis=-1), tf.zeros_like(dlog_det), [])
 
+    def vijp(self, x, rows, dx, dlog_det):
+        return self.value(x, rows), self.value(dx, rows), tf.zeros_like(dlog_det), []
+
     def inverse(self, z):
         return tf.concat(z, axis=-1)
 
@@ -132,6 +135,9 @@ class _Collect(Step):
     def linearise(self, x, rows):
         return self.value(x, rows), lambda dz, dlog_det: (
             self.inverse(dz), tf.zeros_like(dlog_det), [])
+
+    def vijp(self, x, rows, dx, dlog_det):
+        return self.value(x, rows), self.value(dx, rows), tf.zeros_like(dlog_det), []
 
     def inverse(self, z):
         return self._flow._split(z)
@@ -152,6 +158,10 @@ class _OnFirst(Step):
 
     def vjp(self, x, rows, dz, dlog_det):
         return _beside(dz[1], *self._step.vjp(x[0], rows, dz[0], dlog_det))
+
+    def vijp(self, x, rows, dx, dlog_det):
+        z, dz, *others = self._step.vijp(x[0], rows, dx[0], dlog_det)
+        return (z, x[1]), (dz, dx[1]), *others
 
     def release(self, x, rows, dlog_det):
         z, pull = self._step.release(x[0], rows, dlog_det)

@@ -1,5 +1,7 @@
 """The invertible residual block."""
 
+import dataclasses
+import typing
 import warnings
 
 import keras
@@ -120,7 +122,8 @@ class InvertibleResidual(Flow):
 
     def bind(self, seed=None, size=None, dtype=None):
         spec = tf.TensorSpec([size, *self.event_shape], dtype or self._float)
-        return logdet.bind(self.log_det, self.branch, seeds.as_seed(seed), spec, self.inverse_alone)
+        return logdet.bind(self.log_det, self.branch, seeds.as_seed(seed), spec, self.inverse_alone,
+                           _Adjoint(self.adjoint))
 
     def inverse_and_log_det(self, z, seed=None):
         x = self.inverse_alone(z)
@@ -159,6 +162,17 @@ def _solve(root, g, parallel, z, weights):
     solution, _ = (side_by_side(solve, [z]) if parallel else
                    at_least(1, solve, [z]))
     return tuple(solution)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Adjoint:
+    """A linear solver whose solution is there or is an error."""
+
+    solver: typing.Any
+
+    def __call__(self, matvec, b, adjoint):
+        return solvers.require_converged(self.solver(matvec, b, adjoint),
+                                         "The adjoint solve of a residual block")
 
 
 class _Step:

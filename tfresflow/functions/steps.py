@@ -6,6 +6,7 @@
       .vjp(x, rows, dz, dlog_det) -> (dx, log_det, dweights)
       .linearise(x, rows) -> (z, pull)      pull(dz, dlog_det) is vjp, of what was kept
       .release(x, rows, dlog_det) -> (z, pull)     pull(dz) is vjp, the log-determinant's part done
+      .vijp(x, rows, dx, dlog_det) -> (z, dz, log_det, dweights)     undoes vjp: dz of dx
       .inverse(z) -> x
 
 All are of the loss `a(z) + <d, log_det>`: dz is its derivative with respect to z by way of a,
@@ -82,6 +83,26 @@ class Step:
         """
         return self.linearise(x, rows)[1](dz, dlog_det)
 
+    def vijp(self, x, rows, dx, dlog_det):
+        """The derivative with respect to z, from that with respect to x: what `vjp` makes undone.
+
+        Here as the inverse's own vector-Jacobian product. Both draw the same numbers.
+
+        Args:
+          x, rows, dlog_det: see `vjp`.
+          dx: the derivative of the whole loss with respect to x.
+
+        Returns:
+          `(z, dz, log_det, dweights)`, dz that of a.
+        """
+        z = self.value(x, rows)
+        beside, *_ = self.vjp(x, rows, tf.zeros_like(z), dlog_det)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(z)
+            again = self.inverse(z)
+        dz = tape.gradient(again, z, dx - beside)
+        return z, dz, *self.vjp(x, rows, dz, dlog_det)[1:]
+
     def release(self, x, rows, dlog_det):
         """`(z, pull)`: `pull(dz)` is `vjp`; of the log-determinant, gradients alone are kept."""
         z, pull = self.linearise(x, rows)
@@ -142,6 +163,14 @@ class Composed(Step):
 
     def vjp(self, x, rows, dz, dlog_det):
         return Sweep()(self._steps, x, rows, dlog_det, lambda z: ((), dz))[1:]
+
+    def vijp(self, x, rows, dx, dlog_det):
+        log_dets, dweights = [], []
+        for step in self._steps:
+            x, dx, log_det, own = step.vijp(x, rows, dx, dlog_det)
+            log_dets.append(log_det)
+            dweights += own
+        return x, dx, tf.add_n(log_dets), dweights
 
     def inverse(self, z):
         for step in reversed(self._steps):

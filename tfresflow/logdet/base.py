@@ -16,9 +16,9 @@ class Estimator:
         """`(g(x), log_det)`: `[N, ...]` and `[N]`, nats."""
         raise NotImplementedError(f"{type(self).__name__}.__call__")
 
-    def bind(self, g, seed, spec, inverse):
+    def bind(self, g, seed, spec, inverse, adjoint):
         """The step `x -> x + g(x)`, see `LogDet.bind`: as the estimate says, by a tape."""
-        del spec
+        del spec, adjoint
 
         def pair(x, seed):
             y, log_det = self(g, x, seed)
@@ -27,8 +27,8 @@ class Estimator:
         return Paired(pair, inverse, [v.value for v in g.trainable_variables], seed)
 
 
-def bind(log_det, g, seed, spec, inverse):
+def bind(log_det, *args):
     """`Estimator.bind` of one, or of a function that stands for one."""
     if hasattr(log_det, "bind"):
-        return log_det.bind(g, seed, spec, inverse)
-    return Estimator.bind(log_det, g, seed, spec, inverse)
+        return log_det.bind(*args)
+    return Estimator.bind(log_det, *args)

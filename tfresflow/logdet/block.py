@@ -31,6 +31,7 @@ class Block(Step):
       log_det: a `LogDet`.
       g, weights: a normalized `Function` and its weights.
       inverse: `z -> x`.
+      adjoint: a linear solver, `(matvec, b, adjoint) -> z` with `z = matvec(z) + b`.
       c: weights of the terms.
       seed, first: of the probes, see `seeds.Part`.
       spec: of the batch, the size None where it is not known.
@@ -40,6 +41,7 @@ class Block(Step):
     g: typing.Any
     weights: list
     inverse: typing.Callable
+    adjoint: typing.Callable
     c: tf.Tensor
     seed: tf.Tensor
     first: tf.Tensor
@@ -87,6 +89,11 @@ class Block(Step):
             return dx, log_det, dweights
 
         return z, pull
+
+    def vijp(self, x, rows, dx, dlog_det):
+        beside, log_det, of_log_det = self.vjp(x, rows, tf.zeros_like(x), dlog_det)
+        y, dz, *of_value = shared(_pushed, self.adjoint, self.g)(x, dx - beside, self.weights)
+        return x + y, dz, log_det, list(map(tf.add, of_log_det, of_value))
 
     def _draw(self, rows):
         """What the shared functions draw from: weights of terms, seed, place of the first row."""
@@ -211,6 +218,16 @@ def _released(log_det, g, x, dlog_det, c, seed, first, weights):
         tensors, cotangents = targets(dlog_det)
     ready = tape.gradient(tensors, [x, *weights], cotangents, unconnected_gradients="zero")
     return [y, *map(tf.stop_gradient, [value, *ready])]
+
+
+def _pushed(adjoint, g, x, b, weights):
+    """`[g(x), dz, *dweights]`, dz the solution of `dz + J^T dz = b`, and `dweights` its g's."""
+    with tf.GradientTape() as tape:
+        tape.watch(weights)
+        y = g(weights, x)
+    vjp = g.linearise(weights, x)[1]
+    dz = adjoint(lambda u: -vjp(u), b, lambda t: -g.linearise_forward(weights, x)[1](t))
+    return [y, dz, *tape.gradient(y, weights, dz, unconnected_gradients="zero")]
 
 
 def _gradient_in_plane(g, chunks, x, dz, dlog_det, coefficients, v, kept, weights):

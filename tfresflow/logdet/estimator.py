@@ -91,13 +91,14 @@ class LogDet(Configurable, Estimator):
         g, weights = as_composition(g)
         return shared(_estimate, self, g)(x, *_parts(seed), weights)
 
-    def bind(self, g, seed, spec, inverse):
+    def bind(self, g, seed, spec, inverse, adjoint):
         """The step `x -> x + g(x)` of a flow, its norms applied and its terms drawn.
 
         Args:
           g, seed: see `__call__`.
           spec: `tf.TensorSpec` of x; the number of examples may be None.
           inverse: of the step, `z -> x`.
+          adjoint: a linear solver, of tfresflow.solvers, that raises where it does not converge.
 
         Returns:
           A `Step`: a `Block`.
@@ -110,7 +111,7 @@ class LogDet(Configurable, Estimator):
         # No part of a function that is differentiated: TensorFlow would optimise the gradient of
         # each block by itself, for the zeros that belong to these.
         c, *draws = shared(_draws, self, spec.dtype, shape)(seed, first)
-        return kind(self, g, weights, inverse, c, seed, first, spec, *draws)
+        return kind(self, g, weights, inverse, adjoint, c, seed, first, spec, *draws)
 
     def draw_probes(self, x, seed, first):
         """Probes, each `[N, ...]` as x, of which shape and dtype count."""
