@@ -3,7 +3,7 @@
 Estimators and solvers call a branch many times and need its derivatives. Both are simple
 when the branch is `g(weights, x)` with nothing captured: the weights are read, normalised
 and differentiated once, however often g runs. And because equal branches are equal
-functions, what is built on one (`sharing.shared`) is traced once for all blocks of a shape.
+functions, what is built on one (`traced.shared`) is traced once for all blocks of a shape.
 """
 
 import keras
