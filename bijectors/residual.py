@@ -101,8 +101,8 @@ class InvertibleResidual(Flow):
                           stacklevel=2)
         strangers = [layer.name for layer in unbounded(branch)]
         if strangers:
-            warnings.warn("`branch` should be made of layers that say their Lipschitz constant, as "
-                          "the property `lipschitz`; those that do not are taken for "
+            warnings.warn("`branch` should be made of layers whose attribute `lipschitz` is their "
+                          "Lipschitz constant; those without it are taken for "
                           f"contractions, and nothing keeps them so. Received: {strangers}",
                           stacklevel=2)
 

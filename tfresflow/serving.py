@@ -35,7 +35,7 @@ class Endpoints(tf.Module):
         super().__init__(name="endpoints")
         flow = getattr(model, "flow", model)
         if getattr(flow, "event_shape", None) is None:
-            raise ValueError("`model` must have a flow that says its `event_shape`: or give "
+            raise ValueError("`model` must have a flow with an `event_shape`; else give "
                              f"`export` an `input_signature`. Received: {flow}")
         dtype = dtype or getattr(model, "variable_dtype", None) or _dtype(flow)
         x = tf.TensorSpec([None, *flow.event_shape], dtype, "x")

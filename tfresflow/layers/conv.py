@@ -36,8 +36,9 @@ class _InducedNormConv(InducedNorm):
         self._any_size = self.kernel_size == ones and None not in (p, q) and p <= q
         self._size = ones if self._any_size else tuple(input_shape[1:-1])
         if None in self._size:
-            raise ValueError(f"`input_shape` must say {_AXES[self.rank]}, which the norm of a "
-                             f"convolution depends on. Received: input_shape={input_shape}")
+            raise ValueError(f"`input_shape` must have a known {_AXES[self.rank]}: the norm of "
+                             "a convolution depends on the size. "
+                             f"Received: input_shape={input_shape}")
         self._build_norm()
 
     @property

@@ -79,7 +79,7 @@ class InducedNorm(Chained, PureLayer):
         if p == 1 or q == math.inf:
             if None in (p, q):
                 raise ValueError("a learned order may not be next to domain 1 or codomain inf, "
-                                 "whose norm is no maximum that moves. Received: "
+                                 "whose norm in closed form does not train it. Received: "
                                  f"{self.domain_order} -> {self.codomain_order} in {self.name}")
             return ClosedNorm(p, q)
         if p == q == 2:
