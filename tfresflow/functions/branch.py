@@ -21,7 +21,7 @@ __all__ = ["PureLayer", "functionalize", "has_state", "leaf_layers", "norm_layer
 class PureLayer:
     """Mixin of Keras layers that are a `Function` of `effective_weights()`.
 
-    A subclass says `function` (a property) and `effective_weights()`; one that overrides `call`
+    A subclass defines `function` (a property) and `effective_weights()`; one that overrides `call`
     instead is treated as any other Keras layer.
 
     Raises:

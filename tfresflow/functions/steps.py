@@ -1,7 +1,8 @@
-"""A flow as a list of steps: what every way to a gradient of the whole is put together from.
+"""A flow as a list of steps, from which each strategy of `autodiff` makes the whole gradient.
 
-    flow.bind(seed, size, dtype).steps      norms applied, numbers of terms drawn: once a step
-      .weights                              what they were made into
+    flow.bind(seed, size, dtype).steps      made once for each training step: norms are applied and
+                                            numbers of terms drawn
+      .weights                              tensors that derivatives are taken with respect to
       .value(x, rows) -> z
       .vjp(x, rows, dz, dlog_det) -> (dx, log_det, dweights)
       .linearise(x, rows) -> (z, pull)      pull(dz, dlog_det) is vjp, of what was kept

@@ -3,8 +3,9 @@
     Tape       everything: the least arithmetic
     Released   the log-determinant's gradient is taken in the forward pass and scaled by the
                scalar cotangent later (equation 10); needs one cotangent for all examples
-    Recompute  only x, v and w; the backward pass runs g once more and takes one gradient of
-               <g, dy> + <c w^T J, v>. Right for any cotangents
+    Recompute  only x, the probe v and the Neumann vector w (`series.py`); the backward pass runs
+               g once more and takes one gradient of <g, dy> + <c w^T J, v>. Right for any
+               cotangents
     Auto       Tape or Recompute, whichever is faster at the size at hand; the default
 
 Each is a function `(g, weights, x, v, c, gradient) -> (g(x), log_det)`; the numbers and the

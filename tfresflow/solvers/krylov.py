@@ -101,7 +101,7 @@ class _Krylov(LinearSolver):
 @keras.saving.register_keras_serializable("tfresflow.solvers")
 @dataclasses.dataclass(frozen=True)
 class CG(_Krylov):
-    """Conjugate gradients, for symmetric positive definite `I - M`. One product a step.
+    """Conjugate gradients, for symmetric positive definite `I - M`. One product with M each step.
 
     Args:
       num_steps: fixed number of steps; None: each example stops by tolerance.
@@ -125,7 +125,7 @@ class CG(_Krylov):
 @keras.saving.register_keras_serializable("tfresflow.solvers")
 @dataclasses.dataclass(frozen=True)
 class BiCGSTAB(_Krylov):
-    """Stabilised bi-conjugate gradients, for any `I - M`. Two products a step.
+    """Stabilised bi-conjugate gradients, for any `I - M`. Two products with M each step.
 
     Args:
       num_steps, rtol, atol, max_steps: as for `CG`.
