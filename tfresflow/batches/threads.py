@@ -16,7 +16,7 @@ __all__ = ["are_there", "prepare"]
 
 
 def prepare():
-    """Has TensorFlow run two operations at a time, with one thread each, to train faster.
+    """Sets TensorFlow to run two operations at a time, with one thread each, to train faster.
 
     Only on a machine with two cores and no GPU; others keep TensorFlow's defaults, as they were not
     measured. Call it before TensorFlow computes anything. It does nothing afterwards, or if the

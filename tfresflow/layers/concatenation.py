@@ -18,9 +18,9 @@ __all__ = ["LipschitzConcatenation"]
 class LipschitzConcatenation(PureLayer, keras.layers.Layer):
     """`y = [eta_1 x, eta_2 h(x)]`, `eta_1^2 + eta_2^2 = 1`, Lip(h) <= 1; so Lip(y) <= 1.
 
-    Passes x on and adds the channels of h(x) to it; the weights eta_1, eta_2 > 0 are learned. The
-    residual branch of an i-DenseNet is a few of these layers and a last linear one. It holds for
-    the 2-norm only.
+    Concatenates x and h(x) along the channels, with learned weights eta_1, eta_2 > 0. The residual
+    branch of an i-DenseNet is a few of these layers and a last linear one. The bound holds in the
+    2-norm only.
 
     Args:
       branch: h, a Keras layer, for example a convolution of bounded norm and an activation in a
