@@ -84,9 +84,9 @@ class Step:
         return self.linearise(x, rows)[1](dz, dlog_det)
 
     def vijp(self, x, rows, dx, dlog_det):
-        """The derivative with respect to z, from that with respect to x: what `vjp` makes undone.
+        """The reverse of `vjp`: from dx, the derivative with respect to x, back to dz.
 
-        Here as the inverse's own vector-Jacobian product. Both draw the same numbers.
+        Here by the vector-Jacobian product of the inverse. It draws the same numbers as `vjp`.
 
         Args:
           x, rows, dlog_det: see `vjp`.
