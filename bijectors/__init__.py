@@ -1,6 +1,6 @@
-"""TFP bijectors of residual flows. Data to latent is `forward`."""
+"""TFP bijectors of residual flows; `forward` goes from data to latent."""
 
-import tfresflow  # noqa: F401  it says which backend Keras needs
+import tfresflow  # noqa: F401  it refuses other backends of Keras than TensorFlow
 from bijectors.actnorm import ActNorm
 from bijectors.base import Flow
 from bijectors.chain import Chain

@@ -16,28 +16,27 @@ __all__ = ["ActNorm"]
 
 @keras.saving.register_keras_serializable("bijectors")
 class ActNorm(Flow):
-    """`z = (x + shift) * exp(log_scale)`, a number of each a channel (the last axis).
+    """`z = (x + shift) * exp(log_scale)`, one shift and log_scale for each channel (last axis).
 
-    The identity until `initialize(x)` sets both from data, so that each channel of z starts with
-    mean 0 and variance 1. `FlowModel.fit` does so before its first step.
+    The identity until `initialize(x)` sets both from data, as `FlowModel.fit` does before its first
+    step. Then each channel of z has mean 0, and variance 1 if that of x is `min_variance` or more.
 
-    A channel that is constant in the data, up to the rounding of its own size, is shifted to 0 and
-    keeps its scale, or, if it is larger than 1, gets that of its size: rows in which it is another
-    number then are not blown up.
+    A channel that is constant in the data, up to rounding, is shifted to 0 and divided by the
+    larger of 1 and its size: so later rows with another number there are not blown up.
 
     Args:
       event_shape: shape of one x.
-      per_element: a scale and shift for every entry of x instead of every channel.
-      min_variance: floor of the variance in `initialize`, for channels that have no unit of their
-        own, like those after a residual block. 0: none.
+      per_element: one shift and log_scale for every entry of x instead of every channel.
+      min_variance: x is scaled as if its variance were at least this, so that `initialize` does not
+        blow up a channel that hardly varies. 0 for data whose columns have units of their own.
       dtype: of the weights.
       name: of the bijector.
 
     Raises:
-      ValueError: in `initialize`, if x is not finite, or its scale is none of the dtype.
+      ValueError: in `initialize`, if x is not finite, or the dtype cannot hold its shift or scale.
 
     Warns:
-      UserWarning: in `initialize`, of constant channels.
+      UserWarning: in `initialize`, if a channel is constant.
 
     References: Kingma and Dhariwal, Glow (2018).
     """

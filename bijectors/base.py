@@ -1,12 +1,12 @@
 """The contract of a flow, and the TFP bijector interface on top of it.
 
-A flow says two things and no more:
+A flow defines two functions and no more:
 
     forward_and_log_det(x, seed=None) -> (z, log_det)      data -> latent, cheap
     inverse_and_log_det(z, seed=None) -> (x, log_det)      latent -> data, may be solved
 
-`x: [N, ...]`, `log_det: [N]` in nats. What TFP calls (`_forward`, `_inverse`,
-`_forward_log_det_jacobian`) are shells over the pair.
+`x: [N, ...]`, `log_det: [N]` in nats. The methods that TFP calls (`_forward`, `_inverse`,
+`_forward_log_det_jacobian`) are made of these two.
 """
 
 import functools
@@ -30,14 +30,14 @@ __all__ = ["Flow", "batch_shape", "start"]
 
 
 class Flow(Copied, tfp.bijectors.Bijector):
-    """Base of all bijectors here: weights in Keras layers, one log-det for each example.
+    """Base of all bijectors here: weights in Keras layers, one log-determinant for each example.
 
-    TFP asks for `forward(x)` and then for its log-determinant; both come from one evaluation (see
-    `cache.py`). Leading dimensions are whatever TFP gives: they are flattened to the `N` of the
-    pair and put back.
+    A subclass defines `forward_and_log_det` and `inverse_and_log_det`; all else follows. TFP asks
+    for `forward(x)` and then for its log-determinant; both come from one evaluation (see
+    `cache.py`). TFP's methods take any number of batch dimensions; the subclass sees one, `N`.
 
-    Whatever holds numbers may be given as x and z, arrays, lists and DataFrames of any dtype: it is
-    converted, checked and cast to the dtype of the weights before the methods of a subclass run.
+    x and z may be arrays, tensors, lists or DataFrames of numbers of any dtype: they are converted,
+    checked and cast to the dtype of the weights before the methods of a subclass run.
 
     Args:
       event_shape: shape of one `x`, all known.
@@ -82,16 +82,16 @@ class Flow(Copied, tfp.bijectors.Bijector):
         raise NotImplementedError(f"{type(self).__name__}.forward_and_log_det")
 
     def bind(self, seed=None, size=None, dtype=None):
-        """This flow for one step of training: norms applied, numbers of terms drawn.
+        """Prepares this flow for one training step: applies norms and draws numbers of terms.
 
         Args:
-          seed: see `forward_and_log_det`, of which it gives the numbers.
-          size: of the batch, if it is known: what is drawn for each example is then drawn for all
-            at once.
+          seed: as for `forward_and_log_det`, and with the same results.
+          size: of the batch, if it is known: random numbers are then drawn for all examples at
+            once.
           dtype: of x; default that of the weights.
 
         Returns:
-          A `tfresflow.functions.steps.Step`, of which `autodiff.gradients` makes a gradient.
+          A `tfresflow.functions.steps.Step`, which `autodiff.gradients` differentiates.
         """
         variables = [v.value for layer in self.layers for v in layer.trainable_variables]
         return Paired(self.forward_and_log_det, self.inverse_alone, variables, seeds.as_seed(seed))
@@ -105,7 +105,7 @@ class Flow(Copied, tfp.bijectors.Bijector):
         raise NotImplementedError(f"{type(self).__name__}.inverse_and_log_det")
 
     def inverse_alone(self, z):
-        """`inverse_and_log_det(z)[0]`, where that is cheaper without the log-determinant."""
+        """`inverse_and_log_det(z)[0]`, which may be cheaper without the log-determinant."""
         return self.inverse_and_log_det(z)[0]
 
     def with_log_det(self, log_det):
@@ -116,8 +116,9 @@ class Flow(Copied, tfp.bijectors.Bijector):
     def initialize(self, x, weights=None):
         """Sets data-dependent weights (those of ActNorm) from data.
 
-        Layer by layer, each from what the ones before make of the data. Called once for all
-        replicas. Before a weight changes, the data is known to be finite.
+        Each layer is set from what the layers before it make of the data. Call it once for all
+        replicas, outside of `strategy.run`. Data that is not finite is refused before a weight
+        changes.
 
         Args:
           x: `[N, ...]`, in any order; all of the data, or many rows of it. Residual blocks take at
@@ -142,12 +143,12 @@ class Flow(Copied, tfp.bijectors.Bijector):
         return self.forward_and_log_det(x)[0], weights
 
     def check_support(self, x):
-        """Raises `ValueError`, which names one, if x, a tensor, is not all in the support."""
+        """Raises `ValueError`, which names a row, if the tensor x is not all in the support."""
 
     def update_norms(self):
-        """Power iteration in all layers of bounded norm, from where the last one ended.
+        """Continues power iteration in all layers of bounded norm.
 
-        There is no need to call it: whatever uses the flow next does it if weights have changed.
+        There is no need to call it: the next use of the flow does it, if weights have changed.
         """
         update_norms(norm_layers(self._layers))
 
@@ -253,7 +254,7 @@ class Flow(Copied, tfp.bijectors.Bijector):
 
 
 def start(bijector, x, weights):
-    """`Flow.start`, or `initialize` of a flow that says that alone."""
+    """`Flow.start`, or `initialize` of a flow that overrides that alone."""
     if type(bijector).initialize is not Flow.initialize:
         return bijector.initialize(x), weights
     return bijector.start(x, weights)

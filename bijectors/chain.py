@@ -17,9 +17,9 @@ __all__ = ["Chain"]
 class Chain(Flow):
     """`z = b_1(b_2(... b_K(x)))`, as `tfb.Chain` and function composition order it.
 
-    Differs from `tfb.Chain` in that each bijector runs once for value and log-determinant, that
-    a `seed` is folded into another one for each, and that the layers of all are listed. Members
-    may be TFP's own bijectors, with variables or without (see `Foreign`).
+    Differs from `tfb.Chain`: each bijector runs once for its value and log-determinant, each gets a
+    seed of its own that follows from `seed`, and `layers` lists the layers of all. The bijectors
+    may be TFP's own, with variables or without (see `Foreign`).
 
     Args:
       bijectors: list, the last one applied first.

@@ -17,15 +17,16 @@ __all__ = ["ColumnSupports"]
 
 @keras.saving.register_keras_serializable("bijectors")
 class ColumnSupports(Supported):
-    """Each column x of a table by the bijector of its support.
+    """Maps each column x of a table from its support, an open interval, to the real line.
 
         "real"                   z = x
         "positive"               z = log x
         "softplus"               z = log(exp(x) - 1): x > 0, too, but z = x where x is large
         ("interval", low, high)  z = log(x - low) - log(high - x)
 
-    Outside of its support the density is 0: see `Supported`. Supports are open: a column that is
-    0 now and then is not "positive".
+    A row with a column outside of its support has density 0 (log_det is -inf). In data to train on
+    `initialize`, and so `FlowModel.fit`, refuses it. A column that is 0 now and then is not
+    "positive".
 
     Args:
       event_shape: `[D]`.

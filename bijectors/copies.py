@@ -28,8 +28,9 @@ class Copied:
     def copy(self, **override_parameters):
         """As in TFP: this flow with other arguments, or with the same ones and the same weights.
 
-        What the constructor makes anew begins with the values of this flow's weights, if they are
-        of the same shapes. `copy.deepcopy(flow)` has weights of its own.
+        With other arguments, layers that the constructor makes start with the values of this flow's
+        weights, if the shapes are the same. With none, the copy shares the weights;
+        `copy.deepcopy(flow)` has weights of its own.
         """
         if not override_parameters:
             return copy.copy(self)

@@ -18,7 +18,8 @@ __all__ = ["FactorOut"]
 class FactorOut(Flow):
     """`z = [flatten(inner(x_1)), flatten(x_2)]`, `x = [x_1, x_2]` split along the channels.
 
-    A multiscale flow nests them. The latent is a vector `[N, D]`.
+    The second half of the channels goes to the latent as it is; `inner` transforms the first. A
+    multiscale flow nests several. The latent is a vector `[N, D]`.
 
     Args:
       inner: the flow, or bijector of TFP, of the first half of the channels.

@@ -13,7 +13,7 @@ __all__ = ["Flatten"]
 
 @keras.saving.register_keras_serializable("bijectors")
 class Flatten(Flow):
-    """`[N, ...] -> [N, D]`.
+    """Reshapes `[N, ...] -> [N, D]`.
 
     Args:
       event_shape: shape of one x.

@@ -32,11 +32,11 @@ def _check(name, bijector):
 
 @keras.saving.register_keras_serializable("bijectors")
 class Foreign(Flow):
-    """`z = bijector.forward(x)`, a bijector of TFP, its variables where Keras trains them.
+    """Makes a flow of a bijector of TFP, `z = bijector.forward(x)`, whose variables Keras trains.
 
-    `Chain` does this by itself. The log-determinant is one number for each example, `[N]`, where
-    TFP gives a single one for all. Variables are found in the bijector, and in networks that it
-    holds, by one evaluation, in which networks make their weights.
+    `Chain` does this by itself. The log-determinant is `[N]`, one for each example, even where TFP
+    gives a single one for all. The constructor evaluates the bijector once, to find its variables,
+    those of networks in it among them; networks that are not built yet are built then.
 
     Args:
       bijector: of `tfp.bijectors`, injective and without a batch shape.
@@ -44,8 +44,8 @@ class Foreign(Flow):
       name: of the flow; default that of the bijector.
 
     Raises:
-      ValueError: if `bijector` is none, does not fit `event_shape`, has parameters for each
-        example of a batch, or holds residual blocks where no seed reaches them.
+      ValueError: if `bijector` is not an injective bijector of TFP, does not fit `event_shape`, has
+        a batch shape, or holds residual blocks (they need a seed, which TFP does not pass on).
     """
 
     def __init__(self, bijector, event_shape, name=None):

@@ -14,7 +14,7 @@ __all__ = ["Logit"]
 
 @keras.saving.register_keras_serializable("bijectors")
 class Logit(Supported):
-    """`z = logit(alpha + (1 - 2 alpha) x)`, `x` in [0, 1].
+    """`z = logit(alpha + (1 - 2 alpha) x)`, from pixels x in [0, 1] to the real line.
 
     Both `s = alpha + (1 - 2 alpha) x` and `1 - s` are formed from x, not from each other, so
     that white pixels keep their precision when alpha is 1e-6. The log-determinant is

@@ -18,8 +18,9 @@ class LayerNorm(typing.NamedTuple):
       block, layer: name of the block; place in it and kind.
       domain, codomain: the orders p and q.
       coeff: what the layer is constrained to.
-      measured: by power iteration from fresh starts, from below; exact in closed form.
-      bound: proven, from above.
+      measured: the norm by power iteration from fresh starts, which may be too small; exact if one
+        of the orders is p = 1 or q = inf.
+      bound: a proven upper bound of the norm.
     """
 
     block: str
@@ -54,7 +55,7 @@ class NormReport:
         return max((layer.measured for layer in self.layers), default=0.0)
 
     def verdict(self):
-        """One line."""
+        """Whether the flow is certified invertible, and its largest bound, in one line."""
         if not self.blocks:
             return "certified (no residual blocks)"
         worst = max(self.blocks, key=self.blocks.__getitem__)
@@ -62,7 +63,7 @@ class NormReport:
         return f"{word} (largest Lipschitz bound of a block {self.blocks[worst]:.4f}, {worst})"
 
     def __str__(self):
-        """A table, a line a layer."""
+        """A table with one line for each layer, and the verdict."""
         lines = [f"{'block':<16} {'layer':<10} {'p':>6} {'q':>6} {'measured':>9} {'bound':>9} "
                  f"{'block':>9}"]
         last = None

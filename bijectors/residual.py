@@ -26,31 +26,32 @@ __all__ = ["InvertibleResidual"]
 class InvertibleResidual(Flow):
     """`z = x + g(x)`, `Lip(g) < 1`.
 
-    Forward costs one evaluation of g and, for the log-determinant, a vector-Jacobian product
-    a term. The inverse is the fixed point of `x <- z - g(x)`; one that does not converge
-    raises. Its gradient, with respect to z and the weights, is one linear solve with `I + J^T` at
-    the answer, `J = dg/dx`: the steps of the solver take no memory. It raises, too, unless the
-    solve converges.
+    Forward costs one evaluation of g and, for the log-determinant, one vector-Jacobian product
+    for each term. The inverse is the fixed point of `x <- z - g(x)`. Its gradient, with respect to
+    z and the weights, costs one linear solve with `I + J^T`, `J = dg/dx` at the solution; its
+    memory does not grow with the solver's steps. If a solve does not converge,
+    `tf.errors.InvalidArgumentError` is raised.
 
     Args:
-      branch: g, a Keras layer that keeps the shape, its Lipschitz constant below 1 (the layers
-        of `tfresflow.layers` in a `keras.Sequential`, or, unless all norms are 2-norms, in a
-        `layers.Branch`). Built here if it is not yet.
+      branch: g, a Keras layer that keeps the shape and has a Lipschitz constant below 1: layers of
+        `tfresflow.layers` in a `keras.Sequential` if all norms are 2-norms, else in a
+        `layers.Branch`. It is built here if it is not built yet.
       event_shape: shape of one x.
       log_det: `logdet.LogDet(...)` or `logdet.Exact()`; default `LogDet()`: unbiased, Poisson with
         two exact terms, Neumann gradient.
-      solver: of the inverse, of `tfresflow.solvers`; default `Anderson()`.
-      adjoint: of the inverse's gradient, a linear solver of `tfresflow.solvers`; default
+      solver: fixed-point solver of `tfresflow.solvers` for the inverse; default `Anderson()`.
+      adjoint: linear solver of `tfresflow.solvers` for the gradient of the inverse; default
         `BiCGSTAB()`.
       name: of the block.
 
     Raises:
-      ValueError: if the branch changes the shape, says a Lipschitz constant of 1 or more or none
-        at all, is no chain of norms that ends where it began, or regularises its activity.
+      ValueError: if the branch changes the shape, has a Lipschitz constant of 1 or more (or no
+        layer with an attribute `lipschitz`), has a layer that begins in another norm than the one
+        before it ends in, or has an `activity_regularizer`.
 
     Warns:
-      UserWarning: of layers with weights, and steep activations, whose Lipschitz constant nobody
-        says; of layers that have a state, of random numbers or statistics, which nothing changes.
+      UserWarning: if a layer with weights, or a steep activation, has no attribute `lipschitz`; if
+        a layer has a state, as Dropout and BatchNormalization: it works as in inference.
 
     Example:
 
@@ -100,16 +101,16 @@ class InvertibleResidual(Flow):
                           stacklevel=2)
         strangers = [layer.name for layer in unbounded(branch)]
         if strangers:
-            warnings.warn("`branch` should be made of layers that say their Lipschitz constant, as "
-                          "the property `lipschitz`; those that do not are taken for "
+            warnings.warn("`branch` should be made of layers whose attribute `lipschitz` is their "
+                          "Lipschitz constant; those without it are taken for "
                           f"contractions, and nothing keeps them so. Received: {strangers}",
                           stacklevel=2)
 
     @property
     def lipschitz(self):
-        """Product of the layers' Lipschitz constants: a bound of Lip(g) if all of them say one.
+        """Product of the layers' Lipschitz constants, a bound of Lip(g) if all layers have one.
 
-        Layers that do not are taken for contractions here; `norm_report` certifies none of them.
+        A layer without one counts as a contraction here; `norm_report` certifies no such block.
         """
         return lipschitz(self.branch)
 
@@ -135,7 +136,7 @@ class InvertibleResidual(Flow):
     def solve(self, z):
         """The inverse as a `Solution`: value, steps, residual and convergence of each example.
 
-        The value has a gradient; one that belongs to examples which are not converged is wrong.
+        Raises no error if an example is not converged: its value, and its gradient, are wrong.
         """
         g, weights = functionalize(self.branch)
         return solvers.Solution(*shared(_solve, self._root, g, threads.are_there())(z, weights))

@@ -16,7 +16,7 @@ class Supported(Flow):
     a point inside, so that the blocks that follow do not make NaN of it. x that is NaN stays so.
     Data that is to be trained on must lie inside: `initialize` raises an error.
 
-    Subclasses say `_outside`, `_nearest`, `_transform`, `_recover` and `_complaint`.
+    Subclasses define `_outside`, `_nearest`, `_transform`, `_recover` and `_complaint`.
     """
 
     def forward_and_log_det(self, x, seed=None):

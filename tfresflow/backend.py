@@ -1,7 +1,7 @@
-"""Says at once where Keras was told to use another backend than TensorFlow.
+"""Raises `ImportError` if Keras is set to another backend than TensorFlow, and says how to set it.
 
-The first module that the package imports: another backend may not even be installed, and Keras
-would say no more than that.
+The first module that the package imports: the other backend may not even be installed, and Keras's
+own error would say no more than that.
 """
 
 import os

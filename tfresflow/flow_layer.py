@@ -13,19 +13,20 @@ __all__ = ["FlowLayer"]
 
 @keras.saving.register_keras_serializable("tfresflow")
 class FlowLayer(SavedWhole, keras.layers.Layer):
-    """`x -> (z, log_det)`, a flow as a part of any Keras model, which trains and saves its weights.
+    """`x -> (z, log_det)`: a flow as a layer of a Keras model, which trains and saves its weights.
 
-    An attribute of a model is a flow that Keras does not look into; a `FlowLayer` is a layer like
-    others: in a `keras.Model` of one's own, a functional one or a `keras.Sequential`. Its norms
-    follow its weights by themselves, in `fit` and in any loop. `FlowModel` is the complete model.
+    Keras does not find the weights of a bijector that is an attribute of a model. It finds those of
+    a `FlowLayer`, in a `keras.Model` subclass, a functional model or a `keras.Sequential`. Norms
+    are brought up to date whenever weights have changed, in `fit` and in any other loop. For a
+    complete model, trained by maximum likelihood, take `FlowModel`.
 
     Args:
       flow: as for `FlowModel`.
-      base: distribution of z, of `log_prob` and `sample`; default standard normal.
-      loss_weight: adds so many times the mean of `-log p(x)`, nats, to the losses of the model in
-        every call; None: no loss of its own.
-      seed: integer. Estimates of log_det differ from step to step in training, and are the same at
-        every call elsewhere.
+      base: distribution of z, which `log_prob` and `sample` use; default standard normal.
+      loss_weight: every call adds `loss_weight` times the mean of `-log p(x)`, nats, to the losses
+        of the model; None: it adds none.
+      seed: integer. The random estimates of log_det differ from step to step in training; outside
+        of training they are the same at every call.
       **kwargs: those of `keras.layers.Layer`.
 
     Example:
@@ -63,7 +64,7 @@ class FlowLayer(SavedWhole, keras.layers.Layer):
         Args:
           x: `[N, ...]`.
           seed: of the estimate of log_det; None: the layer's own.
-          training: whether the layer's own seed moves on.
+          training: whether the layer's own seed changes with each call.
 
         Returns:
           `[N, ...]`, and `log |det dz/dx|`, `[N]` nats.
@@ -79,7 +80,7 @@ class FlowLayer(SavedWhole, keras.layers.Layer):
         return self.base.log_prob(z) + log_det
 
     def inverse(self, z):
-        """The x of each z, solved, differentiable.
+        """Solves for the x of each z; differentiable.
 
         Raises:
           tf.errors.InvalidArgumentError: if the inverse does not converge.

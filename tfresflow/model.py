@@ -27,7 +27,7 @@ from tfresflow.training.likelihood import LikelihoodModel
 
 __all__ = ["FlowModel"]
 
-_LOSS = "compute_nll", "example_losses"  # what a subclass may say anew
+_LOSS = "compute_nll", "example_losses"  # what a subclass may override
 
 
 @keras.saving.register_keras_serializable("tfresflow")
@@ -37,49 +37,52 @@ class FlowModel(SavedWhole, LikelihoodModel):
     `compile(optimizer)`, `fit(dataset of x)`, `evaluate`, and `predict`, which gives `log p(x)`.
     The loss is the mean negative log-likelihood in nats: an unbiased estimate wherever the flow's
     log-determinant is one, in training too. `sample_weight` weighs examples; labels are ignored.
-    As in Keras, the log `loss` is what is minimised, `sum(w l) / N` and the regularisers of layers,
-    and `nll` is a weighted metric, `sum(w l) / sum(w)`: the same where nothing is weighed.
+    As in Keras, the entry `loss` of the logs is what is minimised, `sum(w l) / N` plus the
+    regularisers of layers, and `nll` is a weighted metric, `sum(w l) / sum(w)`. Without sample
+    weights and regularisers they are equal.
 
     x may be numbers of any type, in arrays, tensors, lists or DataFrames, or a pipeline of batches;
-    they are cast to the type of the flow's weights. Before a flow of which nothing is trained or
-    set takes its first step in `fit`, ActNorm starts from the data: from an array as a whole, or
-    from several batches of a pipeline. `train_on_batch` does not: call `initialize(x)` before it.
+    they are cast to the type of the flow's weights. `fit` sets the ActNorms of a new flow from the
+    data (a whole array, or several batches of a pipeline) before its first step, unless the flow
+    was trained or initialized before. `train_on_batch` does not: call `initialize(x)` before it.
 
-    Power iteration follows each training step. With `use_ema=True` in the optimizer the averaged
-    weights are what is scored and kept: by `evaluate` (so also validation in `fit`), `predict`,
-    `get_weights`, `save` and `save_weights`, and `fit` ends with them (see `averages.py`).
-    `log_prob`, `sample` and the flow itself use the weights as they are; for the averages in the
-    midst of training call them within `averaged_weights()`.
+    Power iteration updates the norms after each training step. With `use_ema=True` in the optimizer
+    `evaluate` (so also validation in `fit`), `predict`, `get_weights`, `save` and `save_weights`
+    use the averaged weights, and `fit` ends with them (see `averages.py`). `log_prob`, `sample` and
+    the flow itself use the trained weights; during training, call them within
+    `averaged_weights()` to use the averages.
 
     Args:
       flow: has `forward_and_log_det(x, seed) -> (z, log_det [N])`, `inverse_alone(z)` and
-        `layers`, with seeds that `seeds.as_seed` takes, `Part`s among them; data-dependent weights
-        if it has `initialize(x)`. `event_shape` and `latent_shape(event_shape)` where there is no
-        `base`, `with_log_det(log_det)` for `eval_log_det`.
+        `layers`; `seed` is whatever `seeds.as_seed` takes, a `seeds.Part` too. It needs
+        `event_shape` and `latent_shape(event_shape)` if no `base` is given, `with_log_det(log_det)`
+        for `eval_log_det`, and `initialize(x)` if it has data-dependent weights.
       base: distribution of z with `log_prob(z) -> [N]` and `sample(n, seed=)`; default standard
         normal, of the dtype of the flow's weights.
       nbits: for images quantised to `2^nbits` levels and scaled to [0, 1): report bits/dim
         beside nats.
       eval_log_det: estimator of the log-determinant outside training; default the flow's own.
-      autodiff: what a training step keeps between its passes, of `tfresflow.autodiff`; default
-        `Recomputed()`: the input of each block. A subclass that says its loss anew
-        (`compute_nll`, `example_losses`) is differentiated by one tape around it, and the
-        `memory` of its blocks' estimators counts.
-      seed: integer; all randomness follows from it, and from an example's place in its batch: not
-        from the number of replicas.
-      micro_batches: parts in which a batch is taken, one after the other, to save memory.
-      skip_nonfinite: steps in a row with a loss or gradient that is not finite which are left out
-        of the metrics; one more ends training with `NonFinite`. No such step changes a weight,
-        tolerated or not. If 0, arrays that are not finite are refused before the first step.
+      autodiff: what a training step keeps between the forward and the backward pass, one of
+        `tfresflow.autodiff`; default `Recomputed()`: the input of each block. It has no effect in a
+        subclass that overrides the loss (`compute_nll`, `example_losses`): one tape around the loss
+        differentiates it, and each block keeps what the `memory` of its `LogDet` keeps.
+      seed: integer; all randomness follows from it and from the place of an example in its batch,
+        so it does not depend on the number of replicas.
+      micro_batches: number of parts in which a batch is processed, one after the other, to save
+        memory.
+      skip_nonfinite: how many steps in a row may have a loss or gradient that is not finite; the
+        metrics leave them out. One more ends training with `NonFinite`. No such step changes a
+        weight. If 0, arrays that are not finite are refused before the first step.
       name: of the model.
 
     Raises:
-      ValueError: if `flow` holds a trainable `tf.Variable` outside its layers (those of `base` are
-        trained, without `use_ema`), or an argument is not what it should be.
+      ValueError: if `flow` holds a trainable `tf.Variable` outside its layers, or an argument is
+        not what it should be. (The variables of a TFP `base` are trained, but not with `use_ema`.)
 
-    Trains as well under a `tf.distribute` strategy in whose scope it was made, to the same weights
-    (see `distributed.py`). A layer with a norm of its own takes part in training if it offers what
-    `layers.InducedNorm` does: `update_norms`, `refresh_norm`, `order_loss` and `vectors`.
+    Made in the scope of a `tf.distribute` strategy, it trains there, to the same weights as on one
+    device (see `distributed.py`). A layer class of your own whose norm must follow its weights
+    needs `update_norms`, `refresh_norm`, `order_loss` and `vectors`, as in
+    `layers.induced_norm.InducedNorm`.
 
     Example:
 
@@ -144,7 +147,7 @@ class FlowModel(SavedWhole, LikelihoodModel):
         return -self.base.log_prob(z) - log_det
 
     def log_prob(self, x, seed=None):
-        """`log p(x)`, `[N, ...] -> [N]`, nats, estimated as `eval_log_det` says."""
+        """`log p(x)`, `[N, ...] -> [N]`, nats, with the estimator `eval_log_det`."""
         return -self.compute_nll(x, seeds.as_seed(seed), self.eval_flow)
 
     def bits_per_dim(self, x, seed=None):
@@ -237,7 +240,7 @@ class FlowModel(SavedWhole, LikelihoodModel):
         return ByFlow(self, x, part)
 
     def initialize(self, x, weights=None):
-        """Sets data-dependent weights (ActNorm) from data `x [N, ...]`, anew if they were set.
+        """Sets data-dependent weights (ActNorm) from data `x [N, ...]`, again if they were set.
 
         Called once for all replicas, outside of `strategy.run`.
 

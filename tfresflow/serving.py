@@ -24,18 +24,18 @@ class Endpoints(tf.Module):
     The number of examples is free. Seeds are whole numbers: the same one gives the same result.
 
     Args:
-      model: a `FlowModel` whose flow says `event_shape` and `latent_shape`, or such a flow.
+      model: a `FlowModel` whose flow has `event_shape` and `latent_shape`, or such a flow.
       dtype: of x and z; default that of the model, or of the flow's weights.
 
     Raises:
-      ValueError: if the flow does not say its `event_shape`.
+      ValueError: if the flow has no `event_shape`.
     """
 
     def __init__(self, model, dtype=None):
         super().__init__(name="endpoints")
         flow = getattr(model, "flow", model)
         if getattr(flow, "event_shape", None) is None:
-            raise ValueError("`model` must have a flow that says its `event_shape`: or give "
+            raise ValueError("`model` must have a flow with an `event_shape`; else give "
                              f"`export` an `input_signature`. Received: {flow}")
         dtype = dtype or getattr(model, "variable_dtype", None) or _dtype(flow)
         x = tf.TensorSpec([None, *flow.event_shape], dtype, "x")
@@ -59,7 +59,8 @@ def export(model, path):
     """Writes a SavedModel of the `Endpoints` of a model, or of a flow alone.
 
     Each endpoint is a signature and a function of the module that `tf.saved_model.load` returns,
-    in a program that needs neither this package, nor Keras, nor TFP. It holds the weights of now.
+    in a program that needs neither this package, nor Keras, nor TFP. It holds the weights as they
+    are when it is written; later training does not change it.
 
     Args:
       model: see `Endpoints`.
@@ -81,7 +82,7 @@ def export(model, path):
 
 @contextlib.contextmanager
 def named_failures(format):
-    """Raises `ValueError` where a converter lacks operations, in place of pages of its own."""
+    """Context that turns a converter's long error for missing operations into a `ValueError`."""
     try:
         yield
     except (ImportError, ValueError, TypeError):  # a package is missing, or an argument is wrong

@@ -89,11 +89,12 @@ class DataFlags:
         "crop", "How a folder's images come to imagesize: crop scales the short side and cuts the "
         "centre, resize scales both, none takes them as they are.",
         allowed=("crop", "resize", "none"))
-    nbits: int = flag(8, "Bits of each pixel.", BITS)
+    nbits: int = flag(8, "Bits of each colour value of a pixel.", BITS)
     add_noise: bool = flag(True, "Dequantise with uniform noise.")
-    val_fraction: float = flag(0.1, "Validation part of data that comes in one piece.", FRACTION)
-    test_fraction: float = flag(0.1, "Test part of data that comes in one piece.", FRACTION)
-    n_test: int = flag(10000, "Test and validation samples of a toy density.", AT_LEAST_TWO)
+    val_fraction: float = flag(0.1, "Validation part of data that has none, a fraction.", FRACTION)
+    test_fraction: float = flag(0.1, "Test part of data in one piece, a fraction.", FRACTION)
+    n_test: int = flag(
+        10000, "Samples of a toy density for validation, and as many for the test.", AT_LEAST_TWO)
     batchsize: int = flag(64, "Examples a training step, over all replicas together.", POSITIVE)
     val_batchsize: int = flag(200, "Examples a validation or test step.", POSITIVE)
 
@@ -105,24 +106,26 @@ class ModelFlags:
     block: str = flag("resblock", "Kind of block.", allowed=("resblock",))
     coeff: float = flag(0.98, "Bound of each layer's operator norm, in (0, 1).", FRACTION)
     vnorms: tuple[float, ...] = flag(
-        (2.0, 2.0, 2.0, 2.0), "Orders of the norms p_0, p_1, ... before each linear layer of a "
-        "branch, each a digit or f for infinity; the last layer ends in p_0, which may be said "
-        "again. All 2: however many layers.", ORDERS)
+        (2.0, 2.0, 2.0, 2.0), "Orders p_0, p_1, ... of the norms before each linear layer of a "
+        "branch, each a digit or f for infinity; the last layer ends in p_0, which may be "
+        "repeated. If all are 2, their number does not matter.", ORDERS)
     learn_p: bool = flag(False, "Learn the orders, beginning at 2, so that the norms are small.")
     mixed: bool = flag(True, "A learned order of its own for each layer; else one a branch.")
-    p_range: tuple[float, float] = flag((1.5, 2.5), "That learned orders are kept in.", SPAN)
+    p_range: tuple[float, float] = flag((1.5, 2.5), "Range of the learned orders.", SPAN)
     certified: bool = flag(True, "Keep a proven bound of each norm below 1 where orders are not 2.")
-    n_lipschitz_iters: int = flag(0, "Power iterations a step; 0: by sn_tol.", NOT_NEGATIVE)
+    n_lipschitz_iters: int = flag(
+        0, "Power iterations after each training step; 0: until sn_tol is met.", NOT_NEGATIVE)
     sn_tol: float = flag(0.001, "Relative tolerance of power iteration.", POSITIVE)
     n_power_series: int = flag(0, "Terms of a truncated, biased series; 0: unbiased.", NOT_NEGATIVE)
     n_dist: str = flag(
-        "poisson", "Distribution of the number of terms.", allowed=("poisson", "geometric"))
+        "poisson", "Distribution of the number of terms after the exact ones.",
+        allowed=("poisson", "geometric"))
     n_lambda: float = flag(2.0, "Rate of the Poisson distribution.", POSITIVE)
-    geom_p: float = flag(0.5, "Parameter of the geometric distribution.", FRACTION)
+    geom_p: float = flag(0.5, "Probability to stop, of the geometric distribution.", FRACTION)
     n_samples: int = flag(1, "Draws of the number of terms that are averaged.", POSITIVE)
-    n_probes: int = flag(1, "Probes that are averaged.", POSITIVE)
+    n_probes: int = flag(1, "Random vectors (probes) of the trace estimate, averaged.", POSITIVE)
     probe: str = flag("normal", "Distribution of the probes.", allowed=("normal", "rademacher"))
-    n_exact_terms: int = flag(2, "Terms that are always there, in training.", NOT_NEGATIVE)
+    n_exact_terms: int = flag(2, "Terms that are always computed, in training.", NOT_NEGATIVE)
     neumann_grad: bool = flag(True, "Neumann gradient; else that of the series.")
     mem_eff: bool = flag(True, "Recompute activations in the backward pass; else keep them.")
     autodiff: str = flag(
@@ -137,29 +140,30 @@ class ModelFlags:
     nblocks: tuple[int, ...] = flag(
         (16, 16, 16), "Blocks of each scale; one number for vectors.", SIZES)
     squeeze_first: bool = flag(False, "Squeeze the image before the first scale.")
-    factor_out: bool = flag(False, "Half of the channels leave after each scale.")
+    factor_out: bool = flag(
+        False, "After each scale but the last, half of the channels go to the latent as they are.")
     actnorm: bool = flag(True, "ActNorm of each channel after each block.")
     fc_actnorm: bool = flag(False, "ActNorm of each entry after each block.")
     kernels: tuple[int, ...] = flag((3, 1, 3), "Sizes of the convolutions of a block.", SIZES)
-    logit_transform: bool = flag(True, "Logit of images.")
-    alpha: float = flag(-1.0, "Of the logit; -1: 1e-6 for MNIST, else 0.05.", ALPHA)
-    fc_end: bool = flag(True, "Fully connected blocks at the end.")
-    n_fc_blocks: int = flag(4, "How many of them.", POSITIVE)
-    fc_idim: int = flag(128, "Their width.", POSITIVE)
+    logit_transform: bool = flag(True, "Apply a logit to images first.")
+    alpha: float = flag(-1.0, "alpha of the logit; -1: 1e-6 for MNIST, else 0.05.", ALPHA)
+    fc_end: bool = flag(True, "Fully connected blocks at the end of an image flow.")
+    n_fc_blocks: int = flag(4, "Number of fully connected blocks at the end.", POSITIVE)
+    fc_idim: int = flag(128, "Width of the fully connected blocks at the end.", POSITIVE)
     densenet: bool = flag(
-        False, "Branches that concatenate, in place of those of idim, kernels and dims.")
-    densenet_depth: int = flag(3, "Concatenations of a branch.", POSITIVE)
-    densenet_growth: int = flag(172, "Channels that each adds, before its activation.", POSITIVE)
-    learnable_concat: bool = flag(True, "Learn the shares of what is passed on and what is added.")
-    preact: bool = flag(True, "A block begins with its activation.")
-    first_resblock: bool = flag(True, "The very first block does not.")
+        False, "i-DenseNet branches, which ignore idim, kernels and dims.")
+    densenet_depth: int = flag(3, "Concatenations in an i-DenseNet branch.", POSITIVE)
+    densenet_growth: int = flag(172, "Channels of each, before its activation.", POSITIVE)
+    learnable_concat: bool = flag(True, "Learn the weights of the two parts of a concatenation.")
+    preact: bool = flag(True, "In image flows, a block begins with an activation.")
+    first_resblock: bool = flag(True, "The very first block begins without, after an ActNorm.")
     dims: tuple[int, ...] = flag(
         (128, 128, 128, 128), "Hidden widths of the blocks for vectors.", SIZES)
     solver: str = flag(
         "anderson", "Solver of the inverse.", allowed=("anderson", "broyden", "picard"))
-    rtol: float = flag(0.0, "Its relative tolerance; 0: from the float type.", NOT_NEGATIVE)
-    atol: float = flag(0.0, "Its absolute tolerance; 0: from the float type.", NOT_NEGATIVE)
-    max_solver_steps: int = flag(1000, "Its most steps.", POSITIVE)
+    rtol: float = flag(0.0, "Relative tolerance of the solver; 0: by the float type.", NOT_NEGATIVE)
+    atol: float = flag(0.0, "Absolute tolerance of the solver; 0: by the float type.", NOT_NEGATIVE)
+    max_solver_steps: int = flag(1000, "Most steps of the solver.", POSITIVE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,14 +171,14 @@ class TrainingFlags:
     """Training."""
 
     workdir: str = flag("", "Folder of the run; empty: runs/<data>.", PATH)
-    seed: int = flag(0, "Of everything random.", SEED)
+    seed: int = flag(0, "Seed of everything random.", SEED)
     task: str = flag("density", "What to train for.", allowed=("density",))
     optimizer: str = flag(
         "adam", "Optimizer.", allowed=("adam", "adamw", "adamax", "rmsprop", "sgd"))
     lr: float = flag(0.001, "Learning rate.", POSITIVE)
     lr_decay: bool = flag(
-        False, "Let the learning rate fall to zero along a cosine after the warm-up; needs niters "
-        "or nepochs.")
+        False, "Let the learning rate fall along a cosine after the warm-up, to zero at the end of "
+        "niters or nepochs.")
     beta_2: float = flag(0.99, "Second moment decay of Adam.", FRACTION)
     wd: float = flag(0.0, "Weight decay.", NOT_NEGATIVE)
     warmup_iters: int = flag(1000, "Steps over which the learning rate rises.", NOT_NEGATIVE)
@@ -184,13 +188,13 @@ class TrainingFlags:
     update_freq: int = flag(
         1, "Batches whose gradients are accumulated for a step, each of batchsize.", POSITIVE)
     nepochs: int = flag(1000, "Passes over the training part.", POSITIVE)
-    niters: int = flag(0, "Steps; 0: as nepochs says.", NOT_NEGATIVE)
+    niters: int = flag(0, "Training steps, in place of nepochs; 0: nepochs counts.", NOT_NEGATIVE)
     max_minutes: float = flag(
         0.0, "Stop after so many minutes of training, resumed runs included; 0: no limit.",
         NOT_NEGATIVE)
     skip_nonfinite: int = flag(
-        0, "Steps in a row whose loss or gradient may be not finite: each is left out; one more "
-        "ends the run.", NOT_NEGATIVE)
+        0, "How many steps in a row may have a loss or gradient that is not finite, and are left "
+        "out; one more ends the run.", NOT_NEGATIVE)
     val_every: int = flag(
         0, "Steps between validations, each with a checkpoint; 0: an epoch.", NOT_NEGATIVE)
     save_every: int = flag(0, "Steps between further checkpoints; 0: none.", NOT_NEGATIVE)
@@ -209,7 +213,8 @@ class EvaluationFlags:
 
     checkpoint: str = flag(
         "best", "Which weights to evaluate and to sample from.", allowed=("best", "last"))
-    n_exact_terms_eval: int = flag(20, "Terms that are always there, in evaluation.", NOT_NEGATIVE)
+    n_exact_terms_eval: int = flag(
+        20, "Terms that are always computed, in evaluation.", NOT_NEGATIVE)
     eval_probes: int = flag(3, "Passes over the test part with fresh probes.", POSITIVE)
     exact: bool = flag(False, "Exact log-determinants, for few dimensions.")
     n_sample_images: int = flag(64, "Samples to draw.", POSITIVE)

@@ -17,13 +17,16 @@ __all__ = ["Blocks", "DenseNet"]
 
 
 class DenseNet(typing.NamedTuple):
-    """Branches that concatenate: `depth` times `growth` channels are added, then one linear layer.
+    """Options of i-DenseNet branches: `depth` dense concatenations, then one linear layer.
+
+    Each concatenation is a `layers.LipschitzConcatenation` of a linear layer and an activation.
 
     Attributes:
-      depth: concatenations of a branch.
-      growth: channels, or units, of the linear layer in each, before its activation.
-      kernel: its kernel size, in branches of convolutions.
-      learned: whether the shares of what goes by and what is added are learned.
+      depth: number of concatenations in a branch.
+      growth: channels, or units, of the linear layer in each; an activation that doubles the
+        channels, as CLipSwish, adds twice as many.
+      kernel: kernel size of these layers, if they are convolutions.
+      learned: see `layers.LipschitzConcatenation`.
 
     References: Perugachi-Diaz et al., Invertible DenseNets with Concatenated LipSwish (2021).
     """
@@ -36,15 +39,15 @@ class DenseNet(typing.NamedTuple):
 
 @dataclasses.dataclass
 class Blocks:
-    """Makes residual blocks and ActNorms from one set of choices.
+    """Makes residual blocks and ActNorms, all with the same options.
 
     Args:
       coeff: bound of each layer's operator norm, in (0, 1).
       act: activation, see `layers.as_activation`.
       preact: begin a branch with an activation.
       orders: of the norms, `(p_0, ..., p_{L-1})` for branches of L linear layers: layer l goes from
-        p_l to p_{l+1}, the last one back to p_0. Numbers in [1, inf], `layers.LearnedOrder`s, or
-        None for the one before; a single one is p_0 and all that follow.
+        p_l to p_{l+1}, the last one back to p_0. Each is a number in [1, inf], a
+        `layers.LearnedOrder`, or None for the order before it; a single order is that of all.
       certified: see `layers.InducedNormDense`.
       dense_net: a `DenseNet`, or None for plain branches.
       power_iteration: `layers.PowerIteration`, or None for the layers' default.

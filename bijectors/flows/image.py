@@ -30,23 +30,23 @@ def image_flow(event_shape, *, nblocks=(16, 16, 16), idim=512, kernels=(3, 1, 3)
       kernels: sizes of the convolutions of a block.
       coeff: bound of each layer's operator norm, in (0, 1).
       act: activation: a class of `tfresflow.layers`, or a name; see `layers.as_activation`.
-      preact: each block begins with an activation.
-      first_resblock: the very first block is next to the data: no activation before it, an
-        ActNorm instead.
+      preact: each branch begins with an activation.
+      first_resblock: the very first branch begins without an activation, after an ActNorm.
       squeeze_first: squeeze the image before the first scale.
-      factor_out: half of the channels leave after each scale but the last.
-      fc_end: end each last scale with `n_fc_blocks` fully connected blocks of width `fc_idim`.
-      actnorm: an ActNorm a channel after each block.
-      fc_actnorm: an ActNorm an entry after each block.
-      logit_alpha: of the logit; None for data that is not in [0, 1]: no logit.
-      orders: of the norms between the layers of a branch, one a layer or a single one; see
-        `Blocks`.
+      factor_out: after each scale but the last, half of the channels go to the latent as they are.
+      fc_end: end the last scale with `n_fc_blocks` fully connected blocks of width `fc_idim`.
+      actnorm: after each block, an ActNorm with one scale for each channel.
+      fc_actnorm: after each block, an ActNorm with one scale for each entry of the image.
+      logit_alpha: alpha of the logit; None: no logit, for data that is not in [0, 1].
+      orders: of the norms of a branch, one for each of its linear layers, or a single one for all:
+        layer l goes from `orders[l]` to `orders[l + 1]`, the last one back to `orders[0]`; numbers
+        in [1, inf] or `layers.LearnedOrder`s.
       certified: keep proven bounds of the norms below 1, too; see `layers.InducedNormDense`.
-      dense_net: `DenseNet(depth, growth)` for branches that concatenate in place of those of
-        `idim` and `kernels`; None: plain ones.
+      dense_net: `DenseNet(depth, growth)` for i-DenseNet branches, which ignore `idim` and
+        `kernels`; None: plain ones.
       power_iteration: `layers.PowerIteration` of the layers.
       log_det, solver, adjoint: of every block; see `InvertibleResidual`.
-      seed: integer for the initial weights.
+      seed: integer for the initial weights; None: different ones each time.
       dtype: of the weights.
 
     Returns:

@@ -10,14 +10,15 @@ __all__ = ["tabular_flow"]
 
 def tabular_flow(event_shape, *, nblocks=10, dims=(128, 128), coeff=0.97, supports=None,
                  dtype=None, **kwargs):
-    """Rows of a table to latent vectors: `toy_flow` behind an ActNorm of the columns.
+    """Rows of a table to latent vectors: an ActNorm standardises the columns, then a `toy_flow`.
 
     Args:
       event_shape: `[D]`, or D.
       nblocks, dims, coeff, dtype: see `toy_flow`.
-      supports: of columns that are not real, `{0: "positive", 2: ("interval", 0, 1)}` or a list
-        with one for each; see `ColumnSupports`. Samples lie inside, and the density is 0 outside.
-      **kwargs: the others of `toy_flow`.
+      supports: of columns that are bounded, `{0: "positive", 2: ("interval", 0, 1)}`, or a list
+        with one entry for each column; see `ColumnSupports`. Samples lie inside, and the density is
+        0 outside.
+      **kwargs: other arguments of `toy_flow`.
 
     Returns:
       A `Chain` from `[N, D]` to `[N, D]`.

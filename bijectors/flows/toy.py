@@ -17,19 +17,18 @@ def toy_flow(event_shape=(2,), *, nblocks=100, dims=(128, 128, 128, 128), coeff=
     Args:
       event_shape: `[D]`, or D.
       nblocks: residual blocks.
-      dims: hidden widths of a block, or the only one.
+      dims: widths of the hidden layers of a branch; a single number for one hidden layer.
       coeff: bound of each layer's operator norm, in (0, 1).
       act: activation: a class of `tfresflow.layers`, or a name; see `layers.as_activation`.
-      preact: each block begins with an activation.
+      preact: each branch begins with an activation.
       actnorm: an ActNorm after each block.
-      orders: of the norms between the layers of a branch, one a layer or a single one; see
-        `Blocks`.
+      orders: of the norms of a branch, as for `image_flow`.
       certified: keep proven bounds of the norms below 1, too; see `layers.InducedNormDense`.
-      dense_net: `DenseNet(depth, growth)` for branches that concatenate in place of those of
-        `dims`; None: plain ones.
+      dense_net: `DenseNet(depth, growth)` for i-DenseNet branches, which ignore `dims`; None: plain
+        ones.
       power_iteration: `layers.PowerIteration` of the layers.
       log_det, solver, adjoint: of every block; see `InvertibleResidual`.
-      seed: integer for the initial weights.
+      seed: integer for the initial weights; None: different ones each time.
       dtype: of the weights.
 
     Returns:

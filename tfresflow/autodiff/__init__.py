@@ -1,11 +1,11 @@
-"""How a flow is differentiated: what is kept between the passes. One strategy a file.
+"""How a flow is differentiated: what is kept between the forward and the backward pass.
 
     Stored       all activations
     Recomputed   the input of each step; the default
     Released     the activations of g, and the log-determinant's gradient
 
-All give the same numbers. Each is a `functions.sweep.Sweep`, called with the steps of a flow for
-the derivative of `a(z) + <dlog_det, log_det>`.
+All give the same numbers. Each is a subclass of `functions.sweep.Sweep`, given to
+`FlowModel(autodiff=...)` or to `gradients`.
 """
 
 from tfresflow.autodiff.gradients import gradients

@@ -25,16 +25,16 @@ __all__ = ["gradients"]
 def gradients(flow, loss, x, seed=None, variables=None, autodiff=Recomputed()):
     """The value of a loss of `z` and `log_det`, and its gradient.
 
-    The same numbers as a `tf.GradientTape` around `flow.forward_and_log_det` gives, with what is
-    kept between the passes chosen by `autodiff`: for deep flows in less memory. The loss may be any
-    function: its derivatives with respect to z and to the log-determinant are taken.
+    Gives the same numbers as a `tf.GradientTape` around `flow.forward_and_log_det`, for deep flows
+    in less memory: `autodiff` chooses what is kept between the passes. The loss may be any
+    differentiable function of z and the log-determinant.
 
     Args:
       flow: bijector with `forward_and_log_det`, `inverse_alone` and `layers`.
       loss: `(z [N, ...], log_det [N]) -> value`, a scalar, or a tensor whose sum is differentiated.
       x: `[N, ...]`.
       seed: None, an integer or a `[2]` tensor; the same seed gives the same estimates.
-      variables: what to differentiate by, variables of the flow or others that `loss` reads;
+      variables: those to differentiate with respect to, of the flow or others that `loss` reads;
         default the trainable ones of `flow.layers`, layer by layer.
       autodiff: `Recomputed()`, `Stored()` or `Released()` of tfresflow.autodiff.
 
@@ -42,8 +42,8 @@ def gradients(flow, loss, x, seed=None, variables=None, autodiff=Recomputed()):
       `(value, dvariables, dx)`: what `loss` returned, a list as `variables`, a tensor as `x`.
 
     Raises:
-      ValueError: if what is returned is differentiated: take a tape around `forward_and_log_det`
-        for second derivatives.
+      ValueError: if a result is differentiated once more: for second derivatives take a tape
+        around `forward_and_log_det`.
     """
     own = [v for layer in flow.layers for v in layer.trainable_variables]
     variables = [getattr(v, "value", v) if not isinstance(v, tf.Variable) else v

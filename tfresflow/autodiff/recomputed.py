@@ -16,17 +16,17 @@ __all__ = ["Recomputed"]
 class Recomputed(Chunked, Sweep):
     """Keeps the input of each step, and evaluates the step once more in the backward pass.
 
-    That evaluation serves the series, the log-determinant and the gradient together. Steps whose
-    activations are as good as free (`Step.is_light`: no more than 64 KiB, or, in the plane, than
-    training the weights takes) keep them.
+    The steps of a flow are its residual blocks and other bijectors. The second evaluation gives
+    the log-determinant and the gradient together. A block keeps its activations if they are small:
+    at most 64 KiB, or, for two-dimensional x, no more than training the weights takes.
 
     A residual block takes a few examples at a time, so that the activations of g stay in the cache
     of the processor: on CPUs this is faster, and the memory that a block needs while it runs does
     not grow with the batch.
 
     Args:
-      chunk_bytes: of the largest activation of g at a time; None: 8 MiB on a CPU, 1 GiB where
-        there is a GPU.
+      chunk_bytes: so many examples go through g at a time that its largest activation takes at most
+        this; None: 8 MiB on a CPU, 1 GiB where there is a GPU.
     """
 
     def forward(self, step, x, rows, dlog_det):

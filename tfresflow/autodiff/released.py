@@ -15,8 +15,8 @@ __all__ = ["Released"]
 class Released(Configurable, Sweep):
     """Takes the gradient of each log-determinant in the forward pass (equation 10).
 
-    Its graph is let go there; the activations of g and that gradient are kept. Right for examples
-    of any weights, as these are known before.
+    The activations of the series are then freed; those of g and the gradient are kept. Unlike
+    `logdet.Released`, it is right for examples of different weights.
 
     References: Chen et al., Residual Flows (2019), section 3.2.
     """

@@ -13,4 +13,4 @@ __all__ = ["Stored"]
 @keras.saving.register_keras_serializable("tfresflow")
 @dataclasses.dataclass(frozen=True)
 class Stored(Configurable, Sweep):
-    """Keeps all activations of all steps: each is evaluated once. The most memory."""
+    """Keeps all activations of all blocks, so each is evaluated once; takes the most memory."""

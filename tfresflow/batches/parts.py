@@ -1,4 +1,4 @@
-"""A function of a batch in parts: chunks, halves side by side, micro-batches, and padding.
+"""Functions of a batch, evaluated in parts: in chunks, as two halves at a time, padded.
 
 All take a function of tensors `[n, ...]` that returns a list of such tensors and a list of sums
 over n, and return both lists for the whole batch.
@@ -19,12 +19,15 @@ __all__ = ["Chunked", "Chunks", "at_least", "chunks_of", "in_chunks", "in_parts"
 
 
 def largest_bytes(g, weights, x):
-    """Of the largest activation of one example."""
+    """Bytes that the largest activation of g takes for one example."""
     return x.dtype.size * g.largest(weights, tuple(x.shape[1:]))
 
 
 class Chunks(typing.NamedTuple):
-    """At most `size` examples at a time; `parallel` of them or more as two halves side by side."""
+    """At most `size` examples at a time; `parallel` or more of them as two halves side by side.
+
+    `parallel` None: never as halves.
+    """
 
     size: int
     parallel: int | None
@@ -38,11 +41,11 @@ class Chunks(typing.NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Chunked(Configurable):
-    """What works through a batch in chunks, whose activations stay in the processor's cache.
+    """Base of objects that process a batch in chunks, so that activations stay in the CPU's cache.
 
     Args:
-      chunk_bytes: of the largest activation at a time; None: 8 MiB on a CPU, 1 GiB where there is
-        a GPU.
+      chunk_bytes: most bytes of the largest activation for one chunk; None: 8 MiB on a CPU, 1 GiB
+        where there is a GPU.
     """
 
     chunk_bytes: int | None = None
@@ -56,7 +59,7 @@ def chunks_of(g, weights, x, chunk_bytes=None):
 
     Args:
       g, weights: a normalized `Function` and its weights.
-      x: of which the shape of one example and the dtype count.
+      x: a tensor or spec; only the shape of one example and the dtype are used.
       chunk_bytes: see `Chunked`.
     """
     gpu = bool(tf.config.list_logical_devices("GPU"))
@@ -67,7 +70,7 @@ def chunks_of(g, weights, x, chunk_bytes=None):
 
 
 def in_chunks(function, chunks, batched, events, like=()):
-    """Runs a function of a batch on some examples at a time: `in_parts`, as `Chunks` say."""
+    """`in_parts` with the size that `chunks` gives; under XLA the whole batch at once."""
     if xla.is_there():  # which plans memory by itself, and knows no parts of sizes that it computes
         return function(*batched)
     run = functools.partial(chunks.run, function)
@@ -78,7 +81,7 @@ def in_parts(function, batched, size, events, like=(), dtype=None):
     """Runs a function of a batch on `size` examples at a time, one part after the other.
 
     Args:
-      function: see above.
+      function: `(*batched) -> (outputs, sums)`, see the top of this file.
       batched: what the function is given, `[N, ...]`.
       size: an integer, or a scalar tensor.
       events: shape of one example of each tensor that it returns.
@@ -113,14 +116,14 @@ def in_parts(function, batched, size, events, like=(), dtype=None):
 
 
 def side_by_side(function, batched, least=2):
-    """Runs a function of a batch on two halves, which have nothing to wait for in each other.
+    """Runs a function on both halves of a batch at the same time.
 
     Static shapes stay static: the gradients of unknown ones cost operations.
 
     Args:
-      function: see above.
+      function: `(*batched) -> (outputs, sums)`, see the top of this file.
       batched: what the function is given, `[N, ...]`.
-      least: examples for which it is worth it; fewer are not divided.
+      least: a batch of fewer examples is not divided.
 
     Returns:
       Both lists, for the whole batch.
@@ -143,13 +146,13 @@ def side_by_side(function, batched, least=2):
 
 
 def at_least(least, function, batched):
-    """Runs a function of a batch on `least` examples or more: zeros are added where they lack.
+    """Runs a function of a batch that is padded with examples of zeros to at least `least`.
 
-    What a worker has of the last batch may be empty, and TensorFlow's convolutions of an empty
+    A worker's share of the last batch may be empty, and TensorFlow's convolutions of an empty
     float32 batch have wrong shapes on CPUs, those for the gradient none at all.
 
     Args:
-      least: examples.
+      least: number of examples.
       function, batched: see `side_by_side`; examples of zeros must add nothing to the sums.
 
     Returns:

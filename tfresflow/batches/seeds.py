@@ -16,15 +16,15 @@ _INTEGERS, _PHILOX = tf.raw_ops.StatelessRandomUniformFullIntV2, 1
 
 
 class Part(typing.NamedTuple):
-    """The seed of a batch that is a part of a larger one, whose examples `first, ...` it holds.
+    """The seed for a part of a batch: that of the whole batch, and where the part begins in it.
 
-    What is drawn for an example depends on its place in the whole alone, not on how the whole is
-    parted: among replicas, or into micro-batches. What is drawn for the whole batch (a number of
-    terms) is the same for all parts.
+    What is drawn for an example depends only on its place in the whole batch, not on how the batch
+    is divided among replicas or into micro-batches. What is drawn once for a batch (the number of
+    terms) is the same in all its parts.
 
     Args:
-      seed: of the whole, a `[2]` integer tensor.
-      first: place of the part's first example in the whole, an int64 scalar.
+      seed: of the whole batch, a `[2]` integer tensor.
+      first: place of the part's first example in the whole batch, an int64 scalar.
     """
 
     seed: typing.Any
@@ -37,10 +37,10 @@ def as_seed(seed=None):
     Args:
       seed: None (fresh randomness, which follows `tf.random.set_seed` and
         `keras.utils.set_random_seed` as TensorFlow's own random ops do), an integer, an integer
-        tensor of shape `[2]`, or a `Part`.
+        tensor of shape `[]` or `[2]`, or a `Part`.
 
     Returns:
-      An int32 or int64 tensor of shape `[2]`; a `Part` as it is.
+      An int32 or int64 tensor of shape `[2]`; a `Part` is returned unchanged.
 
     Raises:
       ValueError: if `seed` has another shape or is not of integers.
@@ -83,13 +83,13 @@ def fold_in(seed, data):
 
 
 def starting(seed, start):
-    """The seed of the examples `start, ...` of a batch, a `Part`."""
+    """The `Part` for the examples from place `start` on of a batch with this seed."""
     part = seed if isinstance(seed, Part) else Part(as_seed(seed))
     return Part(part.seed, part.first + start)
 
 
 def split(seed, n):
-    """`[fold_in(seed, i) for i in range(n)]`, in as many operations for all as for one."""
+    """`[fold_in(seed, i) for i in range(n)]`, in a number of operations that n does not change."""
     if isinstance(seed, Part):
         return [Part(own, seed.first) for own in split(seed.seed, n)]
     # The second number of a folded seed is what was folded in.
@@ -97,14 +97,14 @@ def split(seed, n):
 
 
 def integers(seed, shape, bits):
-    """Random int64 in [0, 2^bits), bits at most 63, of a `[2]` integer tensor `seed`."""
+    """Random int64 `shape`, in [0, 2^bits), bits at most 63; `seed` a `[2]` integer tensor."""
     key, counter = _stream(seed)
     words = _INTEGERS(shape=shape, key=key, counter=counter, alg=_PHILOX, dtype=tf.int64)
     return words & (2 ** bits - 1)
 
 
 def normal(seed, shape, dtype):
-    """Standard normal, a row for each example of the `Part`.
+    """Standard normal numbers; row i depends on the seed and the place of example i alone.
 
     Args:
       seed: a `Part`.
@@ -116,7 +116,7 @@ def normal(seed, shape, dtype):
 
 
 def bits(seed, shape):
-    """Random int32, all 32 bits of them, otherwise as `normal`."""
+    """Random int32 of which all 32 bits are random; arguments and rows as for `normal`."""
     return _rows(_INTEGERS, seed, shape, tf.int32)
 
 

@@ -16,15 +16,15 @@ __all__ = ["are_there", "prepare"]
 
 
 def prepare():
-    """One thread for each operation, where there are two cores and no GPU.
+    """Sets TensorFlow to run two operations at a time, with one thread each, to train faster.
 
-    To be called before TensorFlow has computed anything; does nothing afterwards, nor where the
-    program or the environment has said how many threads there shall be. Machines of more cores
-    keep TensorFlow's defaults, too: they were not measured.
+    Only on a machine with two cores and no GPU; others keep TensorFlow's defaults, as they were not
+    measured. Call it before TensorFlow computes anything. It does nothing afterwards, or if the
+    program or the environment has already set the number of threads.
 
     Warns:
       RuntimeWarning: TensorFlow has left oneDNN off, as it does on x86 processors without AVX-512
-        VNNI, and nobody has asked for that. Only the environment can switch it on.
+        VNNI, and TF_ENABLE_ONEDNN_OPTS, which alone can switch it on, is not set.
     """
     if _is_without_onednn():
         warnings.warn("TensorFlow has left oneDNN off on this processor; with it, training is "
@@ -51,7 +51,7 @@ def _is_without_onednn():
 
 
 def are_there():
-    """Whether two operations run at a time, each on a thread of its own."""
+    """Whether TensorFlow is set as `prepare` sets it: two operations at a time, one thread each."""
     threading = tf.config.threading
     return (threading.get_intra_op_parallelism_threads() == 1
             and threading.get_inter_op_parallelism_threads() == 2)

@@ -9,8 +9,8 @@ __all__ = ["check_base", "check_choices", "check_flow"]
 
 def check_flow(flow):
     """Raises `ValueError` unless `flow` is one."""
-    check_object("flow", flow, "have `forward_and_log_det` and `inverse_alone`, as bijectors.Chain "
-                 "of TFP's bijectors and others has, and come before `base`",
+    check_object("flow", flow, "have `forward_and_log_det` and `inverse_alone` (put bijectors of "
+                 "TFP into a bijectors.Chain), and come before `base`",
                  "forward_and_log_det", "inverse_alone")
     check(hasattr(flow, "layers"), "flow", "have `layers`, the Keras layers of its weights", flow)
 

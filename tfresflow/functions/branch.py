@@ -3,7 +3,7 @@
 Estimators and solvers call a branch many times and need its derivatives. Both are simple
 when the branch is `g(weights, x)` with nothing captured: the weights are read, normalised
 and differentiated once, however often g runs. And because equal branches are equal
-functions, what is built on one (`sharing.shared`) is traced once for all blocks of a shape.
+functions, what is built on one (`traced.shared`) is traced once for all blocks of a shape.
 """
 
 import keras
@@ -21,7 +21,7 @@ __all__ = ["PureLayer", "functionalize", "has_state", "leaf_layers", "norm_layer
 class PureLayer:
     """Mixin of Keras layers that are a `Function` of `effective_weights()`.
 
-    A subclass says `function` (a property) and `effective_weights()`; one that overrides `call`
+    A subclass defines `function` (a property) and `effective_weights()`; one that overrides `call`
     instead is treated as any other Keras layer.
 
     Raises:

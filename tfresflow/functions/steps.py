@@ -1,7 +1,8 @@
-"""A flow as a list of steps: what every way to a gradient of the whole is put together from.
+"""A flow as a list of steps, from which each strategy of `autodiff` makes the whole gradient.
 
-    flow.bind(seed, size, dtype).steps      norms applied, numbers of terms drawn: once a step
-      .weights                              what they were made into
+    flow.bind(seed, size, dtype).steps      made once for each training step: norms are applied and
+                                            numbers of terms drawn
+      .weights                              tensors that derivatives are taken with respect to
       .value(x, rows) -> z
       .vjp(x, rows, dz, dlog_det) -> (dx, log_det, dweights)
       .linearise(x, rows) -> (z, pull)      pull(dz, dlog_det) is vjp, of what was kept
@@ -26,12 +27,11 @@ __all__ = ["Composed", "Paired", "Rows", "Step", "bind", "say_together"]
 
 
 class Rows(typing.NamedTuple):
-    """What a step is told of the rows of its x.
+    """Which rows of the batch are in the x that a step is given.
 
     Args:
-      places: int32 `[n]`, consecutive: of the rows in the batch that the flow was bound for.
-      chunk_bytes: of the largest activation that is held at a time, as far as the step can; None:
-        by the machine.
+      places: int32 `[n]`, consecutive: the places of these rows in the whole batch.
+      chunk_bytes: see `autodiff.Recomputed`.
     """
 
     places: tf.Tensor
@@ -44,15 +44,15 @@ class Rows(typing.NamedTuple):
 
 
 class Step:
-    """One step of a flow whose weights and draws are at hand.
+    """One step of a flow, as a function of x alone: weights are read and random numbers drawn.
 
-    A subclass says `value` and `linearise`. One that can find the derivative without keeping
-    anything between the passes says `vjp`.
+    A subclass defines `value` and `linearise`; also `vjp`, if it can find the derivative without
+    keeping anything between the passes.
 
     Attributes:
       weights: tensors with respect to which derivatives are taken.
       inverse: `z -> x`.
-      is_light: whether to keep what is in between is as good as free.
+      is_light: whether its activations take so little memory that they are kept.
     """
 
     is_light = False
@@ -66,7 +66,7 @@ class Step:
         raise NotImplementedError(f"{type(self).__name__}.value")
 
     def linearise(self, x, rows):
-        """`(z, pull)`: `pull(dz, dlog_det)` is `vjp` at x, from what is kept of this evaluation."""
+        """`(z, pull)`: `pull(dz, dlog_det)` is `vjp` at x, from the activations that are kept."""
         raise NotImplementedError(f"{type(self).__name__}.linearise")
 
     def vjp(self, x, rows, dz, dlog_det):
@@ -84,9 +84,9 @@ class Step:
         return self.linearise(x, rows)[1](dz, dlog_det)
 
     def vijp(self, x, rows, dx, dlog_det):
-        """The derivative with respect to z, from that with respect to x: what `vjp` makes undone.
+        """The reverse of `vjp`: from dx, the derivative with respect to x, back to dz.
 
-        Here as the inverse's own vector-Jacobian product. Both draw the same numbers.
+        Here by the vector-Jacobian product of the inverse. It draws the same numbers as `vjp`.
 
         Args:
           x, rows, dlog_det: see `vjp`.
@@ -104,13 +104,13 @@ class Step:
         return z, dz, *self.vjp(x, rows, dz, dlog_det)[1:]
 
     def release(self, x, rows, dlog_det):
-        """`(z, pull)`: `pull(dz)` is `vjp`; of the log-determinant, gradients alone are kept."""
+        """`(z, pull)`: `pull(dz)` is `vjp`; keeps only the gradient of the log-determinant."""
         z, pull = self.linearise(x, rows)
         return z, lambda dz: pull(dz, dlog_det)
 
 
 class Paired(Step):
-    """A step of which `(z, log_det)` of x is known: the derivative is that of a tape.
+    """A step made of a function that returns `(z, log_det)`, which a tape differentiates.
 
     Args:
       pair: `(x, seed) -> (z, log_det)`, which reads the variables.
@@ -143,7 +143,7 @@ class Paired(Step):
 
 
 class Composed(Step):
-    """Steps one after the other, as one; those of members that are composed stand in its list."""
+    """Steps one after the other, as one step; `steps` lists them all, nested ones too."""
 
     def __init__(self, members):
         self._steps = [step for member in members for step in member.steps]
@@ -179,7 +179,7 @@ class Composed(Step):
 
 
 def bind(flow, seed, size, dtype):
-    """The `Step` of any flow: as it says, or by its pair and its layers where it says none."""
+    """The `Step` of a flow: what `flow.bind` returns; without that, by a tape (`Paired`)."""
     if hasattr(flow, "bind"):
         return flow.bind(seed, size, dtype)
     variables = [v.value for layer in flow.layers for v in layer.trainable_variables]
@@ -187,13 +187,15 @@ def bind(flow, seed, size, dtype):
 
 
 def say_together(cls, derived, *said, by):
-    """Has a class that says a method anew derive another from it, unless it says that, too.
+    """Resets the method `derived` of a subclass that overrides one of `said`, but not `derived`.
+
+    An optimised `derived` that it inherits would belong to the methods that it has replaced.
 
     Args:
-      cls: a class that is being made.
-      derived: name of the method that follows from `said`.
+      cls: the subclass, while it is being made.
+      derived: name of a method that must agree with `said`.
       *said: names of methods.
-      by: the class whose `derived` is right whatever they are.
+      by: the class whose `derived` is right whatever `said` are.
     """
     def place(name):
         return next(i for i, c in enumerate(cls.__mro__) if name in vars(c))

@@ -10,7 +10,7 @@ __all__ = ["Sweep"]
 class Sweep:
     """The derivative of `a(z) + <d, log_det>`, step by step; here with all activations kept.
 
-    A subclass says `forward`: what is kept of a step.
+    A subclass overrides `forward`, which decides what is kept of a step.
     """
 
     def __call__(self, steps, x, rows, dlog_det, end):

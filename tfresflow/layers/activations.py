@@ -1,7 +1,7 @@
 """Activations with slope at most 1: Keras layers with `.lipschitz`.
 
-A block learns from the log-determinant through the second derivative, so a good
-activation has none vanishing where its slope is near 1 (section 2.4 of Chen et al. 2019).
+A block learns from the log-determinant through the second derivative, so that of a good
+activation does not vanish where its slope is near 1 (section 2.4 of Chen et al. 2019).
 """
 
 import dataclasses
@@ -36,7 +36,7 @@ class _Elementwise(Function):
 
 
 class ElementwiseLayer(PureLayer, keras.layers.Layer):
-    """An elementwise map; subclasses say `function`.
+    """An elementwise map; subclasses define `function`.
 
     Attributes:
       steepest_pair: the slopes at x and -x where their p-norm is largest, for every p >= 1.
@@ -64,7 +64,7 @@ class LipSwish(ElementwiseLayer):
     The largest slope of swish is 1.0998 whatever its beta; dividing by 1.1 gives 0.99985.
 
     Args:
-      beta: initial raw value of the learned, scalar beta.
+      beta: initial value of the learned scalar beta, before softplus is applied.
     """
 
     steepest_pair = (_SWISH_SLOPE / 1.1, (_SWISH_SLOPE - 1) / 1.1)

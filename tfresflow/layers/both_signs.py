@@ -19,9 +19,9 @@ class Concatenated(PureLayer, keras.layers.Layer):
 
         K = max_x || (phi'(x), phi'(-x)) ||_p
 
-    K depends on the order p of the norm around it, which is 2 outside of a `Branch`; in one that
-    learns p, the lowest that it can be counts, which has the largest K. It is 2^(1/p) for ELU,
-    LipschitzCube, Sin and Tanh, 1 for ReLU and Softplus; for LipSwish see `CLipSwish`.
+    p is the order of the norm in which x is measured: 2, unless a `Branch` gives another one. If
+    the `Branch` learns p, K is that of the lowest p allowed, where it is largest. K is 2^(1/p) for
+    ELU, LipschitzCube, Sin and Tanh, 1 for ReLU and Softplus; for LipSwish see `CLipSwish`.
 
     Args:
       activation: an elementwise layer of `tfresflow.layers`.
@@ -84,10 +84,11 @@ class Concatenated(PureLayer, keras.layers.Layer):
 class CLipSwish(Concatenated):
     """`[LipSwish(x), LipSwish(-x)] / K`, K = 1.0038 in the 2-norm, for every beta.
 
-    The slopes of LipSwish at x and -x add up to 1 / 1.1, and the largest is 0.99985.
+    The slopes of LipSwish at x and -x add up to 1 / 1.1, and the largest is 0.99985. The output has
+    twice as many channels as the input.
 
     Args:
-      beta: initial raw value of the learned, scalar beta.
+      beta: initial value of the learned scalar beta, before softplus is applied.
 
     References: Perugachi-Diaz et al., Invertible DenseNets with Concatenated LipSwish (2021).
     """

@@ -9,10 +9,12 @@ __all__ = ["Branch"]
 
 @keras.saving.register_keras_serializable("tfresflow")
 class Branch(keras.Sequential):
-    """The residual branch g: a `keras.Sequential` whose norms are chained.
+    """The residual branch g: a `keras.Sequential` for norms of orders other than 2.
 
-    The domain of each layer of bounded norm is the codomain of the one before it, that of the
-    first one the codomain of the last. Activations in between keep any order.
+    Gives each layer of bounded norm (`InducedNormDense` and the convolutions) its `domain`: the
+    codomain of the layer before it, and to the first layer that of the last. So the Lipschitz
+    constant of g is at most the product of the layers' `coeff`. Activations in between do not
+    change the order.
 
     Raises:
       ValueError: in `build`, if a layer asks for a domain that it cannot have, or is a

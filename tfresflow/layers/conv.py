@@ -36,8 +36,9 @@ class _InducedNormConv(InducedNorm):
         self._any_size = self.kernel_size == ones and None not in (p, q) and p <= q
         self._size = ones if self._any_size else tuple(input_shape[1:-1])
         if None in self._size:
-            raise ValueError(f"`input_shape` must say {_AXES[self.rank]}, which the norm of a "
-                             f"convolution depends on. Received: input_shape={input_shape}")
+            raise ValueError(f"`input_shape` must have a known {_AXES[self.rank]}: the norm of "
+                             "a convolution depends on the size. "
+                             f"Received: input_shape={input_shape}")
         self._build_norm()
 
     @property
@@ -49,8 +50,8 @@ class _InducedNormConv(InducedNorm):
 class InducedNormConv1D(_InducedNormConv, keras.layers.Conv1D):
     """`y = activation(W * x + b)` of sequences `[N, T, C]`: see `InducedNormConv2D`.
 
-    Mirrors `keras.layers.Conv1D` with stride 1 and "same" padding; "causal" padding is none of
-    these. Shorter sequences than the layer was built for are welcome, longer ones refused.
+    Mirrors `keras.layers.Conv1D` with stride 1 and "same" padding; "causal" padding is refused.
+    The layer takes shorter sequences than it was built for, and refuses longer ones.
     """
 
 
@@ -60,9 +61,9 @@ class InducedNormConv2D(_InducedNormConv, keras.layers.Conv2D):
 
     The norm is that of the operator on images of the size that the layer was built for,
     zero padding included, not that of the kernel reshaped to a matrix (which bounds
-    nothing: a 3x3 kernel normalised so had operator norm 1.58). An operator on smaller images
-    is a compression of it, so its norm is no larger and smaller images are welcome; larger
-    ones are refused. A 1x1 kernel is a matrix at each pixel, good for any size unless the
+    nothing: a 3x3 kernel normalised so had operator norm 1.58). The operator on smaller images
+    is a compression of it and has no larger norm, so the layer takes smaller images, and refuses
+    larger ones. A 1x1 kernel is a matrix at each pixel: it takes images of any size, unless the
     codomain's order may be lower than the domain's.
 
     Mirrors `keras.layers.Conv2D` with stride 1, "same" padding and channels last.

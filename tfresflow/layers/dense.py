@@ -18,18 +18,20 @@ _NARROW = 8
 class InducedNormDense(InducedNorm, keras.layers.Dense):
     """`y = activation(W x + b)`, `||W||_{domain -> codomain} <= coeff`.
 
-    Mirrors `keras.layers.Dense`. Costs a matrix-vector product more than it a call.
+    Mirrors `keras.layers.Dense`, with W = kernel / max(1, ||kernel|| / coeff). In the 2-norm a call
+    costs one matrix-vector product more than Keras's, and each change of the kernel a few steps of
+    power iteration.
 
     Args:
       units: positive integer.
       coeff: bound of the operator norm, in (0, 1).
-      domain: order of the norm of the input, in [1, inf]; None: the codomain of the layer before
-        it in a `Branch`, or its own.
+      domain: order of the norm of the input, in [1, inf]; None: in a `Branch` the codomain of the
+        layer before, elsewhere the codomain of this layer.
       codomain: order of the norm of the output, in [1, inf]; a `LearnedOrder`; or None: the
         domain.
-      power_iteration: how `update_norm` iterates, a `PowerIteration`.
-      certified: keep a proven upper bound of the norm below 1, too, where neither orders are 2
-        nor the norm has a closed form.
+      power_iteration: a `PowerIteration`, when to stop after a change of the kernel.
+      certified: also keep a proven upper bound of the norm below 1. It has an effect only where
+        power iteration alone does not find the norm: not from 2 to 2, from 1, or to inf.
       **kwargs: those of `keras.layers.Dense`.
 
     Raises:

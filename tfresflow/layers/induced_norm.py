@@ -35,11 +35,11 @@ class InducedNorm(Chained, PureLayer):
         EstimatedNorm   other orders: the largest of several such products
         CertifiedNorm   the same, with slack that keeps a proven bound below 1
 
-    The vectors are found by a search and power iteration when the layer is built and brought up to
+    When the layer is built, a search and power iteration find the vectors. They are brought up to
     date once after each change of the kernel, by `update_norm` or by whatever uses the layer next
-    (`mark` says for which kernel they were made): so forward and inverse see one function. To the
-    gradient they are constants. `upper_bound` proves the bound. Learned orders follow `order_loss`,
-    not the loss of the data.
+    (`mark` records the kernel that they were made for): so forward and inverse see one function. To
+    the gradient they are constants. `upper_bound` proves the bound. Learned orders are trained by
+    `order_loss`, not by the loss of the data.
 
     `function` is a `Linear`.
     """
@@ -79,7 +79,7 @@ class InducedNorm(Chained, PureLayer):
         if p == 1 or q == math.inf:
             if None in (p, q):
                 raise ValueError("a learned order may not be next to domain 1 or codomain inf, "
-                                 "whose norm is no maximum that moves. Received: "
+                                 "whose norm in closed form does not train it. Received: "
                                  f"{self.domain_order} -> {self.codomain_order} in {self.name}")
             return ClosedNorm(p, q)
         if p == q == 2:

@@ -26,13 +26,13 @@ _KERAS_LAYERS = {keras.layers.ReLU: "relu", keras.layers.ELU: "elu"}
 
 @keras.saving.register_keras_serializable("tfresflow")
 class KerasActivation(activations.ElementwiseLayer):
-    """One of Keras's activation functions whose slope is at most 1.
+    """Layer of one of Keras's activation functions whose slope is at most 1.
 
     Args:
       activation: name or function, for example "softsign" or `keras.activations.sigmoid`.
 
     Raises:
-      ValueError: if it is another one.
+      ValueError: if it is none of these; the message lists them.
     """
 
     def __init__(self, activation, **kwargs):
@@ -57,15 +57,15 @@ class _Call(Function):
 
 
 def as_activation(act):
-    """A function of `dtype` that makes a layer of Lipschitz constant at most 1.
+    """Returns `make`, where `make(dtype=...)` is a new layer of Lipschitz constant at most 1.
 
     Args:
-      act: a layer class, as `layers.LipSwish`; a layer, which is copied; a name that the command
-        line or Keras has, "swish" being LipSwish; a function of Keras or TensorFlow; or any
-        function of `dtype` that returns a layer which says `lipschitz`, at most 1.
+      act: a layer class, as `layers.LipSwish`; a layer, which is copied; a name, of Keras or of the
+        flag `--act`, where "swish" is LipSwish; an activation function of Keras or TensorFlow; or
+        any function of `dtype` that returns a layer whose attribute `lipschitz` is at most 1.
 
     Raises:
-      ValueError: for all else, steeper activations among them.
+      ValueError: for anything else, for example an activation that is steeper.
     """
     name = act.lower() if isinstance(act, str) else _name(act)
     if name in _OURS:

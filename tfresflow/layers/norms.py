@@ -32,8 +32,8 @@ class PowerIteration(Configurable):
     """When power iteration stops: after a count of steps, or by tolerance.
 
     Args:
-      num_steps: fixed number of steps; None for tolerance.
-      rtol, atol: stop when a step changes the estimate by at most `atol + rtol * s`.
+      num_steps: fixed number of steps; None: stop by tolerance.
+      rtol, atol: stop when a step changes the estimate s of the norm by at most `atol + rtol * s`.
       max_steps: most steps when stopping by tolerance.
     """
 

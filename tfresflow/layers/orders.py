@@ -27,11 +27,14 @@ __all__ = ["LearnedOrder", "Order", "check_chain", "check_order", "lipschitz", "
 @keras.saving.register_keras_serializable("tfresflow")
 @dataclasses.dataclass(frozen=True)
 class LearnedOrder(Configurable):
-    """An order in (low, high), trained to make the norms that it is part of small.
+    """The order p of a norm, learned in (low, high); given as the `codomain` of a layer.
+
+    It is trained to make the norms of the layers before and after it small, not by the loss of the
+    data.
 
     Args:
       low, high: 1 < low < high < inf.
-      initial: where it begins.
+      initial: value of p before training.
     """
 
     low: float = 1.5

@@ -1,6 +1,6 @@
 """Activations that sort: gradient norm preserving, without curvature.
 
-Their Jacobians are permutations: Lipschitz constant 1 in every norm. The log-determinant's
+Their Jacobians are permutations: Lipschitz constant 1 in every p-norm. The log-determinant's
 gradient does not pass through them, so blocks learn more slowly; for comparisons (section 3 of
 Chen et al. 2019). References: Anil et al., Sorting out Lipschitz function approximation (2019).
 """

@@ -6,18 +6,21 @@ __all__ = ["Estimator", "bind"]
 
 
 class Estimator:
-    """`(g, x, seed) -> (g(x), log_det)`, and the step of a flow that follows from it."""
+    """Base of estimators of `log det(I + dg/dx)`; a subclass defines `__call__`.
+
+    `bind` makes the step of a flow from it, for training.
+    """
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         say_together(cls, "bind", "__call__", by=Estimator)
 
     def __call__(self, g, x, seed=None):
-        """`(g(x), log_det)`: `[N, ...]` and `[N]`, nats."""
+        """`(g(x), log_det)`, `[N, ...]` and `[N]` nats; arguments as for `LogDet.__call__`."""
         raise NotImplementedError(f"{type(self).__name__}.__call__")
 
     def bind(self, g, seed, spec, inverse, adjoint):
-        """The step `x -> x + g(x)`, see `LogDet.bind`: as the estimate says, by a tape."""
+        """The step `x -> x + g(x)`, see `LogDet.bind`; a tape differentiates `__call__`."""
         del spec, adjoint
 
         def pair(x, seed):
@@ -28,7 +31,12 @@ class Estimator:
 
 
 def bind(log_det, *args):
-    """`Estimator.bind` of one, or of a function that stands for one."""
+    """The step `x -> x + g(x)` of a flow, with its log-determinant estimated by `log_det`.
+
+    Args:
+      log_det: an `Estimator`, or any function `(g, x, seed) -> (g(x), log_det)`.
+      *args: see `LogDet.bind`.
+    """
     if hasattr(log_det, "bind"):
         return log_det.bind(*args)
     return Estimator.bind(log_det, *args)

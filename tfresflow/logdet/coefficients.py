@@ -27,10 +27,12 @@ _BITS = 53  # of a random number, as many as float64 has
 @keras.saving.register_keras_serializable("tfresflow")
 @dataclasses.dataclass(frozen=True)
 class Truncated(Configurable):
-    """The first `num_terms` terms, no more: cheap, biased by at most L^(n+1) / (1-L) a dimension.
+    """The first n terms of the series, no more: cheap, but biased.
+
+    The bias is at most `D L^(n+1) / (1 - L)` nats, with L = Lip(g) and D the size of one x.
 
     Args:
-      num_terms: positive integer.
+      num_terms: n, a positive integer.
     """
 
     num_terms: int
@@ -86,12 +88,13 @@ class _Roulette(Configurable):
 class Geometric(_Roulette):
     """`N ~ Geometric(p)` on {1, 2, ...}: `P(N >= j) = (1 - p)^(j - 1)`.
 
-    The variance is finite while `L^2 < 1 - p`, so a block near Lip(g) = 1 wants a small p.
+    N is the number of terms after the exact ones; as N >= 1, `n_exact + 1` terms are always
+    computed. The variance is finite while `L^2 < 1 - p`, L = Lip(g): for L near 1 choose a small p.
 
     Args:
-      p: probability to stop after a term, in (0, 1).
-      n_exact: terms that are always computed.
-      num_samples: independent draws of N that are averaged.
+      p: probability to stop after each of these N terms, in (0, 1).
+      n_exact: number of exact terms, which are always computed and have weight 1.
+      num_samples: number of independent draws of N; their weights are averaged.
     """
 
     p: float = 0.5
@@ -113,10 +116,12 @@ class Geometric(_Roulette):
 class Poisson(_Roulette):
     """`N ~ Poisson(rate)` on {0, 1, ...}: `P(N >= j) = 1 - sum_{i<j} e^-rate rate^i / i!`.
 
+    N is the number of terms after the exact ones.
+
     Args:
-      rate: mean number of terms after the exact ones, positive.
-      n_exact: terms that are always computed.
-      num_samples: independent draws of N that are averaged.
+      rate: mean of N, positive.
+      n_exact: number of exact terms, which are always computed and have weight 1.
+      num_samples: number of independent draws of N; their weights are averaged.
     """
 
     rate: float = 2.0

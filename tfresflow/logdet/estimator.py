@@ -22,13 +22,13 @@ __all__ = ["LogDet", "normal", "rademacher"]
 
 @keras.saving.register_keras_serializable("tfresflow")
 def normal(shape, seed, dtype):
-    """Probes `v ~ N(0, I)`."""
+    """Random vectors `v ~ N(0, I)` for the trace estimate `E[v^T A v] = tr(A)`."""
     return seeds.normal(seed, shape, dtype)
 
 
 @keras.saving.register_keras_serializable("tfresflow")
 def rademacher(shape, seed, dtype):
-    """Probes of independent signs: the least variance among probes with independent entries."""
+    """As `normal`, of random signs: the least variance among vectors of independent entries."""
     return tf.cast(2 * (seeds.bits(seed, shape) & 1) - 1, dtype)
 
 
@@ -37,18 +37,21 @@ def rademacher(shape, seed, dtype):
 class LogDet(Configurable, Estimator):
     """Stochastic estimate of `log det(I + dg/dx)` together with `g(x)`.
 
-    Costs one evaluation of g and one vector-Jacobian product a term and probe. Three
-    independent choices, each an object:
+    Sums terms of the power series and estimates the trace in each with random vectors v, the
+    probes. Costs one evaluation of g, and one vector-Jacobian product for each term and probe.
 
     Args:
-      coefficients: how many terms, how weighted: `Truncated`, `Geometric` or `Poisson`.
-      gradient: `Neumann()` or `Series()`.
-      memory: `Auto()`, `Recompute()`, `Released()` or `Tape()`.
+      coefficients: how many terms, and their weights: `Poisson` or `Geometric`, which are unbiased,
+        or `Truncated`.
+      gradient: `Neumann()` or `Series()`; the value is the same.
+      memory: what is kept for the backward pass of a `tf.GradientTape`: `Auto()`, `Recompute()`,
+        `Released()` or `Tape()`. `FlowModel` uses its own `autodiff` instead.
       probe: `normal` or `rademacher`, or any `probe(shape, seed, dtype)` with E[v v^T] = I for
         each row of `shape = [N, num_probes, ...]`, made of `seeds.normal` or `seeds.bits` of
-        its `seed`. Blocks that are equal are traced once, unless the probe, or an object of
-        one's own among these arguments, reads what may change: see `sharing.is_shareable`.
-      num_probes: probes that are averaged; they share one evaluation of g.
+        its `seed`. Equal blocks are traced once, unless the probe, or an object of your own among
+        these arguments, reads values that may change: see `functions.traced.is_shareable`.
+      num_probes: number of probes, over which the estimate is averaged; they share one evaluation
+        of g.
 
     Example:
 
@@ -79,10 +82,10 @@ class LogDet(Configurable, Estimator):
         """Evaluates g and the estimate.
 
         Args:
-          g: a built Keras layer, or a function that uses no variables; keeps the shape.
+          g: a built Keras layer, or a function that uses no variables; g(x) has the shape of x.
           x: `[N, ...]`.
-          seed: None, an integer, a `[2]` tensor or a `seeds.Part`. One number of terms is drawn
-            for the whole batch, one probe for each example.
+          seed: None, an integer, a `[2]` tensor or a `seeds.Part`. The number of terms is drawn
+            once for the whole batch, the probes for each example.
 
         Returns:
           `(g(x), log_det)`: `[N, ...]` and `[N]`, nats.
@@ -92,7 +95,7 @@ class LogDet(Configurable, Estimator):
         return shared(_estimate, self, g)(x, *_parts(seed), weights)
 
     def bind(self, g, seed, spec, inverse, adjoint):
-        """The step `x -> x + g(x)` of a flow, its norms applied and its terms drawn.
+        """The step `x -> x + g(x)` of a flow: norms are applied and the number of terms drawn.
 
         Args:
           g, seed: see `__call__`.

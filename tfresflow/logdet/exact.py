@@ -17,10 +17,10 @@ __all__ = ["Exact", "jacobian", "log_abs_det"]
 @keras.saving.register_keras_serializable("tfresflow")
 @dataclasses.dataclass(frozen=True)
 class Exact(Configurable, Estimator):
-    """`log |det(I + J)|` of the batch Jacobian.
+    """`log |det(I + J)|` from the whole Jacobian J = dg/dx of each example.
 
-    Costs D vector-Jacobian products and O(D^3) an example; differentiable by
-    back-propagation. Takes the place of a `LogDet` in any residual block.
+    Costs D vector-Jacobian products and O(D^3) operations for each example, D the size of one x.
+    Differentiable by back-propagation. Takes the place of a `LogDet` in any residual block.
     """
 
     def __call__(self, g, x, seed=None):

@@ -3,8 +3,9 @@
     Tape       everything: the least arithmetic
     Released   the log-determinant's gradient is taken in the forward pass and scaled by the
                scalar cotangent later (equation 10); needs one cotangent for all examples
-    Recompute  only x, v and w; the backward pass runs g once more and takes one gradient of
-               <g, dy> + <c w^T J, v>. Right for any cotangents
+    Recompute  only x, the probe v and the Neumann vector w (`series.py`); the backward pass runs
+               g once more and takes one gradient of <g, dy> + <c w^T J, v>. Right for any
+               cotangents
     Auto       Tape or Recompute, whichever is faster at the size at hand; the default
 
 Each is a function `(g, weights, x, v, c, gradient) -> (g(x), log_det)`; the numbers and the
@@ -34,7 +35,7 @@ LIGHT = 2 ** 16  # bytes of activations that to keep is faster than to compute t
 @keras.saving.register_keras_serializable("tfresflow")
 @dataclasses.dataclass(frozen=True)
 class Tape(Configurable):
-    """Ordinary back-propagation through the estimate."""
+    """Keeps all activations: ordinary back-propagation through the estimate."""
 
     def __call__(self, g, weights, x, v, c, gradient):
         def forward(x, *weights):
@@ -55,11 +56,11 @@ class Tape(Configurable):
 @keras.saving.register_keras_serializable("tfresflow")
 @dataclasses.dataclass(frozen=True)
 class Released(Configurable):
-    """The gradient of the log-determinant is ready when the forward pass ends.
+    """Takes the gradient of the log-determinant in the forward pass (equation 10).
 
-    The gradient of the weights is one sum over the batch, so the cotangents of the examples
-    must be equal, as they are for a mean over the batch; unequal ones raise
-    `tf.errors.InvalidArgumentError`.
+    Keeps that gradient and the activations of g. The gradient of the weights is one sum over the
+    batch, so the loss must weigh the log-determinants of all examples alike, as a mean over the
+    batch does; another loss raises `tf.errors.InvalidArgumentError` in the backward pass.
     """
 
     def __call__(self, g, weights, x, v, c, gradient):
@@ -88,7 +89,7 @@ class Released(Configurable):
 @keras.saving.register_keras_serializable("tfresflow")
 @dataclasses.dataclass(frozen=True)
 class Recompute(Chunked):
-    """Keeps x, v and w; everything inside g is computed again when the gradient is asked for.
+    """Keeps x and two vectors of its size for each probe; the backward pass evaluates g again.
 
     Works through the batch a few examples at a time, so that the activations of g stay in the
     cache of the processor: on CPUs this is faster, and the memory that a block needs while it
@@ -97,7 +98,7 @@ class Recompute(Chunked):
     `threads.prepare()` was called.
 
     Args:
-      chunk_bytes: of the largest activation of g at a time, see `batches.parts.Chunked`.
+      chunk_bytes: see `autodiff.Recomputed`.
     """
 
     def __call__(self, g, weights, x, v, c, gradient):
@@ -126,7 +127,7 @@ class Auto(Configurable):
     the smallest, so it is not chosen.
 
     Args:
-      tape_bytes: the bound.
+      tape_bytes: most bytes of that activation, for the whole batch, with which `Tape` is taken.
     """
 
     tape_bytes: int = LIGHT

@@ -33,7 +33,7 @@ __all__ = ["Neumann", "Series", "rounds", "sum_beside", "sum_powers", "sum_serie
 @keras.saving.register_keras_serializable("tfresflow")
 @dataclasses.dataclass(frozen=True)
 class Series(Configurable):
-    """The gradient of the series itself, term by term: memory grows with n."""
+    """Back-propagates through the terms of the series: memory grows with their number."""
 
     is_form = False
 
@@ -50,7 +50,11 @@ class Series(Configurable):
 @keras.saving.register_keras_serializable("tfresflow")
 @dataclasses.dataclass(frozen=True)
 class Neumann(Configurable):
-    """The gradient `E[d(w^T J v)]`, equation 9: memory does not depend on n."""
+    """The gradient as a Neumann series, equation 9: memory does not grow with the terms.
+
+    It is the gradient of `w^T J v`, v the probe, J = dg/dx, and `w = sum_k (-1)^k c_k (J^T)^k v`
+    held constant. Its mean is the gradient of the log-determinant.
+    """
 
     is_form = True  # that of `w^T J v`, w held constant, and nothing else
 

@@ -28,12 +28,13 @@ __all__ = ["Anderson", "Broyden"]
 class Anderson(FixedPointSolver):
     """Anderson acceleration: `x <- sum_i a_i F(x_i)`, `a` minimising `||sum_i a_i r_i||`.
 
-    Each example has its own window and its own `a`. One evaluation a step and memory for
-    `2 * window` iterates; often a third of Picard's steps near L = 1.
+    The sums are over the last `window` iterates x_i, and `r_i = F(x_i) - x_i`. Each example has its
+    own `a`. One evaluation of F for each step, and memory for `2 * window` iterates. Often takes a
+    third of Picard's steps if Lip(F) is near 1.
 
     Args:
       rtol, atol, max_steps: as for `Picard`.
-      window: iterates that are remembered, at least 2.
+      window: number of iterates that are kept, at least 2.
       ridge: weight of the regularisation of `a`, relative to the residuals.
     """
 
@@ -74,12 +75,12 @@ class Broyden(FixedPointSolver):
     """Broyden's good method: `x <- x - H (F(x) - x)`, `H = -I + sum_i u_i v_i^T`.
 
     H approximates the inverse Jacobian of `F(x) - x` and satisfies the secant equation of the last
-    step; `-I` makes the first step one of Picard. One evaluation a step and memory for
-    `2 * window` iterates; when the window is full it begins again.
+    step; with `H = -I` the first step is one of Picard. One evaluation of F for each step, and
+    memory for `2 * window` iterates. After `window` corrections H begins again with `-I`.
 
     Args:
       rtol, atol, max_steps: as for `Picard`.
-      window: corrections that are remembered, at least 2.
+      window: most corrections `u_i v_i^T` that are kept, at least 2.
     """
 
     rtol: float | None = None

@@ -22,12 +22,12 @@ _HOPELESS = 10  # evaluations in a row that are not finite
 
 
 class FixedPointSolver(Configurable):
-    """Tolerances and the frame of the iteration; subclasses say how to go on from a point.
+    """Base of solvers of `x = F(x)`: `solver(F, start) -> Solution`.
 
-    A subclass has `rtol`, `atol` and `max_steps`, and says
+    A subclass has `rtol`, `atol` and `max_steps`, and defines one step of its iteration:
 
         _start(x) -> memory
-        _advance(x, F(x), residual, memory) -> (x, memory)
+        _advance(x, F(x), residual, memory) -> (next x, memory)
     """
 
     def _validate(self):
@@ -42,11 +42,14 @@ class FixedPointSolver(Configurable):
           x: `[N, ...]`, where to start.
 
         Returns:
-          A `Solution`, of the smallest residual seen. An example is converged when
-          `||F(x) - x|| <= atol + rtol * ||x||` (2-norm over the example), or, where `rtol` is None,
-          when 25 evaluations have not made the residual smaller and it is at most 1e-5 of `||x||`
-          (1e-10 in float64), as rounding errors inside of F may be. An F that changes the shape
-          raises a `ValueError`.
+          A `Solution`: for each example the x of the smallest residual so far. An example is
+          converged when `||F(x) - x|| <= atol + rtol * ||x||` (2-norm over the example). If `rtol`
+          is None it is converged, too, when 25 evaluations have not made the residual smaller and
+          it is at most 1e-5 of `||x||` (1e-10 in float64): rounding errors inside F may be that
+          large.
+
+        Raises:
+          ValueError: if `function` changes the shape.
         """
         tolerance = Tolerance(self, x.dtype)
 
@@ -83,11 +86,13 @@ class FixedPointSolver(Configurable):
 @keras.saving.register_keras_serializable("tfresflow")
 @dataclasses.dataclass(frozen=True)
 class Picard(FixedPointSolver):
-    """`x <- F(x)`. One evaluation a step, `log(tol) / log(L)` steps: the residual falls surely.
+    """`x <- F(x)`. One evaluation of F for each step, which multiplies the residual by L or less.
+
+    L = Lip(F) < 1; so it takes at most about `log(tol) / log(L)` steps.
 
     Args:
       rtol, atol: stop at `||F(x) - x|| <= atol + rtol * ||x||`; None: 4e-7 in float32, 1e-12
-        in float64, or as near as rounding lets it come.
+        in float64, or, if rounding errors prevent that, where the residual no longer falls.
       max_steps: most evaluations of F.
     """
 

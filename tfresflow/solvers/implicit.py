@@ -39,19 +39,19 @@ _BODIES = ("WhileBodyFuncGraph", "WhileCondFuncGraph", "CondBranchFuncGraph")
 @keras.saving.register_keras_serializable("tfresflow.solvers")
 @dataclasses.dataclass(frozen=True)
 class Implicit(Configurable):
-    """A fixed point with the gradient of the implicit function theorem.
+    """Solves `h = F(h)`, and differentiates h by the implicit function theorem.
 
-    Exact where both solves converge, and of a memory that no number of steps changes. F must be
-    a function of each example by itself, and differentiable where it is solved; right wherever
-    `I - J` is invertible, contraction or not. `tf.vectorized_map` drops the gradients of its
-    kind; use `tf.map_fn`.
+    The gradient costs one linear solve, and its memory does not grow with the number of steps. It
+    is exact if both solves converge, wherever `I - dF/dh` is invertible; F need not be a
+    contraction. F must treat each example by itself, and be differentiable at the solution.
+    `tf.vectorized_map` drops custom gradients, this one among them; use `tf.map_fn`.
 
     Args:
-      solver: of the fixed point.
-      adjoint: a linear solver, of the gradient.
-      on_failure: what to do when a solve does not converge, of the gradient as of the value, unless
-        its solver was asked for a fixed amount of work: "raise" `tf.errors.InvalidArgumentError`,
-        "warn" by a line to standard error, or "ignore".
+      solver: fixed-point solver for the value.
+      adjoint: linear solver for the gradient.
+      on_failure: what to do if one of them does not converge: "raise"
+        `tf.errors.InvalidArgumentError`, "warn" by a line to standard error, or "ignore". An
+        adjoint with a fixed or random number of steps is never a failure.
 
     Example:
 
@@ -81,14 +81,14 @@ class Implicit(Configurable):
 
         Args:
           function: `[N, ...] -> [N, ...]`.
-          x: `[N, ...]`, where to start. It has no gradient: the answer does not depend on it. A
-            list or dictionary of such tensors, nested or not, is one unknown of all of them, which
-            `function` takes and returns, and has one residual an example.
+          x: `[N, ...]`, where to start. It gets no gradient, as the solution does not depend on it.
+            A list or dictionary of such tensors, nested or not, is solved for as one unknown, with
+            one residual for each example; `function` then takes and returns such a structure.
           args: tensors, or lists and dictionaries of them; `function` is called as
-            `function(h, *args)`. What it uses besides them is found, too, but not in the body of
-            a `tf.while_loop`, `tf.map_fn` or `tf.cond`. If it has an attribute
-            `linearise(h, *args)`, which returns `(F(h), vjp)`, that is used in place of a tape,
-            where h and args are no structures.
+            `function(h, *args)`. Other tensors and variables that it uses get gradients, too,
+            except in the body of a `tf.while_loop`, `tf.map_fn` or `tf.cond`. If it has an
+            attribute `linearise(h, *args)`, which returns `(F(h), vjp)`, that is used in place of
+            a tape, unless h or args are lists or dictionaries.
 
         Raises:
           ValueError: in such a body, if `function` uses more than `args`.
@@ -99,7 +99,7 @@ class Implicit(Configurable):
         return restore(solution._replace(value=value))
 
     def solve(self, function, x, args=()):
-        """As a call, but a value that is not converged is for the caller to see and to report."""
+        """As `__call__`, but without `on_failure` for the value: look at `Solution.converged`."""
         function, x, args, restore = flattened(function, x, args)
         return restore(self._solve(function, x, args))
 

@@ -101,10 +101,10 @@ class _Krylov(LinearSolver):
 @keras.saving.register_keras_serializable("tfresflow.solvers")
 @dataclasses.dataclass(frozen=True)
 class CG(_Krylov):
-    """Conjugate gradients, for symmetric positive definite `I - M`. One product a step.
+    """Conjugate gradients, for symmetric positive definite `I - M`. One product with M each step.
 
     Args:
-      num_steps: this many steps; None for tolerance.
+      num_steps: fixed number of steps; None: each example stops by tolerance.
       rtol, atol: as for `Neumann`.
       max_steps: most steps by tolerance.
     """
@@ -125,7 +125,7 @@ class CG(_Krylov):
 @keras.saving.register_keras_serializable("tfresflow.solvers")
 @dataclasses.dataclass(frozen=True)
 class BiCGSTAB(_Krylov):
-    """Stabilised bi-conjugate gradients, for any `I - M`. Two products a step.
+    """Stabilised bi-conjugate gradients, for any `I - M`. Two products with M each step.
 
     Args:
       num_steps, rtol, atol, max_steps: as for `CG`.
@@ -157,12 +157,13 @@ class BiCGSTAB(_Krylov):
 class Normal(LinearSolver):
     """`((I - M)^T (I - M) + ridge I) z = (I - M)^T b` by a solver of symmetric systems.
 
-    Works for any M, as far as the condition number, which is squared, lets it: a ridge bounds that
-    and shrinks z. One product with M and one with M^T a step.
+    Works for any M with `I - M` invertible, but squares the condition number; a positive ridge
+    bounds it, and biases z towards 0. One product with M and one with M^T for each step.
 
     Args:
-      solver: of symmetric positive definite systems; its tolerance is that of the normal equations.
-      ridge: not negative.
+      solver: linear solver for symmetric positive definite systems; its tolerance is on the
+        residual of the normal equations.
+      ridge: not negative; 0: none.
     """
 
     solver: LinearSolver = CG()

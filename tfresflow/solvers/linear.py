@@ -34,7 +34,9 @@ __all__ = ["FixedPoint", "LinearSolver", "Neumann", "Roulette", "num_terms"]
 
 
 def num_terms(lipschitz, tolerance):
-    """Least K with `L^(K+1) / (1 - L) <= tolerance`: a bound of Neumann's error over `||b||`.
+    """Terms after b that a Neumann series needs: the least K with `L^(K+1) / (1 - L) <= tolerance`.
+
+    The left side bounds the error of the sum, as a fraction of `||b||`.
 
     Args:
       lipschitz: `||M|| <= L`, in [0, 1).
@@ -48,13 +50,14 @@ def num_terms(lipschitz, tolerance):
 
 
 class LinearSolver(Configurable):
-    """Base: `solver(matvec, b, adjoint=None) -> Solution`.
+    """Base of solvers of `(I - M) z = b`: `solver(matvec, b, adjoint=None) -> Solution`.
+
+    `matvec` is `z -> M z`, `adjoint` is `z -> M^T z`, and b is `[N, ...]`. A subclass that draws a
+    new seed at each call must set `shareable = False`, see `functions.traced.is_shareable`.
 
     Attributes:
-      approximate: whether it was asked for a fixed or random amount of work; the caller then
-        must not expect it to converge. `Solution.converged` tells the truth nevertheless.
-
-    One that draws seeds at each call says `shareable = False`, see `sharing.is_shareable`.
+      approximate: whether it takes a fixed or random number of steps, so that the caller must not
+        expect it to converge.
     """
 
     approximate = False
@@ -104,16 +107,15 @@ class _Series(LinearSolver):
 class Neumann(_Series):
     """The Neumann series `z = sum_{k <= K} M^k b`.
 
-    The residual of a partial sum is the next term, so an example stops, by tolerance, exactly
-    when it may. With a Lipschitz bound the cap is the K that surely suffices for `rtol`
-    (`num_terms`).
+    The residual of a partial sum is the next term, so stopping by tolerance costs nothing more.
 
     Args:
-      num_terms: K, for a series of just this length; None for tolerance.
-      lipschitz: `||M|| <= L`, if it is known.
+      num_terms: K, fixed; None: each example stops by tolerance.
+      lipschitz: L with `||M|| <= L`, if known: K is then at most `solvers.num_terms(L, rtol)`.
       rtol, atol: stop at `||b - (I - M) z|| <= atol + rtol * ||z||`; None: 4e-7 in float32,
-        1e-12 in float64, `atol` times `||b||`, or as near as rounding lets it come.
-      max_terms: most terms beyond b, if neither is given.
+        1e-12 in float64 (`atol`: times `||b||`), or, if rounding errors prevent that, where the
+        residual no longer falls.
+      max_terms: largest K if neither `num_terms` nor `lipschitz` is given.
     """
 
     num_terms: int | None = None
@@ -153,13 +155,13 @@ class Neumann(_Series):
 class FixedPoint(_Series):
     """`z <- M z + b` from `z_0`: recurrent back-propagation as Almeida and Pineda had it (1987).
 
-    From zeros, `K + 1` steps are Neumann's K terms. From elsewhere the start is forgotten as fast
-    as the powers of M fall, however small b is.
+    From zeros, `K + 1` steps give the sum of `Neumann(num_terms=K)`. From `z_0` elsewhere, the part
+    `M^k z_0` remains after k steps, however small b is.
 
     Args:
-      num_steps: this many steps; None for tolerance.
+      num_steps: fixed number of steps; None: each example stops by tolerance.
       start: "zeros", or "uniform" in [0, 1) as in Liao et al. (2018).
-      seed: of the uniform start; None: another one at each call.
+      seed: integer for the uniform start; None: a different start at each call.
       rtol, atol: as for `Neumann`.
       max_steps: most steps by tolerance.
     """
@@ -208,11 +210,12 @@ class FixedPoint(_Series):
 class Roulette(LinearSolver):
     """A random number of Neumann's terms, weighted so that the mean is the whole series.
 
-    All examples of a batch share the number.
+    All examples of a batch share the number. `Solution.converged` is always False, as a single draw
+    is no solution.
 
     Args:
-      terms: of `tfresflow.logdet`: `Geometric(...)` or `Poisson(...)`.
-      seed: integer, the same number of terms at each call; None: another one each time.
+      terms: `Geometric(...)` or `Poisson(...)` of `tfresflow.logdet`.
+      seed: integer, for the same number of terms at each call; None: a new one at each call.
     """
 
     terms: object

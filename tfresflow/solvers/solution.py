@@ -18,7 +18,7 @@ _PATIENCE = 25  # evaluations without a smaller residual
 
 
 class Solution(typing.NamedTuple):
-    """The answer of a solver and how far to trust it, for each example.
+    """What a solver returns: the answer for each example, and whether it converged.
 
     Attributes:
       value: `[N, ...]`.
@@ -73,9 +73,10 @@ class Tolerance:
 
 
 def require_converged(solution, what):
-    """`solution.value`, or `tf.errors.InvalidArgumentError` with the likely causes.
+    """Returns `solution.value` if all examples are converged; else raises an error.
 
-    Under XLA, which has no errors, examples that are not converged are not a number.
+    The error, `tf.errors.InvalidArgumentError`, lists the likely causes. Under XLA, which has no
+    errors, the examples that are not converged become NaN.
 
     Args:
       solution: a `Solution`.

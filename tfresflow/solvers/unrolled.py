@@ -49,15 +49,15 @@ class Unrolled(Configurable):
 @keras.saving.register_keras_serializable("tfresflow.solvers")
 @dataclasses.dataclass(frozen=True)
 class Truncated(Configurable):
-    """A fixed point, and back-propagation through `num_steps` more applications of F only.
+    """Solves `h = F(h)`, applies F `num_steps` more times, and back-propagates through these alone.
 
-    The gradient is that of `Implicit` with `Neumann(num_terms=num_steps - 1)`, at a memory that
-    grows with their number.
+    The gradient is that of `Implicit` with `Neumann(num_terms=num_steps - 1)`, an approximation;
+    memory grows with `num_steps`.
 
     Args:
       num_steps: at least 1.
-      solver: of the fixed point.
-      on_failure: as for `Implicit`, of the value; the gradient is an approximation by intent.
+      solver: fixed-point solver.
+      on_failure: as for `Implicit`, of the value only.
     """
 
     num_steps: int

@@ -22,8 +22,8 @@ def check_compile(model, arguments):
             raise ValueError(f"`{name}` must be None: the loss is the negative log-likelihood, and "
                              f"`nll` and `bpd` are reported. Received: {name}={arguments[name]}")
     if type(model).compute_loss is not keras.Model.compute_loss and not own:
-        raise ValueError("`compute_loss` must not be overridden, as nothing calls it: say "
-                         "`example_losses(x, seed)`, [N], or `train_step`. "
+        raise ValueError("`compute_loss` must not be overridden, as nothing calls it: "
+                         "override `example_losses(x, seed) -> [N]`, or `train_step`. "
                          f"Received: {type(model).__name__}.compute_loss")
     steps = arguments.get("steps_per_execution", 1)
     if not isinstance(steps, int) or steps < 1:

@@ -38,20 +38,23 @@ __all__ = ["DistributedModel", "NonFinite"]
 
 
 class NonFinite(FloatingPointError):
-    """Training met more losses or gradients in a row that are not finite than are tolerated."""
+    """More training steps in a row than `skip_nonfinite` had a loss or gradient that is not finite.
+
+    Also raised if a weight is not finite when `fit` ends.
+    """
 
 
 class DistributedModel(keras.Model):
     """A built `keras.Model` whose loss is a mean over examples, trained as if by one device.
 
-    Subclasses say `example_losses(x, seed) -> [N]`, `update_metrics(x, losses, weights)` and, if
+    Subclasses define `example_losses(x, seed) -> [N]`, `update_metrics(x, losses, weights)` and, if
     need be, `after_update()`. Their `seed` is a `seeds.Part`: example i of the whole batch sees
     the same randomness whatever the number of replicas and micro-batches. What is minimised is
     `sum(weights * losses) / N` and the layers' regularisation losses: the metric `loss`, as in
     Keras.
 
     A step whose loss or gradient is not finite changes no weight. It counts as a step, and
-    `skipped` says how many there were in a row; one more than `skip_nonfinite` raises `NonFinite`.
+    `skipped` counts how many there were in a row; more than `skip_nonfinite` raise `NonFinite`.
     """
 
     def __init__(self, *, seed=0, micro_batches=1, skip_nonfinite=0, **kwargs):
@@ -246,7 +249,7 @@ class DistributedModel(keras.Model):
         """The optimizer's update.
 
         Args:
-          packed: the gradient of the sum of the losses over the whole batch, see `captures.pack`.
+          packed: the gradient of the sum of the losses over the whole batch, see `packing.pack`.
           count: examples in it.
           squares: the squared norm of the gradient.
           clip: the largest norm of the mean gradient; None or not positive: any.

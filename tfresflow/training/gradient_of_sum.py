@@ -14,7 +14,7 @@ __all__ = ["ByFlow", "ByTape"]
 
 
 class ByTape:
-    """Of a model that says `example_losses(x, part)`, whatever they are: by one tape around it.
+    """For any model with `example_losses(x, part)`: by one tape around them.
 
     Args:
       model: a `DistributedModel`.
@@ -42,7 +42,7 @@ class ByTape:
 
 
 class ByFlow:
-    """Of a `FlowModel`'s negative log-likelihood: as its `autodiff` goes through the flow.
+    """For a `FlowModel`'s negative log-likelihood: `model.autodiff` goes through the flow.
 
     Norms, regularisers and losses of orders, which all parts share, are differentiated once.
 

@@ -17,9 +17,9 @@ __all__ = ["LikelihoodModel"]
 
 
 class LikelihoodModel(AveragedModel):
-    """Minimises the mean of `compute_nll(x, seed, flow=None) -> [N]`, which subclasses say.
+    """Minimises the mean of `compute_nll(x, seed, flow=None) -> [N]`, which subclasses define.
 
-    They set `flow`, `eval_flow`, `nbits`, `norm_layers` and `eval_step`, an integer weight.
+    They also set `flow`, `eval_flow`, `nbits`, `norm_layers` and `eval_step`, an integer weight.
     """
 
     def __init__(self, **kwargs):
@@ -36,7 +36,7 @@ class LikelihoodModel(AveragedModel):
         return nll + tf.cast(loss - tf.stop_gradient(loss), nll.dtype)
 
     def order_losses(self):
-        """What learned orders of norms minimise, a list of scalars."""
+        """The losses that train learned orders of norms, a list of scalars."""
         return [loss for layer in self.norm_layers if (loss := layer.order_loss()) is not None]
 
     def make_train_function(self, force=False):
@@ -88,7 +88,7 @@ class LikelihoodModel(AveragedModel):
         return found[0] if found else "in the share of another worker"
 
     def refresh_norms(self, num_steps=1000):
-        """Brings the norm of every layer up to date: after weights were swapped or loaded."""
+        """Finds all norms anew, in many steps: after weights were swapped or loaded."""
         for layer in self.norm_layers:
             layer.refresh_norm(num_steps)
 

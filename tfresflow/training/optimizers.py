@@ -8,10 +8,10 @@ __all__ = ["Adam"]
 
 @keras.saving.register_keras_serializable("tfresflow")
 class Adam(keras.optimizers.Adam):
-    """`keras.optimizers.Adam`, an update in one operation a variable instead of two dozen.
+    """`keras.optimizers.Adam` that updates each variable in one operation instead of two dozen.
 
     The numbers are the same, to rounding. A flow of a hundred small blocks has over a thousand
-    variables: what a step spends on them is the number of operations, not arithmetic.
+    variables: the time of their update is that of its operations, not of arithmetic.
     """
 
     def update_step(self, gradient, variable, learning_rate):
