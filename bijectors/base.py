@@ -93,8 +93,7 @@ class Flow(Copied, tfp.bijectors.Bijector):
         Returns:
           A `tfresflow.functions.steps.Step`, which `autodiff.gradients` differentiates.
         """
-        variables = [v.value for layer in self.layers for v in layer.trainable_variables]
-        return Paired(self.forward_and_log_det, self.inverse_alone, variables, seeds.as_seed(seed))
+        return Paired.of(self, seeds.as_seed(seed))
 
     def inverse_and_log_det(self, z, seed=None):
         """Maps latent to data.

@@ -120,3 +120,17 @@ def test_duck_typed_flows_are_trained():
 def test_autodiff_must_be_a_strategy(autodiff):
     with pytest.raises(ValueError, match="`autodiff` must be `Recomputed"):
         FlowModel(plane(dims=(5,)), autodiff=autodiff)
+
+
+def test_a_variable_of_the_flow_that_the_base_reads_too():
+    """Its gradient is the sum of both."""
+    flow = bijectors.ActNorm([2], dtype="float64")
+
+    class Base:
+        trainable_variables = [flow.layers[0].shift.value]
+        log_prob = staticmethod(lambda z: -tf.reduce_sum(
+            (z - tf.convert_to_tensor(flow.layers[0].shift)) ** 4, axis=1))
+        sample = staticmethod(lambda n, seed: tf.zeros([n, 2], tf.float64))
+
+    x = example([2], 6)
+    assert_equal(sums(FlowModel(flow, Base()), x), sums(OfATape(flow, Base()), x))

@@ -123,6 +123,12 @@ class Paired(Step):
         self._pair, self.inverse, self._variables, self._seed = pair, inverse, variables, seed
         self.weights = [tf.convert_to_tensor(v) for v in variables]
 
+    @classmethod
+    def of(cls, flow, seed):
+        """The step of a flow, by its pair and the trainable variables of its layers."""
+        variables = [v.value for layer in flow.layers for v in layer.trainable_variables]
+        return cls(flow.forward_and_log_det, flow.inverse_alone, variables, seed)
+
     def value(self, x, rows):
         return self._at(x, rows)[0]
 
@@ -182,8 +188,7 @@ def bind(flow, seed, size, dtype):
     """The `Step` of a flow: what `flow.bind` returns; without that, by a tape (`Paired`)."""
     if hasattr(flow, "bind"):
         return flow.bind(seed, size, dtype)
-    variables = [v.value for layer in flow.layers for v in layer.trainable_variables]
-    return Paired(flow.forward_and_log_det, flow.inverse_alone, variables, seed)
+    return Paired.of(flow, seed)
 
 
 def say_together(cls, derived, *said, by):

@@ -31,8 +31,9 @@ from tfresflow.checks.rules import check, check_whole, is_whole
 from tfresflow.functions import upkeep
 from tfresflow.training.given import examples
 from tfresflow.training.gradient_of_sum import ByTape
+from tfresflow.training.iterators import Kind, is_even
 from tfresflow.training.packing import pack, pack_captures, unpack
-from tfresflow.training.places import first_example, is_even
+from tfresflow.training.places import first_example
 
 __all__ = ["DistributedModel", "NonFinite"]
 
@@ -164,7 +165,7 @@ class DistributedModel(keras.Model):
             for _ in range(self.steps_per_execution):
                 try:
                     if isinstance(iterator, iterators):
-                        logs, self._last_batch, results = traced(_Kind(iterator))(iterator)
+                        logs, self._last_batch, results = traced(Kind(iterator))(iterator)
                     else:  # of `train_on_batch`: a list of one
                         logs, self._last_batch, results = on_batch(next(iterator))
                 except (StopIteration, tf.errors.OutOfRangeError):
@@ -286,17 +287,3 @@ class DistributedModel(keras.Model):
         """
         return seeds.Part(seeds.fold_in(self.seed, tf.cast(step, tf.int32)),
                           first_example(x, even))
-
-
-class _Kind:
-    """The type of an iterator, as a key: all that read a data set are of one kind."""
-
-    def __init__(self, iterator):
-        self.spec = tf.type_spec_from_value(iterator)
-        self._elements = repr(iterator.element_spec)
-
-    def __hash__(self):
-        return hash(self._elements)
-
-    def __eq__(self, other):
-        return self._elements == other._elements

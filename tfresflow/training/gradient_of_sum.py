@@ -56,7 +56,9 @@ class ByFlow:
             self._bound = bind(model.flow, part, x.shape[0], model.as_weights(x).dtype)
             self._orders, self._regularisers = model.order_losses(), model.losses
         of_flow = {id(v.value) for layer in model.flow_layers for v in layer.trainable_variables}
-        self._of_base = [v for v in model.trainable_values() if id(v) not in of_flow]
+        shared = {id(v) for v in getattr(model.base, "trainable_variables", ())}
+        self._of_base = [v for v in model.trainable_values()
+                         if id(v) not in of_flow or id(v) in shared]
         self.like = [*self._bound.weights, *self._of_base]
 
     def sum(self, x, weights, places):
@@ -76,7 +78,7 @@ class ByFlow:
         of_base = {id(v): d for v, d in zip(self._of_base, sums[count:])}
         values = self._model.trainable_values()
         found = self._tape.gradient(targets, values, cotangents, unconnected_gradients="zero")
-        return [of_base.get(id(v), d) for v, d in zip(values, found)]
+        return [d + of_base[id(v)] if id(v) in of_base else d for v, d in zip(values, found)]
 
     def _sum(self, x, weights, places):
         def end(z):

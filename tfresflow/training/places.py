@@ -2,13 +2,7 @@
 
 import tensorflow as tf
 
-__all__ = ["first_example", "is_even"]
-
-
-def is_even(iterator):
-    """Whether all shares of all batches have the same size, as far as their type says."""
-    specs = tf.nest.flatten(iterator.element_spec, expand_composites=True)
-    return all(s.shape.rank and s.shape[0] is not None for s in specs)
+__all__ = ["first_example"]
 
 
 def first_example(x, even=False):
