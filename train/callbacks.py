@@ -30,14 +30,15 @@ class Checkpoints(keras.callbacks.Callback):
 
     Args:
       checkpoint, saved: of `checkpoints.restore`.
+      means: `Means`, which has something to save, too.
       monitor: name of the score, less is better.
       save_every: steps, or 0.
       writes: whether this process does; of several workers one.
     """
 
-    def __init__(self, checkpoint, saved, monitor, save_every, writes=True):
+    def __init__(self, checkpoint, saved, means, monitor, save_every, writes=True):
         super().__init__()
-        self._writes = writes
+        self._writes, self._means = writes, means
         self._checkpoint, self._saved = checkpoint, saved
         self._monitor, self._save_every = monitor, save_every
         self._since = None
@@ -82,6 +83,7 @@ class Checkpoints(keras.callbacks.Callback):
     def _save(self, name):
         if not self._writes:
             return
+        self._means.note()
         self._checkpoint.seconds.assign(self.seconds())
         self._since = time.monotonic()
         step, manager = int(self.model.optimizer.iterations.numpy()), self._saved[name]
@@ -112,17 +114,19 @@ class Means(keras.callbacks.Callback):
         super().__init__()
         self._means = checkpoint.means  # steps, and the mean of each over these
         self._before = checkpoint.means.numpy() * bool(begun)
-        self._steps = 0
+        self._steps, self._logs = 0, {}
 
     def on_train_batch_end(self, batch, logs=None):
-        self._steps += 1
-        self._means.assign(self._with_before(logs))
+        self._steps, self._logs = self._steps + 1, logs
 
     def on_epoch_end(self, epoch, logs=None):
         _, *means = self._with_before(logs)
         logs.update({n: mean for n, mean in zip(self.NAMES, means) if n in logs})
         self._before, self._steps = np.zeros_like(self._before), 0
-        self._means.assign(self._before)
+
+    def note(self):
+        """Brings the checkpoint's variable up to date, for it to be saved."""
+        self._means.assign(self._with_before(self._logs))
 
     def _with_before(self, logs):
         now = np.array([1.0, *(float(logs.get(name, 0.0)) for name in self.NAMES)])

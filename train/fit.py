@@ -91,8 +91,9 @@ def _fit(model, settings, workdir, group):
         print(f"continuing from step {step} ({path})", flush=True)
     monitor, unit = ("bpd", "bits/dim") if model.nbits else ("nll", "nats")
     interval = min(settings.val_every or steps_per_epoch(settings), steps)
-    keeper = callbacks.Checkpoints(checkpoint, saved, f"val_{monitor}", settings.save_every,
-                                   writes=group.chief)
+    means = callbacks.Means(checkpoint, step % interval)
+    keeper = callbacks.Checkpoints(checkpoint, saved, means, f"val_{monitor}",
+                                   settings.save_every, writes=group.chief)
     limits = callbacks.Limits(keeper, steps, interval, settings.max_minutes, group)
     validation = {"x": data.load(settings, "validation", strategy=group.strategy),
                   "steps": data.steps(settings, "validation")}
@@ -118,8 +119,7 @@ def _fit(model, settings, workdir, group):
             initial_epoch=step // interval, epochs=-(-steps // interval),
             steps_per_epoch=interval, validation_data=validation["x"],
             validation_steps=validation["steps"], shuffle=False, verbose=int(bar),
-            callbacks=[callbacks.Means(checkpoint, step % interval), limits, _Step(), *writers,
-                       keeper])
+            callbacks=[means, limits, _Step(), *writers, keeper])
 
 
 @contextlib.contextmanager
