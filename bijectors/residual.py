@@ -139,7 +139,7 @@ class InvertibleResidual(Flow):
         Raises no error if an example is not converged: its value, and its gradient, are wrong.
         """
         g, weights = functionalize(self.branch)
-        return solvers.Solution(*shared(_solve, self._root, g, threads.are_there())(z, weights))
+        return solvers.Solution(*shared(_solve, self._root, g, threads.are_prepared())(z, weights))
 
     def with_log_det(self, log_det):
         return InvertibleResidual(self.branch, self.event_shape, log_det, self.solver,

@@ -56,10 +56,10 @@ def test_halves_are_the_whole():
         threads.prepare()
         from tests.test_threads import results
         values = results()
-        assert threads.are_there()
+        assert threads.are_prepared()
         print(*map(repr, values.tolist()))"""
     got, want = np.array(in_fresh_process(code), float), results()
-    assert not threads.are_there() and np.abs(want).max() > 0.1
+    assert not threads.are_prepared() and np.abs(want).max() > 0.1
     np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-11)
 
 
@@ -73,7 +73,7 @@ def test_threads_that_were_chosen_stay():
 
         def prepared():
             threads.prepare()
-            print(tf.config.threading.get_intra_op_parallelism_threads(), threads.are_there())
+            print(tf.config.threading.get_intra_op_parallelism_threads(), threads.are_prepared())
 
         """
     begun = f"prepared(); del os.environ[{THREADS!r}]; tf.constant(1.0) + 1.0; prepared()"

@@ -65,13 +65,13 @@ def chunks_of(g, weights, x, chunk_bytes=None):
     gpu = bool(tf.config.list_logical_devices("GPU"))
     chunk_bytes = chunk_bytes or (2 ** 30 if gpu else 2 ** 23)
     each = largest_bytes(g, weights, x)
-    parallel = not gpu and (each <= 4096 or threads.are_there())
+    parallel = not gpu and (each <= 4096 or threads.are_prepared())
     return Chunks(max(1, chunk_bytes // each), max(2, 2 ** 16 // each) if parallel else None)
 
 
 def in_chunks(function, chunks, batched, events, like=()):
     """`in_parts` with the size that `chunks` gives; under XLA the whole batch at once."""
-    if xla.is_there():  # which plans memory by itself, and knows no parts of sizes that it computes
+    if xla.is_compiling():  # XLA plans memory by itself, and knows no parts of computed sizes
         return function(*batched)
     run = functools.partial(chunks.run, function)
     return in_parts(run, batched, chunks.size, events, like)

@@ -111,7 +111,7 @@ def normal(seed, shape, dtype):
       shape: list `[N, ...]`; N an integer or a scalar tensor, the others integers.
       dtype: of the result.
     """
-    op = xla.normal if xla.is_there() else tf.raw_ops.StatelessRandomNormalV2
+    op = xla.normal if xla.is_compiling() else tf.raw_ops.StatelessRandomNormalV2
     return _rows(op, seed, shape, dtype)
 
 
@@ -122,7 +122,7 @@ def bits(seed, shape):
 
 def _stream(seed):
     """Key and counter with which the random numbers of a `[2]` integer tensor begin."""
-    if xla.is_there():
+    if xla.is_compiling():
         return xla.stream(seed)
     return tf.raw_ops.StatelessRandomGetKeyCounter(seed=seed)
 

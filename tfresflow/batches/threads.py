@@ -12,7 +12,7 @@ import warnings
 import tensorflow as tf
 from tensorflow.python.util import _pywrap_util_port
 
-__all__ = ["are_there", "prepare"]
+__all__ = ["are_prepared", "prepare"]
 
 
 def prepare():
@@ -50,7 +50,7 @@ def _is_without_onednn():
     return x86 and not chosen and not _pywrap_util_port.IsMklEnabled()
 
 
-def are_there():
+def are_prepared():
     """Whether TensorFlow is set as `prepare` sets it: two operations at a time, one thread each."""
     threading = tf.config.threading
     return (threading.get_intra_op_parallelism_threads() == 1

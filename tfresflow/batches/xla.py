@@ -5,10 +5,10 @@ import math
 import tensorflow as tf
 from tensorflow.python.ops import control_flow_util
 
-__all__ = ["is_there", "normal", "stream"]
+__all__ = ["is_compiling", "normal", "stream"]
 
 
-def is_there():
+def is_compiling():
     """Whether the function that is being traced, or one around it, has `jit_compile=True`."""
     return control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
 

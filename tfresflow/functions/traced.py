@@ -49,7 +49,7 @@ def shared(function, *static):
     def call(*args):
         if is_followed(filter(tf.is_tensor, tf.nest.flatten(args))):  # not into its graph
             return function(*static, *args)
-        return _traced(function, static, _shapes(args), xla.is_there())(*args)
+        return _traced(function, static, _shapes(args), xla.is_compiling())(*args)
 
     return call
 

@@ -102,7 +102,7 @@ class Block(Step):
     def _chunks(self, rows):
         chunks = chunks_of(self.g, self.weights, self.spec, rows.chunk_bytes)
         # Of two threads, each is on its way with half of the batch.
-        return Chunks(max(1, chunks.size // 2), None) if threads.are_there() else chunks
+        return Chunks(max(1, chunks.size // 2), None) if threads.are_prepared() else chunks
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

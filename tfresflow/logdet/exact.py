@@ -52,7 +52,7 @@ def log_abs_det(matrix):
         rows = [tf.unstack(row, axis=-1) for row in tf.unstack(matrix, axis=-2)]
         det = rows[0][0] if size == 1 else rows[0][0] * rows[1][1] - rows[0][1] * rows[1][0]
         return tf.math.log(tf.abs(det))
-    if not xla.is_there():
+    if not xla.is_compiling():
         return tf.linalg.slogdet(matrix).log_abs_determinant
     triangle = tf.linalg.qr(matrix).r  # XLA has no determinant
     return tf.reduce_sum(tf.math.log(tf.abs(tf.linalg.diag_part(triangle))), axis=-1)

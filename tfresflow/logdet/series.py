@@ -120,7 +120,7 @@ def _by_products(vjp, v, signed, by_k):
 
 def _most(weights):
     """Rounds of a loop over weights `[K, ...]`, which XLA has to know to make gradients of it."""
-    return weights.shape[0] if xla.is_there() else None
+    return weights.shape[0] if xla.is_compiling() else None
 
 
 def rounds(c):

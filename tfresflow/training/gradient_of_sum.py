@@ -64,7 +64,7 @@ class ByFlow:
     def sum(self, x, weights, places):
         x = self._model.as_weights(x)
         batched = [x, tf.cast(weights, x.dtype), places]
-        if threads.are_there():
+        if threads.are_prepared():
             return parts.side_by_side(self._sum, batched, 4)
         return self._sum(*batched) if x.shape[0] else parts.at_least(1, self._sum, batched)
 
