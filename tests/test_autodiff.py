@@ -261,9 +261,10 @@ def test_variables_of_the_loss():
 @pytest.mark.slow
 @pytest.mark.allocator
 def test_what_grows_with_the_depth():
-    """By its input alone; by all activations; by those of g."""
+    """By its input alone; by all activations, of the series too; by those of g."""
     x = tf.cast(example([64], 4096), tf.float32)
-    settings = {**estimator(rule=logdet.Truncated(3)), "dtype": "float32"}
+    settings = {**estimator(rule=logdet.Truncated(3), gradient=logdet.Series()),
+                "dtype": "float32"}
     peak = {}
     for name in ("inputs", "stored", "released"):
         for depth in (2, 14):
@@ -274,4 +275,5 @@ def test_what_grows_with_the_depth():
             peak[name, depth] = min(peaks(step))
     growth = {name: (peak[name, 14] - peak[name, 2]) / 12 / (x.shape.num_elements() * 4)
               for name in ("inputs", "stored", "released")}
-    assert growth["inputs"] < 1.15 < 1.8 < growth["released"] < growth["stored"], growth
+    assert (0.7 < growth["inputs"] < 1.3 < 1.7 < growth["released"] < 2.5
+            < 3.5 < growth["stored"]), growth
