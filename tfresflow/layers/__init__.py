@@ -1,4 +1,8 @@
-"""Keras layers with a known Lipschitz constant."""
+"""Keras layers with a known Lipschitz constant.
+
+The layers compute in float32 or float64, and raise `ValueError` for any other `dtype`. An
+elementwise activation takes a tensor of any shape, and returns one of the same shape.
+"""
 
 from tfresflow.layers.activations import (ELU, Identity, LipschitzCube, LipSwish, ReLU, Sin,
                                           Softplus, Tanh)

@@ -65,6 +65,18 @@ class LipSwish(ElementwiseLayer):
 
     Args:
       beta: initial value of the learned scalar beta, before softplus is applied.
+
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfresflow import layers
+      >>> x = tf.linspace(-20.0, 20.0, 1001)
+      >>> with tf.GradientTape() as tape:
+      ...     tape.watch(x)
+      ...     y = layers.LipSwish(beta=2.0)(x)
+      >>> bool(0.999 < tf.reduce_max(abs(tape.gradient(y, x))) < 1)
+      True
+
+    References: Chen et al., Residual Flows (2019), equation 13.
     """
 
     steepest_pair = (_SWISH_SLOPE / 1.1, (_SWISH_SLOPE - 1) / 1.1)
@@ -90,7 +102,16 @@ class LipSwish(ElementwiseLayer):
 
 @keras.saving.register_keras_serializable("tfresflow")
 class ELU(ElementwiseLayer):
-    """`x` where positive, else `exp(x) - 1`; slope at most 1, no curvature where it is 1."""
+    """`x` where positive, else `exp(x) - 1`; slope at most 1, no curvature where it is 1.
+
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfresflow import layers
+      >>> print(layers.ELU()(tf.constant([-100.0, -1.0, 2.0])).numpy().round(2))
+      [-1.   -0.63  2.  ]
+
+    References: Clevert et al., Exponential linear units (2016).
+    """
 
     @property
     def function(self):
@@ -99,7 +120,14 @@ class ELU(ElementwiseLayer):
 
 @keras.saving.register_keras_serializable("tfresflow")
 class Softplus(ElementwiseLayer):
-    """`log(1 + exp(x))`, slope `sigmoid(x)` below 1."""
+    """`log(1 + exp(x))`, slope `sigmoid(x)` below 1.
+
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfresflow import layers
+      >>> print(layers.Softplus()(tf.constant([-100.0, 0.0, 100.0])).numpy().round(2))
+      [  0.     0.69 100.  ]
+    """
 
     steepest_pair = (1.0, 0.0)
 
@@ -110,7 +138,16 @@ class Softplus(ElementwiseLayer):
 
 @keras.saving.register_keras_serializable("tfresflow")
 class LipschitzCube(ElementwiseLayer):
-    """`x - 2/3` above 1, `x + 2/3` below -1, `x^3 / 3` between: slope `min(x^2, 1)`."""
+    """`x - 2/3` above 1, `x + 2/3` below -1, `x^3 / 3` between: slope `min(x^2, 1)`.
+
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfresflow import layers
+      >>> print(layers.LipschitzCube()(tf.constant([-2.0, -1.0, 0.0, 1.0, 2.0])).numpy().round(2))
+      [-1.33 -0.33  0.    0.33  1.33]
+
+    References: the code published with Chen et al., Residual Flows (2019).
+    """
 
     @property
     def function(self):
@@ -119,7 +156,15 @@ class LipschitzCube(ElementwiseLayer):
 
 @keras.saving.register_keras_serializable("tfresflow")
 class Sin(ElementwiseLayer):
-    """`sin(x)`, slope `cos(x)`: curved where it is flat, and periodic."""
+    """`sin(x)`, slope `cos(x)`: curved where it is flat, and periodic.
+
+    Example:
+      >>> import math
+      >>> import tensorflow as tf
+      >>> from tfresflow import layers
+      >>> print(layers.Sin()(tf.constant([0.0, 0.5 * math.pi, 2.5 * math.pi])).numpy().round(2))
+      [0. 1. 1.]
+    """
 
     @property
     def function(self):
@@ -128,7 +173,14 @@ class Sin(ElementwiseLayer):
 
 @keras.saving.register_keras_serializable("tfresflow")
 class Tanh(ElementwiseLayer):
-    """`tanh(x)`. It saturates, and its curvature vanishes where its slope is 1: for comparisons."""
+    """`tanh(x)`. It saturates, and its curvature vanishes where its slope is 1: for comparisons.
+
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfresflow import layers
+      >>> print(layers.Tanh()(tf.constant([-100.0, 0.0, 1.0, 100.0])).numpy().round(2))
+      [-1.    0.    0.76  1.  ]
+    """
 
     @property
     def function(self):
@@ -137,7 +189,14 @@ class Tanh(ElementwiseLayer):
 
 @keras.saving.register_keras_serializable("tfresflow")
 class ReLU(ElementwiseLayer):
-    """`max(x, 0)`. Without curvature the log-determinant hardly trains it: for comparisons."""
+    """`max(x, 0)`. Without curvature the log-determinant hardly trains it: for comparisons.
+
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfresflow import layers
+      >>> print(layers.ReLU()(tf.constant([-1.0, 0.0, 2.0])).numpy())
+      [0. 0. 2.]
+    """
 
     steepest_pair = (1.0, 0.0)
 
@@ -148,7 +207,14 @@ class ReLU(ElementwiseLayer):
 
 @keras.saving.register_keras_serializable("tfresflow")
 class Identity(ElementwiseLayer):
-    """`x`: blocks of linear maps only, for comparisons."""
+    """`x`: blocks of linear maps only, for comparisons.
+
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfresflow import layers
+      >>> print(layers.Identity()(tf.constant([-1.0, 0.0, 2.0])).numpy())
+      [-1.  0.  2.]
+    """
 
     @property
     def function(self):

@@ -26,6 +26,18 @@ class Concatenated(PureLayer, keras.layers.Layer):
     Args:
       activation: an elementwise layer of `tfresflow.layers`.
 
+    Raises:
+      ValueError: if `activation` is no such layer.
+
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfresflow import layers
+      >>> both = layers.Concatenated(layers.ReLU())
+      >>> print(both(tf.constant([[3.0, -4.0]])).numpy())
+      [[3. 0. 0. 4.]]
+      >>> both.constant, round(layers.Concatenated(layers.Sin()).constant, 2)
+      (1.0, 1.41)
+
     References: Perugachi-Diaz et al., Invertible DenseNets with Concatenated LipSwish (2021).
     """
 
@@ -54,7 +66,7 @@ class Concatenated(PureLayer, keras.layers.Layer):
 
     @property
     def constant(self):
-        """K."""
+        """K, a float."""
         larger, smaller = self.activation.steepest_pair
         p = self._order or 2.0
         return larger * (1 + (smaller / larger) ** p) ** (1 / p)
@@ -82,13 +94,22 @@ class Concatenated(PureLayer, keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("tfresflow")
 class CLipSwish(Concatenated):
-    """`[LipSwish(x), LipSwish(-x)] / K`, K = 1.0038 in the 2-norm, for every beta.
+    """`[LipSwish(x), LipSwish(-x)] / K`, K = 1.0040 in the 2-norm, for every beta.
 
     The slopes of LipSwish at x and -x add up to 1 / 1.1, and the largest is 0.99985. The output has
     twice as many channels as the input.
 
     Args:
       beta: initial value of the learned scalar beta, before softplus is applied.
+
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfresflow import layers
+      >>> swish = layers.CLipSwish()
+      >>> swish(tf.zeros([1, 3])).shape
+      TensorShape([1, 6])
+      >>> round(swish.constant, 3)
+      1.004
 
     References: Perugachi-Diaz et al., Invertible DenseNets with Concatenated LipSwish (2021).
     """

@@ -16,16 +16,24 @@ class Branch(keras.Sequential):
     constant of g is at most the product of the layers' `coeff`. Activations in between do not
     change the order.
 
+    Args:
+      layers: list of Keras layers, in order.
+
     Raises:
       ValueError: in `build`, if a layer asks for a domain that it cannot have, or is a
         `keras.Sequential`.
 
     Example:
+      >>> import tensorflow as tf
+      >>> from tfresflow import layers
+      >>> hidden = layers.InducedNormDense(16, codomain=None)  # ends where it begins
+      >>> last = layers.InducedNormDense(3, codomain=1)
+      >>> layers.Branch([hidden, layers.LipSwish(), last])(tf.zeros([5, 3])).shape
+      TensorShape([5, 3])
+      >>> f"{hidden.domain_order} -> {last.domain_order} -> {last.codomain_order}"
+      '1 -> 1 -> 1'
 
-    ```python
-    g = Branch([InducedNormDense(64, codomain=LearnedOrder(1.5, 2.5)), LipSwish(),
-                InducedNormDense(2, codomain=2)])          # 2 -> p -> 2
-    ```
+    References: Chen et al., Residual Flows (2019), equation 12.
     """
 
     def build(self, input_shape=None):

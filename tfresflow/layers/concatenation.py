@@ -18,14 +18,26 @@ __all__ = ["LipschitzConcatenation"]
 class LipschitzConcatenation(PureLayer, keras.layers.Layer):
     """`y = [eta_1 x, eta_2 h(x)]`, `eta_1^2 + eta_2^2 = 1`, Lip(h) <= 1; so Lip(y) <= 1.
 
-    Concatenates x and h(x) along the channels, with learned weights eta_1, eta_2 > 0. The residual
-    branch of an i-DenseNet is a few of these layers and a last linear one. The bound holds in the
-    2-norm only.
+    Concatenates x `[..., C]` and h(x) along the channels, with learned weights eta_1, eta_2 > 0.
+    The residual branch of an i-DenseNet is a few of these layers and a last linear one. The bound
+    holds in the 2-norm only.
 
     Args:
       branch: h, a Keras layer, for example a convolution of bounded norm and an activation in a
         `keras.Sequential`, its norms from 2 to 2.
       learned: whether eta_1 and eta_2 are trained; else both are the square root of one half.
+
+    Raises:
+      ValueError: if `branch` is no Keras layer, or, in `build`, if its norms are not from 2 to 2.
+
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfresflow import layers
+      >>> grow = layers.LipschitzConcatenation(layers.InducedNormDense(2))
+      >>> grow(tf.zeros([1, 3])).shape
+      TensorShape([1, 5])
+      >>> [round(float(eta), 2) for eta in grow.shares()]
+      [0.71, 0.71]
 
     References: Perugachi-Diaz et al., Invertible DenseNets with Concatenated LipSwish (2021),
     equations 8 to 11.

@@ -52,6 +52,25 @@ class InducedNormConv1D(_InducedNormConv, keras.layers.Conv1D):
 
     Mirrors `keras.layers.Conv1D` with stride 1 and "same" padding; "causal" padding is refused.
     The layer takes shorter sequences than it was built for, and refuses longer ones.
+
+    Args:
+      filters: positive integer.
+      kernel_size: integer.
+      coeff, domain, codomain, power_iteration, certified, **kwargs: see `InducedNormConv2D`.
+
+    Raises:
+      ValueError: see `InducedNormConv2D`.
+
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfresflow import layers
+      >>> conv = layers.InducedNormConv1D(1, 3, coeff=0.5, kernel_initializer="ones")
+      >>> conv(tf.ones([1, 8, 1])).shape
+      TensorShape([1, 8, 1])
+      >>> round(float(conv.measure_norm()), 2)
+      0.5
+
+    References: Chen et al., Residual Flows (2019), section 2.3.
     """
 
 
@@ -66,7 +85,8 @@ class InducedNormConv2D(_InducedNormConv, keras.layers.Conv2D):
     larger ones. A 1x1 kernel is a matrix at each pixel: it takes images of any size, unless the
     codomain's order may be lower than the domain's.
 
-    Mirrors `keras.layers.Conv2D` with stride 1, "same" padding and channels last.
+    Mirrors `keras.layers.Conv2D` with stride 1, "same" padding and channels last:
+    `[N, H, W, C] -> [N, H, W, filters]`.
 
     Args:
       filters: positive integer.
@@ -78,7 +98,20 @@ class InducedNormConv2D(_InducedNormConv, keras.layers.Conv2D):
 
     Raises:
       ValueError: if `coeff` is not in (0, 1), an order is not in [1, inf], or the convolution is
-        strided, dilated, grouped or not padded to the same size.
+        strided, dilated, grouped or not padded to the same size; in `build`, if the size is not
+        known and the norm depends on it.
+
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfresflow import layers
+      >>> conv = layers.InducedNormConv2D(1, 3, coeff=0.5, kernel_initializer="ones")
+      >>> conv(tf.ones([1, 8, 8, 1])).shape, conv(tf.ones([1, 5, 5, 1])).shape
+      (TensorShape([1, 8, 8, 1]), TensorShape([1, 5, 5, 1]))
+      >>> round(float(conv.measure_norm()), 2)  # of the operator on 8x8 images
+      0.5
+
+    References: Chen et al., Residual Flows (2019), section 2.3; Gouk et al., Regularisation of
+    neural networks by enforcing Lipschitz continuity (2021).
     """
 
 
@@ -87,4 +120,23 @@ class InducedNormConv3D(_InducedNormConv, keras.layers.Conv3D):
     """`y = activation(W * x + b)` of volumes `[N, D, H, W, C]`: see `InducedNormConv2D`.
 
     Mirrors `keras.layers.Conv3D` with stride 1, "same" padding and channels last.
+
+    Args:
+      filters: positive integer.
+      kernel_size: integer or triple.
+      coeff, domain, codomain, power_iteration, certified, **kwargs: see `InducedNormConv2D`.
+
+    Raises:
+      ValueError: see `InducedNormConv2D`.
+
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfresflow import layers
+      >>> conv = layers.InducedNormConv3D(1, 3, coeff=0.5, kernel_initializer="ones")
+      >>> conv(tf.ones([1, 4, 4, 4, 1])).shape
+      TensorShape([1, 4, 4, 4, 1])
+      >>> round(float(conv.measure_norm()), 2)
+      0.5
+
+    References: Chen et al., Residual Flows (2019), section 2.3.
     """

@@ -107,6 +107,9 @@ class InducedNorm(Chained, PureLayer):
         then stay at a lesser singular value for hundreds of steps, and no tolerance can tell.
         The top of a convolution's spectrum is crowded, too: to come within a thousandth of it
         takes hundreds of steps.
+
+        Args:
+          num_steps: most steps, a positive integer.
         """
         self._restart(self.norm.refresh)
         self.update_norm(self.norm.thorough(num_steps))

@@ -33,6 +33,15 @@ class KerasActivation(activations.ElementwiseLayer):
 
     Raises:
       ValueError: if it is none of these; the message lists them.
+
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfresflow import layers
+      >>> softsign = layers.KerasActivation("softsign")
+      >>> print(softsign(tf.constant([-1.0, 0.0, 3.0])).numpy().round(2))
+      [-0.5   0.    0.75]
+      >>> softsign.lipschitz
+      1.0
     """
 
     def __init__(self, activation, **kwargs):
@@ -66,6 +75,13 @@ def as_activation(act):
 
     Raises:
       ValueError: for anything else, for example an activation that is steeper.
+
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfresflow import layers
+      >>> choices = ["swish", tf.nn.relu, "softsign", layers.Sin]
+      >>> [type(layers.as_activation(act)(dtype="float32")).__name__ for act in choices]
+      ['LipSwish', 'ReLU', 'KerasActivation', 'Sin']
     """
     name = act.lower() if isinstance(act, str) else _name(act)
     if name in _OURS:

@@ -35,6 +35,19 @@ class LearnedOrder(Configurable):
     Args:
       low, high: 1 < low < high < inf.
       initial: value of p before training.
+
+    Raises:
+      ValueError: if these are not so, or `initial` is not between `low` and `high`.
+
+    Example:
+      >>> from tfresflow import layers
+      >>> order = layers.LearnedOrder(1.5, 2.5, initial=1.8)
+      >>> [round(float(order(weight)), 2) for weight in (-100.0, order.raw, 100.0)]
+      [1.5, 1.8, 2.5]
+      >>> hidden = layers.InducedNormDense(64, codomain=order)
+      >>> g = layers.Branch([hidden, layers.LipSwish(), layers.InducedNormDense(2)])  # 2 -> p -> 2
+
+    References: Chen et al., Residual Flows (2019), section 2.3.
     """
 
     low: float = 1.5

@@ -31,7 +31,19 @@ class _Sorting(PureLayer, keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("tfresflow")
 class MaxMin(_Sorting):
-    """The larger and the smaller of channels 2i and 2i + 1, in this order; C even."""
+    """The larger and the smaller of channels 2i and 2i + 1, in this order; C even.
+
+    Raises:
+      ValueError: in `build`, if the number of channels C is odd.
+
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfresflow import layers
+      >>> print(layers.MaxMin()(tf.constant([[1.0, 2.0, 4.0, 3.0]])).numpy())
+      [[2. 1. 4. 3.]]
+
+    References: Anil et al., Sorting out Lipschitz function approximation (2019).
+    """
 
     @property
     def function(self):
@@ -45,7 +57,16 @@ class MaxMin(_Sorting):
 
 @keras.saving.register_keras_serializable("tfresflow")
 class FullSort(_Sorting):
-    """All channels in ascending order."""
+    """All channels in ascending order.
+
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfresflow import layers
+      >>> print(layers.FullSort()(tf.constant([[3.0, 1.0, 4.0, 2.0]])).numpy())
+      [[1. 2. 3. 4.]]
+
+    References: Anil et al., Sorting out Lipschitz function approximation (2019).
+    """
 
     @property
     def function(self):

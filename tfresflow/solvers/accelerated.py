@@ -36,6 +36,21 @@ class Anderson(FixedPointSolver):
       rtol, atol, max_steps: as for `Picard`.
       window: number of iterates that are kept, at least 2.
       ridge: weight of the regularisation of `a`, relative to the residuals.
+
+    Raises:
+      ValueError: if a tolerance is negative, `max_steps` is below 1, `window` is below 2, or
+        `ridge` is not positive.
+
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfresflow import solvers
+      >>> solution = solvers.Anderson()(lambda x: 0.99 * x + 0.02, tf.zeros([1, 1]))
+      >>> round(float(solution.value[0, 0]), 2)
+      2.0
+      >>> int(solution.num_steps[0]) < 10  # Picard takes hundreds
+      True
+
+    References: Walker and Ni, Anderson acceleration for fixed-point iterations (2011).
     """
 
     rtol: float | None = None
@@ -81,6 +96,20 @@ class Broyden(FixedPointSolver):
     Args:
       rtol, atol, max_steps: as for `Picard`.
       window: most corrections `u_i v_i^T` that are kept, at least 2.
+
+    Raises:
+      ValueError: if a tolerance is negative, `max_steps` is below 1, or `window` is below 2.
+
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfresflow import solvers
+      >>> solution = solvers.Broyden()(lambda x: 0.99 * x + 0.02, tf.zeros([1, 1]))
+      >>> round(float(solution.value[0, 0]), 2)
+      2.0
+      >>> int(solution.num_steps[0]) < 10  # Picard takes hundreds
+      True
+
+    References: Broyden, A class of methods for solving nonlinear simultaneous equations (1965).
     """
 
     rtol: float | None = None

@@ -28,6 +28,16 @@ class FixedPointSolver(Configurable):
 
         _start(x) -> memory
         _advance(x, F(x), residual, memory) -> (next x, memory)
+
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfresflow import solvers
+      >>> class Damped(solvers.Picard):
+      ...     def _advance(self, x, fx, residual, memory):
+      ...         return (x + fx) / 2, memory
+      >>> solution = Damped()(lambda x: 3 - 2 * x, tf.zeros([1, 1]))  # no contraction
+      >>> round(float(solution.value[0, 0]), 2)
+      1.0
     """
 
     def _validate(self):
@@ -94,6 +104,19 @@ class Picard(FixedPointSolver):
       rtol, atol: stop at `||F(x) - x|| <= atol + rtol * ||x||`; None: 4e-7 in float32, 1e-12
         in float64, or, if rounding errors prevent that, where the residual no longer falls.
       max_steps: most evaluations of F.
+
+    Raises:
+      ValueError: if a tolerance is negative, or `max_steps` is not a positive integer.
+
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfresflow import solvers
+      >>> y = tf.constant([[3.0], [-6.0]])
+      >>> solution = solvers.Picard()(lambda x: y - 0.5 * x, tf.zeros([2, 1]))  # x + 0.5 x = y
+      >>> print(solution.value.numpy().round(2).tolist(), solution.converged.numpy())
+      [[2.0], [-4.0]] [ True  True]
+
+    References: Behrmann et al., Invertible residual networks (2019), algorithm 1.
     """
 
     rtol: float | None = None

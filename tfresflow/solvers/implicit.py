@@ -53,12 +53,22 @@ class Implicit(Configurable):
         `tf.errors.InvalidArgumentError`, "warn" by a line to standard error, or "ignore". An
         adjoint with a fixed or random number of steps is never a failure.
 
-    Example:
+    Raises:
+      ValueError: if an argument is none of these.
 
-    ```python
-    root = solvers.Implicit(solvers.Anderson(), solvers.BiCGSTAB())
-    h = root(lambda h: cell(tf.concat([h, x], 1)), tf.zeros([n, d])).value
-    ```
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfresflow import solvers
+      >>> a = tf.Variable([[4.0]])
+      >>> with tf.GradientTape() as tape:
+      ...     h = solvers.Implicit()(lambda h: (h + a / h) / 2, tf.ones([1, 1])).value
+      >>> round(float(h[0, 0]), 2)  # the square root
+      2.0
+      >>> round(float(tape.gradient(h, a)[0, 0]), 2)
+      0.25
+
+    References: Liao et al., Reviving and improving recurrent back-propagation (2018), equations 8
+    and 9; Bai et al., Deep equilibrium models (2019).
     """
 
     solver: FixedPointSolver = Anderson()
@@ -90,8 +100,13 @@ class Implicit(Configurable):
             attribute `linearise(h, *args)`, which returns `(F(h), vjp)`, that is used in place of
             a tape, unless h or args are lists or dictionaries.
 
+        Returns:
+          A `Solution`, its `value` of the shape, or structure, of x.
+
         Raises:
-          ValueError: in such a body, if `function` uses more than `args`.
+          ValueError: in such a body, if `function` uses more than `args`; or if it changes the
+            shape or structure of x.
+          tf.errors.InvalidArgumentError: if a solve does not converge and `on_failure` is "raise".
         """
         function, x, args, restore = flattened(function, x, args)
         solution = self._solve(function, x, args)

@@ -107,6 +107,20 @@ class CG(_Krylov):
       num_steps: fixed number of steps; None: each example stops by tolerance.
       rtol, atol: as for `Neumann`.
       max_steps: most steps by tolerance.
+
+    Raises:
+      ValueError: if a tolerance or `num_steps` is negative, or `max_steps` is below 1.
+
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfresflow import solvers
+      >>> m = tf.constant([[0.0, 0.5], [0.5, 0.0]])  # symmetric, eigenvalues 0.5 and -0.5
+      >>> solution = solvers.CG()(lambda z: z @ m, tf.constant([[0.0, 3.0]]))
+      >>> print(solution.value.numpy().round(2), bool(solution.num_steps[0] <= 3))
+      [[2. 4.]] True
+
+    References: Hestenes and Stiefel, Methods of conjugate gradients for solving linear systems
+    (1952).
     """
 
     def _start(self, b):
@@ -129,6 +143,20 @@ class BiCGSTAB(_Krylov):
 
     Args:
       num_steps, rtol, atol, max_steps: as for `CG`.
+
+    Raises:
+      ValueError: as for `CG`.
+
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfresflow import solvers
+      >>> m = tf.constant([[0.5, 2.0], [0.0, -3.0]])  # not symmetric, and no contraction
+      >>> b = tf.constant([[-1.5, 4.0]])
+      >>> solution = solvers.BiCGSTAB()(lambda z: tf.linalg.matvec(m, z), b)
+      >>> print(solution.value.numpy().round(2), bool(solution.converged[0]))
+      [[1. 1.]] True
+
+    References: van der Vorst, Bi-CGSTAB (1992).
     """
 
     def _start(self, b):
@@ -164,6 +192,21 @@ class Normal(LinearSolver):
       solver: linear solver for symmetric positive definite systems; its tolerance is on the
         residual of the normal equations.
       ridge: not negative; 0: none.
+
+    Raises:
+      ValueError: if `solver` is no linear solver, or `ridge` is negative.
+
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfresflow import solvers
+      >>> m, b = tf.constant([[0.0, -3.0], [3.0, 0.0]]), tf.constant([[4.0, -2.0]])
+      >>> def adjoint(z):
+      ...     return tf.linalg.matvec(m, z, transpose_a=True)
+      >>> solution = solvers.Normal()(lambda z: tf.linalg.matvec(m, z), b, adjoint)
+      >>> print(solution.value.numpy().round(2))
+      [[1. 1.]]
+
+    References: Liao et al., Reviving and improving recurrent back-propagation (2018), section 4.1.
     """
 
     solver: LinearSolver = CG()
@@ -184,7 +227,11 @@ class Normal(LinearSolver):
         return is_shareable(self.solver)
 
     def __call__(self, matvec, b, adjoint=None):
-        """Solves `(I - M) z = b`; `adjoint` is `z -> M^T z`."""
+        """Solves `(I - M) z = b`; `adjoint` is `z -> M^T z`.
+
+        Raises:
+          ValueError: if `adjoint` is None.
+        """
         if adjoint is None:
             raise ValueError("`adjoint`, the product with M^T, is needed for normal equations. "
                              "Received: adjoint=None")

@@ -26,6 +26,16 @@ class Solution(typing.NamedTuple):
         example was done.
       residual: `[N]`, 2-norm of `F(value) - value`; linear, of `b - (I - M) value`.
       converged: `[N]` bool.
+
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfresflow import solvers
+      >>> picard = solvers.Picard(max_steps=4)
+      >>> solution = picard(lambda x: 0.5 * x + 1, tf.constant([[0.0], [2.0]]))
+      >>> print(solution.converged.numpy(), solution.residual.numpy())
+      [False  True] [0.125 0.   ]
+      >>> print(abs(solution.value[:, 0] - 2).numpy(), solution.error_bound(0.5).numpy())
+      [0.25 0.  ] [0.25 0.  ]
     """
 
     value: tf.Tensor
@@ -81,6 +91,22 @@ def require_converged(solution, what):
     Args:
       solution: a `Solution`.
       what: what was solved, for the message.
+
+    Returns:
+      `[N, ...]`.
+
+    Raises:
+      tf.errors.InvalidArgumentError: if an example is not converged.
+
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfresflow import solvers
+      >>> solution = solvers.Picard(max_steps=4)(lambda x: 0.5 * x + 1, tf.zeros([1, 1]))
+      >>> try:
+      ...     solvers.require_converged(solution, "The equation")
+      ... except tf.errors.InvalidArgumentError as error:
+      ...     print(error.message[:30])
+      The equation did not converge.
     """
     message = (f"{what} did not converge. Likely causes: the map is no contraction, as "
                "where a layer's norm has reached 1 (weights "

@@ -29,6 +29,20 @@ class Unrolled(Configurable):
 
     Args:
       num_steps: at least 1. Memory grows with it.
+
+    Raises:
+      ValueError: if `num_steps` is not a positive integer.
+
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfresflow import solvers
+      >>> a = tf.Variable([[1.0]])
+      >>> with tf.GradientTape() as tape:  # the fixed point is 2 a
+      ...     h = solvers.Unrolled(num_steps=3)(lambda h: 0.5 * h + a, tf.zeros([1, 1])).value
+      >>> print(h.numpy(), tape.gradient(h, a).numpy())  # 1 + 1/2 + 1/4
+      [[1.75]] [[1.75]]
+
+    References: Werbos, Backpropagation through time: what it does and how to do it (1990).
     """
 
     num_steps: int
@@ -37,7 +51,11 @@ class Unrolled(Configurable):
         check_whole("num_steps", self.num_steps, 1)
 
     def __call__(self, function, x, args=()):
-        """`F(F(... F(x)))`, a differentiable `Solution`; one more evaluation for the residual."""
+        """`F(F(... F(x)))`, a differentiable `Solution`; one more evaluation for the residual.
+
+        Args:
+          function, x, args: as for `Implicit`, but here x gets a gradient.
+        """
         function, x, args, restore = flattened(function, x, args)
         value = _repeat(function, x, args, self.num_steps)
         residual = tf.stop_gradient(norm(function(value, *args) - value))
@@ -58,6 +76,21 @@ class Truncated(Configurable):
       num_steps: at least 1.
       solver: fixed-point solver.
       on_failure: as for `Implicit`, of the value only.
+
+    Raises:
+      ValueError: if `num_steps` is not a positive integer, or one of the others is none of these.
+
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfresflow import solvers
+      >>> a = tf.Variable([[1.0]])
+      >>> with tf.GradientTape() as tape:
+      ...     h = solvers.Truncated(num_steps=3)(lambda h: 0.5 * h + a, tf.zeros([1, 1])).value
+      >>> print(h.numpy().round(2), tape.gradient(h, a).numpy())  # 1 + 1/2 + 1/4
+      [[2.]] [[1.75]]
+
+    References: Liao et al., Reviving and improving recurrent back-propagation (2018),
+    proposition 2.
     """
 
     num_steps: int
@@ -70,7 +103,14 @@ class Truncated(Configurable):
         check_policy(self.on_failure)
 
     def __call__(self, function, x, args=()):
-        """Solves `h = function(h, *args)` from `x [N, ...]`; a `Solution`."""
+        """Solves `h = function(h, *args)` from `x [N, ...]`; a `Solution`.
+
+        Args:
+          function, x, args: as for `Implicit`.
+
+        Raises:
+          tf.errors.InvalidArgumentError: if it does not converge and `on_failure` is "raise".
+        """
         function, x, args, restore = flattened(function, x, args)
         solution, _ = solved(self.solver, function, x, args)
         start = checked(solution, "A fixed point", self.on_failure)

@@ -12,6 +12,23 @@ class Adam(keras.optimizers.Adam):
 
     The numbers are the same, to rounding. A flow of a hundred small blocks has over a thousand
     variables: the time of their update is that of its operations, not of arithmetic.
+
+    With `amsgrad=True`, and for variables that are neither float32 nor float64, the update is
+    Keras's own.
+
+    Args:
+      **kwargs: those of `keras.optimizers.Adam`.
+
+    Example:
+      >>> import keras
+      >>> import tensorflow as tf
+      >>> from tfresflow import optimizers
+      >>> v = keras.Variable([1.0, 2.0])
+      >>> _ = optimizers.Adam(learning_rate=0.1).apply([tf.constant([3.0, -5.0])], [v])
+      >>> print(v.numpy().round(2))  # the first step is as long as the rate, whatever the gradient
+      [0.9 2.1]
+
+    References: Kingma and Ba, Adam: a method for stochastic optimization (2015), algorithm 1.
     """
 
     def update_step(self, gradient, variable, learning_rate):
