@@ -157,7 +157,19 @@ class InducedNorm(Chained, PureLayer):
                                  iterate, seed)
 
     def upper_bound(self):
-        """A proven bound of the norm of what `call` applies, a float; see `bounds.py`."""
+        """A proven bound of the norm of what `call` applies, a float.
+
+        Exact for the orders 1 -> q and p -> inf, and for 2 -> 2 with up to 1,024 inputs or outputs;
+        other norms are bounded by these.
+
+        Example:
+          >>> import tensorflow as tf
+          >>> from tfresflow import layers
+          >>> dense = layers.InducedNormDense(4, coeff=0.9, kernel_initializer="ones")
+          >>> _ = dense(tf.zeros([1, 3]))
+          >>> round(dense.upper_bound(), 2)
+          0.9
+        """
         v = self.v.numpy() if self.vectors else None
         return bounds.upper_bound(self.function, self.normalized_kernel().numpy(),
                                   float(self.domain_order()), float(self.codomain_order()), v)
