@@ -129,6 +129,7 @@ class LogDet(Configurable, Estimator):
 
     @property
     def shareable(self):
+        """Whether equal ones always compute the same, so that blocks may share a graph."""
         return all(map(is_shareable, (self.coefficients, self.gradient, self.memory, self.probe)))
 
 
