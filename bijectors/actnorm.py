@@ -38,7 +38,18 @@ class ActNorm(Flow):
     Warns:
       UserWarning: in `initialize`, if a channel is constant.
 
-    References: Kingma and Dhariwal, Glow (2018).
+    Example:
+      >>> import tensorflow as tf
+      >>> from bijectors import ActNorm
+      >>> b = ActNorm([2])
+      >>> x = tf.constant([[1., 10.], [3., 14.]])         # deviations 1 and 2
+      >>> b.initialize(x).numpy().round(3).tolist()
+      [[-1.0, -1.0], [1.0, 1.0]]
+      >>> z, log_det = b.forward_and_log_det(x)
+      >>> round(float(log_det[0]), 4)                     # -log(1 * 2)
+      -0.6931
+
+    References: Kingma and Dhariwal, Glow (2018), section 3.1.
     """
 
     def __init__(self, event_shape, per_element=False, min_variance=0.2, dtype=None, name=None):

@@ -38,10 +38,13 @@ class ColumnSupports(Supported):
       ValueError: naming the column whose support is not one of these.
 
     Example:
-
-    ```python
-    b = ColumnSupports([3], {0: "positive", 2: ("interval", 0, 1)})
-    ```
+      >>> from bijectors import ColumnSupports
+      >>> b = ColumnSupports([3], {0: "positive", 2: ("interval", 0, 1)})
+      >>> z, log_det = b.forward_and_log_det([[1., 7., 0.5], [-1., 7., 0.5]])
+      >>> z[0].numpy().tolist()
+      [0.0, 7.0, 0.0]
+      >>> [round(float(number), 4) for number in log_det]         # log 4; no density at -1
+      [1.3863, -inf]
     """
 
     def __init__(self, event_shape, supports, name=None):

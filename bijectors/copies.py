@@ -19,6 +19,7 @@ class Copied:
 
     @classmethod
     def from_config(cls, config):
+        """The flow that `get_config` describes, with new weights."""
         arguments = {name: value for name, value in config.items() if name != "frozen"}
         flow = cls(**deserialize(arguments))
         for i in config.get("frozen", ()):

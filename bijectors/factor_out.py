@@ -29,6 +29,14 @@ class FactorOut(Flow):
     Raises:
       ValueError: if C is odd or `inner` is for another shape than the first half.
 
+    Example:
+      >>> import tensorflow_probability as tfp
+      >>> from bijectors import FactorOut
+      >>> b = FactorOut(tfp.bijectors.Scale(2.), [1, 1, 4])
+      >>> z, log_det = b.forward_and_log_det([[[[1., 2., 3., 4.]]]])
+      >>> z.numpy().tolist(), round(float(log_det[0]), 4)         # 2 log 2
+      ([[2.0, 4.0, 3.0, 4.0]], 1.3863)
+
     References: Dinh et al., Density estimation using Real NVP (2017), section 3.6.
     """
 

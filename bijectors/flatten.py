@@ -18,6 +18,13 @@ class Flatten(Flow):
     Args:
       event_shape: shape of one x.
       name: of the bijector.
+
+    Example:
+      >>> import tensorflow as tf
+      >>> from bijectors import Flatten
+      >>> b, x = Flatten([2, 2, 3]), tf.ones([5, 2, 2, 3])
+      >>> b.forward(x).shape, b.inverse(b.forward(x)).shape
+      (TensorShape([5, 12]), TensorShape([5, 2, 2, 3]))
     """
 
     def __init__(self, event_shape, name=None):

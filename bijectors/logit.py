@@ -28,6 +28,21 @@ class Logit(Supported):
       event_shape: shape of one x.
       alpha: in (0, 0.5); 0.05 for natural images, 1e-6 for MNIST.
       name: of the bijector.
+
+    Raises:
+      ValueError: if `alpha` is not in (0, 0.5); in `initialize`, if x is outside of the support.
+
+    Example:
+      >>> from bijectors import Logit
+      >>> b = Logit([1], alpha=0.05)
+      >>> z, log_det = b.forward_and_log_det([[0.0], [0.5], [1.0], [255.0]])
+      >>> [round(float(number), 3) for number in z[:3, 0]]
+      [-2.944, 0.0, 2.944]
+      >>> [round(float(number), 3) for number in log_det]         # no density at 255
+      [2.942, 1.281, 2.942, -inf]
+
+    References: Dinh et al., Density estimation using Real NVP (2017), section 4.1; in this form,
+    Papamakarios et al., Masked Autoregressive Flow for Density Estimation (2017).
     """
 
     def __init__(self, event_shape, alpha=0.05, name=None):

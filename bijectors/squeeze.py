@@ -18,6 +18,15 @@ class Squeeze(Flow):
       factor: side of the square of pixels that becomes one.
       name: of the bijector.
 
+    Raises:
+      ValueError: if `event_shape` is not `[H, W, C]`, or `factor` does not divide H and W.
+
+    Example:
+      >>> from bijectors import Squeeze
+      >>> b = Squeeze([2, 2, 1])
+      >>> b.forward([[[[1.], [2.]], [[3.], [4.]]]]).numpy().tolist()
+      [[[[1.0, 2.0, 3.0, 4.0]]]]
+
     References: Dinh et al., Density estimation using Real NVP (2017), section 3.6.
     """
 

@@ -85,13 +85,18 @@ class FlowModel(SavedWhole, LikelihoodModel):
     `layers.induced_norm.InducedNorm`.
 
     Example:
+      >>> from bijectors import ActNorm
+      >>> from tfresflow import FlowModel
+      >>> x = [[1., 10.], [3., 14.]]
+      >>> model = FlowModel(ActNorm([2]))                 # or toy_flow(), image_flow([28, 28, 1])
+      >>> model.compile("adam")
+      >>> _ = model.fit(x, verbose=0)                     # a normal, of deviations 1 and 2 here
+      >>> [round(float(log_p), 1) for log_p in model.log_prob(x)]     # -log(2 pi e) - log(1 * 2)
+      [-3.5, -3.5]
+      >>> model.sample(5, seed=0).shape
+      TensorShape([5, 2])
 
-    ```python
-    model = FlowModel(image_flow([28, 28, 1], nblocks=(4, 4, 4), idim=48), nbits=8)
-    model.compile(keras.optimizers.Adam(1e-3, global_clipnorm=1., use_ema=True))
-    model.fit(images, epochs=10)
-    x = model.sample(64)
-    ```
+    References: Chen et al., Residual Flows (2019).
     """
 
     def __init_subclass__(cls, **kwargs):
@@ -151,7 +156,7 @@ class FlowModel(SavedWhole, LikelihoodModel):
         return -self.compute_nll(x, seeds.as_seed(seed), self.eval_flow)
 
     def bits_per_dim(self, x, seed=None):
-        """Bits per dimension, `[N, ...] -> [N]`; needs `nbits`."""
+        """Bits per dimension, `[N, ...] -> [N]`; a `ValueError` if the model has no `nbits`."""
         if self.nbits is None:
             raise ValueError("`nbits` must be given to FlowModel for bits per dimension. "
                              "Received: nbits=None")
@@ -182,6 +187,7 @@ class FlowModel(SavedWhole, LikelihoodModel):
         return -self.compute_nll(x, self.seed_of(0, x), self.eval_flow)
 
     def compute_output_shape(self, input_shape):
+        """`(N,)`, the shape of `log p(x)`."""
         return (input_shape[0],)
 
     # Training -------------------------------------------------------------------------------

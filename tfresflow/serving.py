@@ -29,6 +29,17 @@ class Endpoints(tf.Module):
 
     Raises:
       ValueError: if the flow has no `event_shape`.
+
+    Example:
+      >>> import tensorflow as tf
+      >>> import tensorflow_probability as tfp
+      >>> from bijectors import Foreign
+      >>> from tfresflow import serving
+      >>> endpoints = serving.Endpoints(Foreign(tfp.bijectors.Scale(2.), [2]))
+      >>> sorted(endpoints.by_name)         # of a flow alone; a model has more
+      ['forward', 'inverse', 'serving_default']
+      >>> endpoints.inverse(tf.constant([[2., 4.]]))["x"].numpy().tolist()
+      [[1.0, 2.0]]
     """
 
     def __init__(self, model, dtype=None):
@@ -66,15 +77,20 @@ def export(model, path):
       model: see `Endpoints`.
       path: of the folder.
 
+    Raises:
+      ValueError: if the flow has no `event_shape`.
+
     Example:
-
-    ```python
-    serving.export(model, "served")
-
-    served = tf.saved_model.load("served")
-    x = served.sample(16, seed=0)["x"]
-    served.log_prob(x, seed=0)["log_prob"]
-    ```
+      >>> import tempfile
+      >>> import tensorflow as tf
+      >>> from bijectors import ActNorm
+      >>> from tfresflow import FlowModel, serving
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     serving.export(FlowModel(ActNorm([2])), folder)
+      ...     served = tf.saved_model.load(folder)
+      >>> x = served.sample(16, seed=0)["x"]
+      >>> x.shape, served.log_prob(x, seed=0)["log_prob"].shape
+      (TensorShape([16, 2]), TensorShape([16]))
     """
     endpoints = Endpoints(model)
     tf.saved_model.save(endpoints, str(path), signatures=endpoints.by_name)
@@ -82,7 +98,22 @@ def export(model, path):
 
 @contextlib.contextmanager
 def named_failures(format):
-    """Context that turns a converter's long error for missing operations into a `ValueError`."""
+    """Context that turns a converter's long error for missing operations into a `ValueError`.
+
+    Args:
+      format: as for `FlowModel.export`.
+
+    Raises:
+      ValueError: in place of all errors but for ImportError, ValueError and TypeError.
+
+    Example:
+      >>> from tfresflow import serving
+      >>> with serving.named_failures("litert"):
+      ...     raise RuntimeError("failed to legalize operation 'tf.While'")
+      Traceback (most recent call last):
+        ...
+      ValueError: `format` must be 'tf_saved_model' for a flow with residual blocks: ...
+    """
     try:
         yield
     except (ImportError, ValueError, TypeError):  # a package is missing, or an argument is wrong

@@ -56,12 +56,14 @@ def image_flow(event_shape, *, nblocks=(16, 16, 16), idim=512, kernels=(3, 1, 3)
       ValueError: if the image cannot be squeezed as often as `nblocks` asks for.
 
     Example:
-
-    ```python
-    flow = image_flow([28, 28, 1], nblocks=(4, 4, 4), idim=48, logit_alpha=1e-6)
-    base = tfd.MultivariateNormalDiag(tf.zeros(784), tf.ones(784))
-    dist = tfd.TransformedDistribution(base, tfb.Invert(flow))
-    ```
+      >>> import tensorflow as tf
+      >>> from bijectors.flows import image_flow
+      >>> flow = image_flow([4, 4, 1], nblocks=1, idim=4, squeeze_first=True, fc_end=False)
+      >>> z, log_det = flow.forward_and_log_det(tf.fill([2, 4, 4, 1], 0.5), seed=0)
+      >>> z.shape, log_det.shape
+      (TensorShape([2, 16]), TensorShape([2]))
+      >>> [b.name for b in reversed(flow.bijectors)]      # in the order in which x meets them
+      ['logit', 'squeeze', 'actnorm', 'conv0', 'actnorm', 'flatten']
 
     References: Chen et al., Residual Flows (2019), and the code published with it.
     """

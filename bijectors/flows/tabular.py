@@ -22,6 +22,17 @@ def tabular_flow(event_shape, *, nblocks=10, dims=(128, 128), coeff=0.97, suppor
 
     Returns:
       A `Chain` from `[N, D]` to `[N, D]`.
+
+    Raises:
+      ValueError: see `toy_flow` and `ColumnSupports`.
+
+    Example:
+      >>> import tensorflow as tf
+      >>> from bijectors.flows import tabular_flow
+      >>> flow = tabular_flow(2, nblocks=1, dims=8, supports={0: "positive"}, seed=0)
+      >>> x = flow.inverse(tf.random.normal([100, 2]))
+      >>> bool(tf.reduce_all(x[:, 0] > 0))
+      True
     """
     blocks = toy_flow(event_shape, nblocks=nblocks, dims=dims, coeff=coeff, dtype=dtype, **kwargs)
     # However small the unit, a column starts with variance 1.

@@ -34,6 +34,19 @@ def toy_flow(event_shape=(2,), *, nblocks=100, dims=(128, 128, 128, 128), coeff=
     Returns:
       A `Chain` from `[N, D]` to `[N, D]`.
 
+    Raises:
+      ValueError: if `event_shape` is not `[D]`, or another argument is not as described.
+
+    Example:
+      >>> import tensorflow as tf
+      >>> from bijectors.flows import toy_flow
+      >>> flow = toy_flow(nblocks=2, dims=8)
+      >>> z, log_det = flow.forward_and_log_det(tf.ones([5, 2]), seed=0)
+      >>> z.shape, log_det.shape
+      (TensorShape([5, 2]), TensorShape([5]))
+      >>> [b.name for b in reversed(flow.bijectors)]      # in the order in which x meets them
+      ['dense0', 'actnorm', 'dense1', 'actnorm']
+
     References: Chen et al., Residual Flows (2019), and the code published with it.
     """
     nblocks, dims = as_size("nblocks", nblocks), as_sizes("dims", dims)

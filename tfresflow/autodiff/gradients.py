@@ -44,6 +44,18 @@ def gradients(flow, loss, x, seed=None, variables=None, autodiff=Recomputed()):
     Raises:
       ValueError: if a result is differentiated once more: for second derivatives take a tape
         around `forward_and_log_det`.
+
+    Example:
+      >>> import keras
+      >>> import tensorflow as tf
+      >>> from bijectors import InvertibleResidual
+      >>> from tfresflow import autodiff, layers
+      >>> g = layers.InducedNormDense(2, kernel_initializer=keras.initializers.Identity(0.5))
+      >>> flow = InvertibleResidual(g, [2])                       # z = 1.5 x
+      >>> value, (dkernel, dbias), dx = autodiff.gradients(
+      ...     flow, lambda z, log_det: tf.reduce_sum(z ** 2) / 2, [[2., 4.]])
+      >>> value.numpy().item(), dx.numpy().tolist(), dbias.numpy().tolist()
+      (22.5, [[4.5, 9.0]], [3.0, 6.0])
     """
     own = [v for layer in flow.layers for v in layer.trainable_variables]
     variables = [getattr(v, "value", v) if not isinstance(v, tf.Variable) else v

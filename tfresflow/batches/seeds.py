@@ -25,6 +25,15 @@ class Part(typing.NamedTuple):
     Args:
       seed: of the whole batch, a `[2]` integer tensor.
       first: place of the part's first example in the whole batch, an int64 scalar.
+
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfresflow import seeds
+      >>> whole = seeds.Part(seeds.as_seed(7))
+      >>> all_rows = seeds.normal(whole, [5, 3], tf.float32)
+      >>> last_rows = seeds.normal(seeds.starting(whole, 2), [3, 3], tf.float32)
+      >>> bool(tf.reduce_all(abs(all_rows[2:] - last_rows) < 1e-6))
+      True
     """
 
     seed: typing.Any
@@ -44,6 +53,17 @@ def as_seed(seed=None):
 
     Raises:
       ValueError: if `seed` has another shape or is not of integers.
+
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfresflow import seeds
+      >>> seed = seeds.as_seed(7)
+      >>> seed.numpy().tolist()
+      [0, 7]
+      >>> seeds.as_seed(seed) is seed       # what is a seed already stays as it is
+      True
+      >>> tf.random.stateless_uniform([2], seed).shape
+      TensorShape([2])
     """
     if isinstance(seed, Part):
         return seed
@@ -67,13 +87,36 @@ def as_seed(seed=None):
 
 
 def check_seed(seed):
-    """Raises `ValueError` unless a constructor's `seed` is an integer or None."""
+    """Raises `ValueError` unless a constructor's `seed` is an integer or None.
+
+    Example:
+      >>> from tfresflow import seeds
+      >>> seeds.check_seed(7)
+      >>> seeds.check_seed(0.5)
+      Traceback (most recent call last):
+        ...
+      ValueError: `seed` must be an integer, or None. Received: seed=0.5
+    """
     if seed is not None and not is_whole(seed):
         raise ValueError(f"`seed` must be an integer, or None. Received: seed={seed}")
 
 
 def fold_in(seed, data):
-    """A new seed from `seed` and the integer `data` (a block's index, a step)."""
+    """A new seed from `seed` and the integer `data` (a block's index, a step).
+
+    Args:
+      seed: as for `as_seed`.
+      data: an integer, or an integer tensor of shape `[]`.
+
+    Returns:
+      A tensor of shape `[2]`; of a `Part`, the `Part` with the same `first`.
+
+    Example:
+      >>> from tfresflow import seeds
+      >>> first, again, other = (seeds.fold_in(7, step).numpy().tolist() for step in (0, 0, 1))
+      >>> first == again, first == other
+      (True, False)
+    """
     if isinstance(seed, Part):
         return Part(fold_in(seed.seed, data), seed.first)
     data = tf.convert_to_tensor(data)
@@ -83,13 +126,31 @@ def fold_in(seed, data):
 
 
 def starting(seed, start):
-    """The `Part` for the examples from place `start` on of a batch with this seed."""
+    """The `Part` for the examples from place `start` on of a batch with this seed.
+
+    Args:
+      seed: as for `as_seed`; of a `Part`, `start` counts from its own first example.
+      start: an integer, or an integer tensor of shape `[]`.
+
+    Example:
+      >>> from tfresflow import seeds
+      >>> seeds.starting(seeds.starting(7, 2), 3).first
+      5
+    """
     part = seed if isinstance(seed, Part) else Part(as_seed(seed))
     return Part(part.seed, part.first + start)
 
 
 def split(seed, n):
-    """`[fold_in(seed, i) for i in range(n)]`, in a number of operations that n does not change."""
+    """`[fold_in(seed, i) for i in range(n)]`, in a number of operations that n does not change.
+
+    Example:
+      >>> from tfresflow import seeds
+      >>> seed = seeds.as_seed(7)
+      >>> for_terms, for_probes = seeds.split(seed, 2)
+      >>> for_probes.numpy().tolist() == seeds.fold_in(seed, 1).numpy().tolist()
+      True
+    """
     if isinstance(seed, Part):
         return [Part(own, seed.first) for own in split(seed.seed, n)]
     # The second number of a folded seed is what was folded in.
@@ -97,7 +158,14 @@ def split(seed, n):
 
 
 def integers(seed, shape, bits):
-    """Random int64 `shape`, in [0, 2^bits), bits at most 63; `seed` a `[2]` integer tensor."""
+    """Random int64 `shape`, in [0, 2^bits), bits at most 63; `seed` a `[2]` integer tensor.
+
+    Example:
+      >>> from tfresflow import seeds
+      >>> dice = seeds.integers(seeds.as_seed(7), [1000], bits=2)
+      >>> sorted(set(dice.numpy().tolist()))
+      [0, 1, 2, 3]
+    """
     key, counter = _stream(seed)
     words = _INTEGERS(shape=shape, key=key, counter=counter, alg=_PHILOX, dtype=tf.int64)
     return words & (2 ** bits - 1)
@@ -110,13 +178,27 @@ def normal(seed, shape, dtype):
       seed: a `Part`.
       shape: list `[N, ...]`; N an integer or a scalar tensor, the others integers.
       dtype: of the result.
+
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfresflow import seeds
+      >>> x = seeds.normal(seeds.Part(seeds.as_seed(7)), [10_000, 2], tf.float32)
+      >>> [round(float(deviation), 1) for deviation in tf.math.reduce_std(x, axis=0)]
+      [1.0, 1.0]
     """
     op = xla.normal if xla.is_compiling() else tf.raw_ops.StatelessRandomNormalV2
     return _rows(op, seed, shape, dtype)
 
 
 def bits(seed, shape):
-    """Random int32 of which all 32 bits are random; arguments and rows as for `normal`."""
+    """Random int32 of which all 32 bits are random; arguments and rows as for `normal`.
+
+    Example:
+      >>> from tfresflow import seeds
+      >>> coins = seeds.bits(seeds.Part(seeds.as_seed(7)), [1000, 2]) & 1
+      >>> sorted(set(coins.numpy().ravel().tolist()))
+      [0, 1]
+    """
     return _rows(_INTEGERS, seed, shape, tf.int32)
 
 

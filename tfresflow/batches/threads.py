@@ -25,6 +25,14 @@ def prepare():
     Warns:
       RuntimeWarning: TensorFlow has left oneDNN off, as it does on x86 processors without AVX-512
         VNNI, and TF_ENABLE_ONEDNN_OPTS, which alone can switch it on, is not set.
+
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfresflow import threads
+      >>> _, before = tf.zeros([]), threads.are_prepared()
+      >>> threads.prepare()                 # too late: TensorFlow has made a tensor
+      >>> threads.are_prepared() == before
+      True
     """
     if _is_without_onednn():
         warnings.warn("TensorFlow has left oneDNN off on this processor; with it, training is "
@@ -51,7 +59,16 @@ def _is_without_onednn():
 
 
 def are_prepared():
-    """Whether TensorFlow is set as `prepare` sets it: two operations at a time, one thread each."""
+    """Whether TensorFlow is set as `prepare` sets it: two operations at a time, one thread each.
+
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfresflow import threads
+      >>> threads_of_each = tf.config.threading.get_intra_op_parallelism_threads()
+      >>> at_a_time = tf.config.threading.get_inter_op_parallelism_threads()
+      >>> threads.are_prepared() == ((threads_of_each, at_a_time) == (1, 2))
+      True
+    """
     threading = tf.config.threading
     return (threading.get_intra_op_parallelism_threads() == 1
             and threading.get_inter_op_parallelism_threads() == 2)

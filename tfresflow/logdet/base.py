@@ -9,6 +9,18 @@ class Estimator:
     """Base of estimators of `log det(I + dg/dx)`; a subclass defines `__call__`.
 
     `bind` makes the step of a flow from it, for training.
+
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfresflow import logdet
+      >>> class FirstTerm(logdet.Estimator):                      # log det(I + J) = tr(J) - ...
+      ...     def __call__(self, g, x, seed=None):
+      ...         with tf.GradientTape() as tape:
+      ...             tape.watch(x)
+      ...             y = g(x)
+      ...         return y, tf.linalg.trace(tape.batch_jacobian(y, x))
+      >>> FirstTerm()(lambda x: x / 4, tf.ones([3, 2]))[1].numpy().tolist()
+      [0.5, 0.5, 0.5]
     """
 
     def __init_subclass__(cls, **kwargs):
@@ -35,7 +47,22 @@ def bind(log_det, *args):
 
     Args:
       log_det: an `Estimator`, or any function `(g, x, seed) -> (g(x), log_det)`.
-      *args: see `LogDet.bind`.
+      *args: `g, seed, spec, inverse, adjoint`, see `LogDet.bind`.
+
+    Returns:
+      A `tfresflow.functions.steps.Step`.
+
+    Example:
+      >>> import keras
+      >>> import tensorflow as tf
+      >>> from tfresflow import layers, logdet, seeds
+      >>> from tfresflow.functions.steps import Rows
+      >>> g = layers.InducedNormDense(2, kernel_initializer=keras.initializers.Identity(0.5))
+      >>> g.build([None, 2])
+      >>> spec = tf.TensorSpec([1, 2], tf.float32)
+      >>> step = logdet.bind(logdet.Exact(), g, seeds.as_seed(0), spec, None, None)
+      >>> step.value(tf.constant([[2., 4.]]), Rows(tf.range(1))).numpy().tolist()   # x + x / 2
+      [[3.0, 6.0]]
     """
     if hasattr(log_det, "bind"):
         return log_det.bind(*args)

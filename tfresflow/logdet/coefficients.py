@@ -33,6 +33,22 @@ class Truncated(Configurable):
 
     Args:
       num_terms: n, a positive integer.
+
+    Raises:
+      ValueError: if `num_terms` is not a positive integer.
+
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfresflow import logdet
+      >>> x = tf.ones([1, 2])               # g(x) = x / 2: log det(I + J) = 2 log 1.5 = 0.8109
+      >>> for n in (1, 2, 20):
+      ...     estimate = logdet.LogDet(logdet.Truncated(n), probe=logdet.rademacher)
+      ...     print(n, round(float(estimate(lambda x: x / 2, x, seed=0)[1][0]), 4))
+      1 1.0
+      2 0.75
+      20 0.8109
+
+    References: Chen et al., Residual Flows (2019), equation 3, cut off after n terms.
     """
 
     num_terms: int
@@ -95,6 +111,21 @@ class Geometric(_Roulette):
       p: probability to stop after each of these N terms, in (0, 1).
       n_exact: number of exact terms, which are always computed and have weight 1.
       num_samples: number of independent draws of N; their weights are averaged.
+
+    Raises:
+      ValueError: if `p` is not in (0, 1), `num_samples` is not positive, or `n_exact` is negative.
+
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfresflow import logdet, seeds
+      >>> c = logdet.Geometric(p=0.5, n_exact=2).draw(seeds.as_seed(0), tf.float32)
+      >>> c[:4].numpy().tolist()            # c_0, the exact terms and one more, as N >= 1
+      [1.0, 1.0, 1.0, 1.0]
+      >>> means = logdet.Geometric(num_samples=10_000).draw(seeds.as_seed(0), tf.float32)
+      >>> bool(tf.reduce_all(abs(means[:6] - 1) < 0.1))          # each has the mean 1: no bias
+      True
+
+    References: Chen et al., Residual Flows (2019), equations 6 and 7.
     """
 
     p: float = 0.5
@@ -122,6 +153,21 @@ class Poisson(_Roulette):
       rate: mean of N, positive.
       n_exact: number of exact terms, which are always computed and have weight 1.
       num_samples: number of independent draws of N; their weights are averaged.
+
+    Raises:
+      ValueError: if `rate` or `num_samples` is not positive, or `n_exact` is negative.
+
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfresflow import logdet, seeds
+      >>> c = logdet.Poisson(rate=2.0, n_exact=2).draw(seeds.as_seed(0), tf.float32)
+      >>> c[:3].numpy().tolist()            # c_0, and the exact terms
+      [1.0, 1.0, 1.0]
+      >>> means = logdet.Poisson(num_samples=10_000).draw(seeds.as_seed(0), tf.float32)
+      >>> bool(tf.reduce_all(abs(means[:6] - 1) < 0.1))          # each has the mean 1: no bias
+      True
+
+    References: Chen et al., Residual Flows (2019), equations 6 and 7.
     """
 
     rate: float = 2.0

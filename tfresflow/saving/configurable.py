@@ -81,8 +81,10 @@ class Configurable:
     """Mixin of dataclasses: the configuration is the fields."""
 
     def get_config(self):
+        """The fields, as Keras saves them."""
         return serialize({f.name: getattr(self, f.name) for f in dataclasses.fields(self)})
 
     @classmethod
     def from_config(cls, config):
+        """The object that `get_config` describes."""
         return cls(**deserialize(config))

@@ -10,6 +10,7 @@ class SavedWhole:
     """Mixin: a subclass sets `_config`, the arguments of its constructor."""
 
     def get_config(self):
+        """Constructor arguments, as Keras saves them, and whether it is frozen."""
         check_untied(self._flatten_layers())
         frozen = {} if self.trainable else {"trainable": False}
         return serialize_whole({**self._config, **frozen})

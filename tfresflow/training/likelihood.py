@@ -28,6 +28,7 @@ class LikelihoodModel(AveragedModel):
         self._have_changed = None
 
     def example_losses(self, x, seed):
+        """What a training step minimises, `[N]`: `compute_nll`, and losses of learned orders."""
         nll, orders = self.compute_nll(x, seed), self.order_losses()
         if not orders:
             return nll
