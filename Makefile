@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test bench lint clean
+.PHONY: demo test bench docs lint clean
 
 demo: .venv/ready
 	$(BIN)/python -m train.main --flagfile=configs/mnist5k.cfg --workdir=runs/mnist5k
@@ -12,6 +12,13 @@ test: .venv/ready
 
 bench: .venv/ready-bench
 	$(BIN)/python -m benchmarks.run
+
+# Tutorials are run, so the site is made in `build` and laid out once it is whole.
+docs: .venv/ready-docs
+	TF_CPP_MIN_LOG_LEVEL=3 TF_ENABLE_ONEDNN_OPTS=1 $(BIN)/python -m sphinx --fail-on-warning \
+	    --keep-going --jobs=2 -d build/docs/doctrees docs build/docs/site
+	rm -rf site && cp -r build/docs/site site
+	@echo "open site/index.html"
 
 lint: .venv/ready-dev
 	$(BIN)/flake8
@@ -27,9 +34,13 @@ lint: .venv/ready-dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@
 
+.venv/ready-docs: .venv/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	touch $@
+
 .venv/ready-bench: .venv/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	touch $@
 
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv build site *.egg-info

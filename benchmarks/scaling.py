@@ -1,6 +1,6 @@
 """How training scales: two processes measured here, and a projection to many GPUs.
 
-    python -m benchmarks.scaling            # both; writes docs/scaling.png, prints tables
+    python -m benchmarks.scaling            # both; writes docs/guides/scaling.png, prints tables
     python -m benchmarks.scaling --rounds=3
 
 Measured: an epoch of image-M by one process of one thread and by two of one thread each, and what
@@ -24,7 +24,7 @@ import time
 
 import numpy as np
 
-DOCS = pathlib.Path(__file__).parents[1] / "docs"
+DOCS = pathlib.Path(__file__).parents[1] / "docs" / "guides"
 WARM_UP, STEPS = 3, 60  # of an "epoch": 1,920 of image-M's examples
 # Channels and side of each scale, blocks a scale, batch of a GPU.
 MODELS = {"cifar10": ([(3, 32), (12, 16), (48, 8)], 16, 64, 2, {"fc": (4, 3072, 128)}),

@@ -15,7 +15,7 @@ __all__ = ["Chain"]
 
 @keras.saving.register_keras_serializable("bijectors")
 class Chain(Flow):
-    """`z = b_1(b_2(... b_K(x)))`, as `tfb.Chain` and function composition order it.
+    """`z = b_1(b_2(...b_K(x)))`, as `tfb.Chain` and function composition order it.
 
     Differs from `tfb.Chain`: each bijector runs once for its value and log-determinant, each gets a
     seed of its own that follows from `seed`, and `layers` lists the layers of all. The bijectors

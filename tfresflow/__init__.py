@@ -14,7 +14,8 @@ if not _IS_STARTING:
     from tfresflow.flow_layer import FlowLayer
     from tfresflow.model import FlowModel
     from tfresflow.training import optimizers
+    from tfresflow.training.distributed import NonFinite
 
-__all__ = ["FlowLayer", "FlowModel", "autodiff", "backend", "layers", "logdet", "losses",
-           "optimizers", "seeds", "serving", "solvers", "threads"]
-__version__ = "0.1.0"
+__all__ = ["FlowLayer", "FlowModel", "NonFinite", "autodiff", "backend", "layers", "logdet",
+           "losses", "optimizers", "seeds", "serving", "solvers", "threads"]
+__version__ = "0.2.0"

@@ -32,6 +32,15 @@ class PureLayer:
         super().__init__(*args, **kwargs)
         check_float(self)
 
+    @property
+    def function(self):
+        """This layer as a `Function` of its effective weights and the input."""
+        raise NotImplementedError(f"{type(self).__name__}.function")
+
+    def effective_weights(self):
+        """The tensors that `function` needs; none by default."""
+        return []
+
     def call(self, inputs):
         if not inputs.dtype.is_floating:  # Keras casts floats alone
             inputs = tf.cast(inputs, self.compute_dtype)

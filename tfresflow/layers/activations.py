@@ -49,10 +49,6 @@ class ElementwiseLayer(PureLayer, keras.layers.Layer):
         super().__init__(**kwargs)
         self.supports_masking = True
 
-    def effective_weights(self):
-        """Tensors that `function` needs."""
-        return []
-
     def compute_output_shape(self, input_shape):
         return input_shape
 

@@ -84,6 +84,7 @@ class Implicit(Configurable):
 
     @property
     def shareable(self):
+        """Whether equal ones always compute the same, so that blocks may share a graph."""
         return is_shareable(self.solver) and is_shareable(self.adjoint)
 
     def __call__(self, function, x, args=()):

@@ -224,6 +224,7 @@ class Normal(LinearSolver):
 
     @property
     def shareable(self):
+        """Whether equal ones always compute the same, so that blocks may share a graph."""
         return is_shareable(self.solver)
 
     def __call__(self, matvec, b, adjoint=None):

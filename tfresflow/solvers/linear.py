@@ -226,6 +226,7 @@ class FixedPoint(_Series):
 
     @property
     def shareable(self):
+        """Whether equal ones always compute the same, so that blocks may share a graph."""
         return self.start == "zeros" or self.seed is not None
 
     def __call__(self, matvec, b, adjoint=None):
@@ -276,6 +277,7 @@ class Roulette(LinearSolver):
 
     @property
     def shareable(self):
+        """Whether equal ones always compute the same, so that blocks may share a graph."""
         return self.seed is not None and is_shareable(self.terms)
 
     def __post_init__(self):
