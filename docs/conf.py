@@ -13,8 +13,9 @@ from docutils import nodes
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
-import tfresflow  # noqa: E402
 from public import PACKAGES, found, members, names  # noqa: E402
+
+import tfresflow  # noqa: E402
 
 # Some packages are an attribute of `tfresflow`, and have another name as a file.
 for package in PACKAGES:

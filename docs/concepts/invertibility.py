@@ -24,7 +24,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import tensorflow as tf
 
-from bijectors import InvertibleResidual, norm_report
+from bijectors import InvertibleResidual
 from tfresflow import layers, solvers
 
 keras.utils.set_random_seed(0)
