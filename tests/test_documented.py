@@ -14,7 +14,8 @@ OURS = ("tfresflow", "bijectors")
 
 def methods(cls):
     """Those that a class of ours defines, but for what Keras, TFP or Python ask for by name."""
-    others = [keras.layers.Layer, *(c for c in cls.__mro__ if c.__module__.split(".")[0] not in OURS)]
+    others = [c for c in cls.__mro__ if c.__module__.split(".")[0] not in OURS]
+    others.append(keras.layers.Layer)
     return {name: value for name, value in vars(cls).items() if not name.startswith("_")
             and (inspect.isroutine(value) or isinstance(value, property))
             and not any(hasattr(c, name) for c in others)}

@@ -11,8 +11,8 @@
 #
 # A test score has two sources of error, and `metrics.json` of the command line reports both.
 #
-# - **The data**: another test set of the same size would have another mean. Standard error: the standard
-#   deviation of the rows' $\log p$ over the square root of their number.
+# - **The data**: another test set of the same size would have another mean. Standard error: the
+#   standard deviation of the rows' $\log p$ over the square root of their number.
 # - **The probes**: the log-determinant of each row is an estimate. Another seed gives another one.
 #
 # A score without them says little. We look at both.
@@ -46,13 +46,15 @@ print(f"-log p, exact:                     {-truth:.3f}")
 print(f"mean of 20 estimates:              {-estimates.mean():.3f} +- {of_probes / 20 ** 0.5:.3f}")
 
 # %% [markdown]
-# The error of the probes can be made small, at a price: more probes (`num_probes`), more terms before the
-# roulette begins (`n_exact`), or the exact determinant where the dimension allows. That of the data cannot.
+# The error of the probes can be made small, at a price: more probes (`num_probes`), more terms
+# before the roulette begins (`n_exact`), or the exact determinant where the dimension allows. That
+# of the data cannot.
 #
 # ## Comparing two models
 #
 # Two scores on the *same* test rows are better compared row by row: the standard error of the mean
-# *difference* is often much smaller than that of each score, as rows that are hard for one are hard for both.
+# *difference* is often much smaller than that of each score, as rows that are hard for one are hard
+# for both.
 
 # %%
 other = FlowModel(tabular_flow(3, nblocks=6, dims=(32, 32), coeff=0.95, seed=0))     # LipSwish
@@ -64,6 +66,6 @@ print(f"sin is better by {np.mean(difference):.3f} +- {np.std(difference) / len(
 # %% [markdown]
 # ## Outliers of the estimate
 #
-# With `Poisson` the roulette has infinite variance in theory: a rare long series has a large weight.
-# `n_exact` makes that so rare that it does not matter in practice. `Geometric(p)` has finite variance
-# where $L^2 < 1 - p$. If the score of one batch jumps, raise `n_exact` first.
+# With `Poisson` the roulette has infinite variance in theory: a rare long series has a large
+# weight. `n_exact` makes that so rare that it does not matter in practice. `Geometric(p)` has
+# finite variance where $L^2 < 1 - p$. If the score of one batch jumps, raise `n_exact` first.

@@ -58,17 +58,17 @@ plt.show()
 #
 # ## From layers to the block
 #
-# The Lipschitz constant of a composition is at most the product of those of its parts. A dense layer
-# $W h + b$ has the operator norm of $W$; activations here have slope at most 1. So three layers of
-# norm `coeff` make $\operatorname{Lip}(g) \le$ `coeff`$^3 < 1$. [](norms.py) says how the norm of a
-# layer is held.
+# The Lipschitz constant of a composition is at most the product of those of its parts. A dense
+# layer $W h + b$ has the operator norm of $W$; activations here have slope at most 1. So three
+# layers of norm `coeff` make $\operatorname{Lip}(g) \le$ `coeff`$^3 < 1$. [](norms.py) says how the
+# norm of a layer is held.
 #
 # ## Who solves
 #
 # Plain iteration (`Picard`) needs many evaluations if $L$ is near 1. `Anderson`, the default, and
-# `Broyden` extrapolate from the steps before. Every example stops by itself, at a tolerance for
-# its residual $\|z - g(x) - x\|$; the error of x is at most $1 / (1 - L)$ times that. One that does
-# not come to rest raises an error.
+# `Broyden` extrapolate from the steps before. Every example stops by itself, at a tolerance for its
+# residual $\|z - g(x) - x\|$; the error of x is at most $1 / (1 - L)$ times that. One that does not
+# come to rest raises an error.
 
 # %%
 for solver in [solvers.Picard(), solvers.Anderson(), solvers.Broyden()]:
@@ -78,8 +78,8 @@ for solver in [solvers.Picard(), solvers.Anderson(), solvers.Broyden()]:
           f"bound {float(tf.reduce_max(solution.error_bound(0.95 ** 2))):.0e}")
 
 # %% [markdown]
-# The gradient of the inverse is not that of the steps. The equation $x + g(x) = z$ is differentiated, which
-# leaves one linear solve with $I + J^T$: see [](../tutorials/implicit.py).
+# The gradient of the inverse is not that of the steps. The equation $x + g(x) = z$ is
+# differentiated, which leaves one linear solve with $I + J^T$: see [](../tutorials/implicit.py).
 #
-# References: Behrmann et al., *Invertible Residual Networks* (2019); Chen et al., *Residual Flows for
-# Invertible Generative Modeling* (2019).
+# References: Behrmann et al., *Invertible Residual Networks* (2019); Chen et al., *Residual Flows
+# for Invertible Generative Modeling* (2019).

@@ -9,14 +9,14 @@
 # %% [markdown]
 # # An unbiased log-determinant
 #
-# The density needs $\log|\det(I + J)|$, $J = dg/dx$. For $D$ dimensions the matrix is $D \times D$ and
-# cannot be formed for images. As $\|J\| < 1$, there is a series,
+# The density needs $\log|\det(I + J)|$, $J = dg/dx$. For $D$ dimensions the matrix is $D \times D$
+# and cannot be formed for images. As $\|J\| < 1$, there is a series,
 #
 # $$\log\det(I + J) = \sum_{k=1}^\infty \frac{(-1)^{k+1}}{k} \operatorname{tr} J^k ,$$
 #
 # and the trace of a matrix that we can multiply with is estimated by a random vector $v$ with
-# independent entries of variance 1, as $E[v^T A v] = \operatorname{tr} A$: a *probe*. Each term costs one
-# more product $v^T J$, which back-propagation gives without forming $J$.
+# independent entries of variance 1, as $E[v^T A v] = \operatorname{tr} A$: a *probe*. Each term
+# costs one more product $v^T J$, which back-propagation gives without forming $J$.
 
 # %%
 import keras
@@ -43,8 +43,8 @@ print(f"exact: {exact:.5f} nats")
 # %% [markdown]
 # ## Cut, or cut at random
 #
-# To stop after n terms is *biased*: the same rest is missing in every estimate. Training then
-# finds weights for which that rest is large, and reports likelihoods that are not real.
+# To stop after n terms is *biased*: the same rest is missing in every estimate. Training then finds
+# weights for which that rest is large, and reports likelihoods that are not real.
 #
 # The way out (*Russian roulette*): draw the number of terms n at random and divide term k by the
 # probability $P(n \ge k)$ that it is computed. In expectation each term counts once. `Poisson` and
@@ -75,8 +75,8 @@ axis.legend()
 plt.show()
 
 # %% [markdown]
-# Truncated estimates miss the line, by more than their error bars of two standard errors; the random ones
-# do not.
+# Truncated estimates miss the line, by more than their error bars of two standard errors; the
+# random ones do not.
 #
 # ## What to choose
 #
@@ -90,8 +90,8 @@ plt.show()
 # ## Its gradient
 #
 # `gradient=Neumann()`, the default, is the gradient of the log-determinant itself,
-# $\operatorname{tr}((I+J)^{-1} dJ)$, estimated by its own series: its memory does not grow with the number of terms.
-# `Series()` differentiates the terms. Values are the same in both.
+# $\operatorname{tr}((I+J)^{-1} dJ)$, estimated by its own series: its memory does not grow with the
+# number of terms. `Series()` differentiates the terms. Values are the same in both.
 #
 # References: Chen et al. (2019), section 3 and equations 6 to 8; Kahn (1955) for the roulette;
 # Hutchinson (1990) and Skilling (1989) for the trace.

@@ -13,10 +13,11 @@
 #
 # $$\|W\|_{p \to q} = \max_{x \ne 0} \frac{\|W x\|_q}{\|x\|_p} .$$
 #
-# $\|W\|_{2 \to 2}$ is the largest singular value. Each layer of bounded norm keeps
-# $\|W\|_{p \to q} \le$ `coeff` by dividing its kernel by the norm, where that is larger. The Lipschitz constant of
-# a branch whose layers go $2 \to p_1 \to p_2 \to 2$ is then at most the product: the orders in between may be
-# anything, as long as each layer begins where the one before ended. They may be learned.
+# $\|W\|_{2 \to 2}$ is the largest singular value. Each layer of bounded norm keeps $\|W\|_{p \to q}
+# \le$ `coeff` by dividing its kernel by the norm, where that is larger. The Lipschitz constant of a
+# branch whose layers go $2 \to p_1 \to p_2 \to 2$ is then at most the product: the orders in
+# between may be anything, as long as each layer begins where the one before ended. They may be
+# learned.
 
 # %%
 import keras
@@ -52,19 +53,20 @@ plt.show()
 # | p = 1, or q = infinity | in closed form: the largest norm of a column, or of a row |
 # | all others | power iteration, from the vectors that the last step left, after each training step |
 #
-# For a convolution it is the norm of the convolution as an operator on images, not that of its kernel as
-# a matrix.
+# For a convolution it is the norm of the convolution as an operator on images, not that of its
+# kernel as a matrix.
 #
 # Power iteration comes from below: stopped early, it gives less than the norm. So a layer that is
 # divided by it might be a little too steep. Two things answer that.
 #
 # ## Measured and certified
 #
-# `norm_report` lists two numbers for each layer: *measured*, by power iteration from fresh starts, and
-# *bound*, which is proven: singular values for $2 \to 2$ (of the matrix, or by Gram iteration for
-# convolutions), closed forms, and for the orders in between the Riesz-Thorin theorem or a scaling of rows and columns.
-# With `certified=True`, the default, a layer keeps the proven bound, too, below 1. A flow all of whose
-# branches have a bound below 1 is *certified invertible*: that is a proof, up to rounding.
+# `norm_report` lists two numbers for each layer: *measured*, by power iteration from fresh starts,
+# and *bound*, which is proven: singular values for $2 \to 2$ (of the matrix, or by Gram iteration
+# for convolutions), closed forms, and for the orders in between the Riesz-Thorin theorem or a
+# scaling of rows and columns. With `certified=True`, the default, a layer keeps the proven bound,
+# too, below 1. A flow all of whose branches have a bound below 1 is *certified invertible*: that is
+# a proof, up to rounding.
 
 # %%
 flow = toy_flow(nblocks=2, dims=(16, 16), act=layers.CLipSwish, seed=0,
@@ -76,14 +78,15 @@ model.fit(x, batch_size=200, epochs=10, verbose=0)
 print(norm_report(flow))
 
 # %% [markdown]
-# The columns p and q show where the learned orders have gone. `coeff` bounds each *measured* norm; the
-# verdict is about bounds.
+# The columns p and q show where the learned orders have gone. `coeff` bounds each *measured* norm;
+# the verdict is about bounds.
 #
 # ## Activations
 #
-# An activation acts on each entry (or sorts a few), with slope at most 1, so it keeps every p-norm. `CLipSwish` concatenates
-# LipSwish of $h$ and of $-h$, and divides by the largest slope of the pair, so that less of the bound is
-# wasted. A good activation has a second derivative where its slope is near 1, as the gradient of the
-# log-determinant goes through it: ReLU has none.
+# An activation acts on each entry (or sorts a few), with slope at most 1, so it keeps every p-norm.
+# `CLipSwish` concatenates LipSwish of $h$ and of $-h$, and divides by the largest slope of the
+# pair, so that less of the bound is wasted. A good activation has a second derivative where its
+# slope is near 1, as the gradient of the log-determinant goes through it: ReLU has none.
 #
-# References: Chen et al. (2019), section 2.4 and appendix; Perugachi-Diaz et al., *Invertible DenseNets* (2021); Gouk et al. (2018).
+# References: Chen et al. (2019), section 2.4 and appendix; Perugachi-Diaz et al., *Invertible
+# DenseNets* (2021); Gouk et al. (2018).

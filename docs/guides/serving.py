@@ -9,8 +9,8 @@
 # %% [markdown]
 # # Saving and serving
 #
-# `model.save("flow.keras")` saves everything: architecture, weights and averages, TFP's base distributions and
-# bijectors too. It loads wherever this library is installed.
+# `model.save("flow.keras")` saves everything: architecture, weights and averages, TFP's base
+# distributions and bijectors too. It loads wherever this library is installed.
 
 # %%
 import os
@@ -20,9 +20,7 @@ import tempfile
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-import bijectors
 from bijectors.flows import toy_flow
 from tfresflow import FlowModel
 
@@ -47,8 +45,8 @@ print(model.log_prob([[0.0, 0.0]], seed=0).numpy())
 # %% [markdown]
 # ## For programs that have only TensorFlow
 #
-# `model.export` writes a SavedModel with the signatures `log_prob`, `sample`, `forward` and `inverse`. The random ones take a seed,
-# the batch may have any size.
+# `model.export` writes a SavedModel with the signatures `log_prob`, `sample`, `forward` and
+# `inverse`. The random ones take a seed, the batch may have any size.
 
 # %%
 model.export(os.path.join(folder, "served"), verbose=False)
@@ -68,5 +66,6 @@ print(subprocess.run([sys.executable, "-c", program, path], check=True, text=Tru
 #
 # ## Copies
 #
-# `copy.deepcopy`, `pickle` and `keras.models.clone_model` give a flow of its own with the same weights (`clone_model`: new
-# ones). `flow.with_log_det(...)` gives one with *the same* weights, and another estimator.
+# `copy.deepcopy`, `pickle` and `keras.models.clone_model` give a flow of its own with the same
+# weights (`clone_model`: new ones). `flow.with_log_det(...)` gives one with *the same* weights, and
+# another estimator.

@@ -9,8 +9,8 @@
 # %% [markdown]
 # # A block with every choice made
 #
-# `toy_flow`, `tabular_flow` and `image_flow` make whole flows. This page makes one residual block by hand, and lists
-# what can be chosen.
+# `toy_flow`, `tabular_flow` and `image_flow` make whole flows. This page makes one residual block
+# by hand, and lists what can be chosen.
 
 # %%
 import keras
@@ -61,8 +61,8 @@ print(dense_net.forward([[0.0, 0.0]]).shape, named.event_shape, bounded.event_sh
 # %% [markdown]
 # ## Sequences and volumes
 #
-# A branch of `InducedNormConv1D` makes a block of sequences `[N, T, C]`, one of `InducedNormConv3D` of volumes
-# `[N, D, H, W, C]`.
+# A branch of `InducedNormConv1D` makes a block of sequences `[N, T, C]`, one of `InducedNormConv3D`
+# of volumes `[N, D, H, W, C]`.
 
 # %%
 sequence = InvertibleResidual(keras.Sequential([
@@ -74,8 +74,8 @@ print(sequence.forward(x).shape)
 # %% [markdown]
 # ## Composition
 #
-# `Chain` composes from right to left, as `tfb.Chain` does, and takes TFP's bijectors beside ours. `FactorOut` lets half of the
-# channels go to the latent early: the multiscale architecture.
+# `Chain` composes from right to left, as `tfb.Chain` does, and takes TFP's bijectors beside ours.
+# `FactorOut` lets half of the channels go to the latent early: the multiscale architecture.
 
 # %%
 chain = bijectors.Chain([bijectors.Flatten([20, 2]), sequence, bijectors.ActNorm([20, 2])])

@@ -10,8 +10,8 @@
 # # Many GPUs, many machines
 #
 # A flow trained on several devices comes to the same weights as on one: random probes belong to the
-# examples of the global batch, numbers of terms to the step, and gradients are summed before they are
-# clipped. Here we use several processes of this machine; on a cluster the same programs run
+# examples of the global batch, numbers of terms to the step, and gradients are summed before they
+# are clipped. Here we use several processes of this machine; on a cluster the same programs run
 # unchanged.
 
 # %%
@@ -30,8 +30,8 @@ folder = pathlib.Path(tempfile.mkdtemp())
 # %% [markdown]
 # ## One machine, several GPUs
 #
-# As with any Keras model: make and compile it in the scope of a strategy, then `fit`. We have no GPU,
-# so we split the CPU into two logical devices that stand for them.
+# As with any Keras model: make and compile it in the scope of a strategy, then `fit`. We have no
+# GPU, so we split the CPU into two logical devices that stand for them.
 
 # %%
 program = '''
@@ -74,8 +74,8 @@ run(str(folder / "mirrored.py"))
 # %% [markdown]
 # ## Several machines
 #
-# Each machine runs the same command, with `TF_CONFIG` in its environment: who all are, and who I am.
-# Slurm and Kubeflow set what is needed themselves, see [](../guides/scaling.md). Here two
+# Each machine runs the same command, with `TF_CONFIG` in its environment: who all are, and who I
+# am. Slurm and Kubeflow set what is needed themselves, see [](../guides/scaling.md). Here two
 # processes of this machine are the cluster. The flags train a small flow in the plane.
 
 
@@ -114,9 +114,9 @@ print("exit codes", [process.returncode for process in processes])
 # %% [markdown]
 # ## Preemption
 #
-# A machine that is taken away sends SIGTERM first: the run saves and ends with exit code 143. One that
-# crashes sends nothing. Either way the same command goes on, at the very next batch. We end a run in
-# its midst and start it again.
+# A machine that is taken away sends SIGTERM first: the run saves and ends with exit code 143. One
+# that crashes sends nothing. Either way the same command goes on, at the very next batch. We end a
+# run in its midst and start it again.
 
 # %%
 [process] = start(1, "one", "--niters=2000", "--val_every=1000")
@@ -133,5 +133,5 @@ print(process.communicate()[0])
 print("exit code", process.returncode)
 
 # %% [markdown]
-# In Python, Keras's `BackupAndRestore` callback does the same for `fit`. What happens when a worker dies,
-# hangs or has a full disk, and what many GPUs cost: [](../guides/scaling.md).
+# In Python, Keras's `BackupAndRestore` callback does the same for `fit`. What happens when a worker
+# dies, hangs or has a full disk, and what many GPUs cost: [](../guides/scaling.md).

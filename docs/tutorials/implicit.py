@@ -9,9 +9,9 @@
 # %% [markdown]
 # # Implicit layers: fixed points and their gradients
 #
-# The inverse of a residual block is the fixed point of $x = z - g(x)$. Its gradient does not need the
-# steps of the solver: differentiate the equation, and one linear solve is left. `solvers.Implicit` does
-# this for any fixed point $h = F(h)$.
+# The inverse of a residual block is the fixed point of $x = z - g(x)$. Its gradient does not need
+# the steps of the solver: differentiate the equation, and one linear solve is left.
+# `solvers.Implicit` does this for any fixed point $h = F(h)$.
 
 # %%
 import keras
@@ -28,8 +28,8 @@ keras.utils.set_random_seed(0)
 # %% [markdown]
 # ## A number first
 #
-# $h = a \cos h$ has a solution for every $a$ in (0, 1), whose derivative is
-# $\cos h / (1 + a \sin h)$. `F` may use whatever it likes; tensors and variables in it get gradients.
+# $h = a \cos h$ has a solution for every $a$ in (0, 1), whose derivative is $\cos h / (1 + a \sin
+# h)$. `F` may use whatever it likes; tensors and variables in it get gradients.
 
 # %%
 a = tf.constant([[0.3], [0.6], [0.9]], tf.float64)
@@ -46,8 +46,8 @@ print("error of the gradient:",
 # %% [markdown]
 # ## A deep equilibrium layer in a Keras model
 #
-# The layer's output is the state where $h = \tanh(W h + U x + b)$ comes to rest. `InducedNormDense` keeps
-# the norm of $W$ below 1, so that there is exactly one such state, for every input.
+# The layer's output is the state where $h = \tanh(W h + U x + b)$ comes to rest. `InducedNormDense`
+# keeps the norm of $W$ below 1, so that there is exactly one such state, for every input.
 
 
 # %%
@@ -84,7 +84,8 @@ history = model.fit(x, y, epochs=12, batch_size=64, verbose=0, validation_data=(
 print({name: round(values[-1], 3) for name, values in history.history.items()})
 
 # %% [markdown]
-# The norm of $W$ is brought up to date when its weights have changed, in `fit` and in any other loop:
+# The norm of $W$ is brought up to date when its weights have changed, in `fit` and in any other
+# loop:
 
 # %%
 layer = model.layers[0]
@@ -125,8 +126,8 @@ plt.show()
 # %% [markdown]
 # ## When it does not converge
 #
-# Nothing wrong is passed on in silence. A solve that fails raises `tf.errors.InvalidArgumentError`, which
-# says how many rows, how large the residual is, and what to do:
+# Nothing wrong is passed on in silence. A solve that fails raises `tf.errors.InvalidArgumentError`,
+# which says how many rows, how large the residual is, and what to do:
 
 # %%
 try:
@@ -137,7 +138,7 @@ except tf.errors.InvalidArgumentError as error:
 # %% [markdown]
 # `on_failure="warn"` or `"ignore"` go on; the `Solution` tells which rows have `converged`.
 #
-# Which solver? `Anderson` and `Broyden` need the fewest evaluations for maps that contract slowly; `Picard`
-# is plain iteration, with the least memory. For the gradient `BiCGSTAB` suits every map, `CG` needs a
-# symmetric one (`Normal(CG())` makes one), `Neumann` and `FixedPoint` cost a fixed number of
-# products, `Roulette` is unbiased with few.
+# Which solver? `Anderson` and `Broyden` need the fewest evaluations for maps that contract slowly;
+# `Picard` is plain iteration, with the least memory. For the gradient `BiCGSTAB` suits every map,
+# `CG` needs a symmetric one (`Normal(CG())` makes one), `Neumann` and `FixedPoint` cost a fixed
+# number of products, `Roulette` is unbiased with few.

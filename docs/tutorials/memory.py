@@ -10,8 +10,8 @@
 # # Choosing what a training step keeps
 #
 # Back-propagation needs what the forward pass computed. For a deep flow that is most of the memory.
-# `FlowModel(..., autodiff=...)` chooses what is kept between the passes; numbers and gradients are the
-# same whatever you choose.
+# `FlowModel(..., autodiff=...)` chooses what is kept between the passes; numbers and gradients are
+# the same whatever you choose.
 #
 # | | keeps | costs |
 # |---|---|---|
@@ -44,8 +44,8 @@ def flow(depth):
 # %% [markdown]
 # ## The same gradient
 #
-# `autodiff.gradients` is what `FlowModel` uses, for loops of your own. It takes any loss of $z$ and of the
-# log-determinant. Three strategies and TensorFlow's own tape agree:
+# `autodiff.gradients` is what `FlowModel` uses, for loops of your own. It takes any loss of $z$ and
+# of the log-determinant. Three strategies and TensorFlow's own tape agree:
 
 
 # %%
@@ -65,8 +65,8 @@ for way in [autodiff.Recomputed(), autodiff.Stored(), autodiff.Released()]:
 # %% [markdown]
 # ## What each takes
 #
-# TensorFlow counts the memory of an accelerator, and that of a CPU where oneDNN is on. We measure the
-# peak of one step at two depths.
+# TensorFlow counts the memory of an accelerator, and that of a CPU where oneDNN is on. We measure
+# the peak of one step at two depths.
 
 
 # %%
@@ -112,15 +112,15 @@ plt.show()
 #
 # ## If it is still too much
 #
-# `FlowModel(..., micro_batches=k)` takes a batch in k parts, one after the other: the same update from
-# a k-th of the activations. `--update_freq=k` does it from the command line, each part one
+# `FlowModel(..., micro_batches=k)` takes a batch in k parts, one after the other: the same update
+# from a k-th of the activations. `--update_freq=k` does it from the command line, each part one
 # `--batchsize`.
 #
 # ## With a tape of your own
 #
-# A `tf.GradientTape` around `forward_and_log_det`, `log_prob` or a `FlowLayer` works as with any layer. What
-# each block then keeps is the choice of its estimator, `LogDet(memory=...)`: `Auto()`, the
-# default, keeps all where that is little, and else recomputes.
+# A `tf.GradientTape` around `forward_and_log_det`, `log_prob` or a `FlowLayer` works as with any
+# layer. What each block then keeps is the choice of its estimator, `LogDet(memory=...)`: `Auto()`,
+# the default, keeps all where that is little, and else recomputes.
 
 # %%
 frugal = small.with_log_det(logdet.LogDet(logdet.Truncated(6), memory=logdet.Recompute()))

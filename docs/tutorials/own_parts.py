@@ -26,8 +26,8 @@ keras.utils.set_random_seed(0)
 # %% [markdown]
 # ## An activation
 #
-# Any Keras layer with an attribute `lipschitz`, at most 1, is an activation. Here is
-# $\log(1 + x^2) $ with its slope $2x / (1 + x^2)$, which is at most 1.
+# Any Keras layer with an attribute `lipschitz`, at most 1, is an activation. Here is $\log(1 + x^2)
+# $ with its slope $2x / (1 + x^2)$, which is at most 1.
 
 
 # %%
@@ -117,8 +117,8 @@ print("largest change of the output for a change of the input:", float(tf.reduce
 # %% [markdown]
 # ## A bijector
 #
-# Any other invertible map can stand between residual blocks. Define the pair; its derivative, training,
-# saving, copies and TFP's methods follow.
+# Any other invertible map can stand between residual blocks. Define the pair; its derivative,
+# training, saving, copies and TFP's methods follow.
 
 
 # %%

@@ -9,8 +9,8 @@
 # %% [markdown]
 # # A density in the plane
 #
-# A normalizing flow is an invertible function $f$ from data $x$ to noise $z$. It gives every point a
-# density, and new points from noise:
+# A normalizing flow is an invertible function $f$ from data $x$ to noise $z$. It gives every point
+# a density, and new points from noise:
 #
 # $$\log p(x) = \log p_z(f(x)) + \log \left|\det \frac{df}{dx}\right|, \qquad x = f^{-1}(z).$$
 #
@@ -43,9 +43,10 @@ train, test = x[:4000], x[4000:]
 # %% [markdown]
 # ## Twenty lines
 #
-# `toy_flow` makes a flow for vectors: blocks of dense layers, an ActNorm after each. `FlowModel` is a
-# `keras.Model` that maximises the likelihood; labels and a `loss` are not needed. For training, the
-# log-determinant is estimated, without bias. For evaluation in the plane we can afford the exact one.
+# `toy_flow` makes a flow for vectors: blocks of dense layers, an ActNorm after each. `FlowModel` is
+# a `keras.Model` that maximises the likelihood; labels and a `loss` are not needed. For training,
+# the log-determinant is estimated, without bias. For evaluation in the plane we can afford the
+# exact one.
 
 # %%
 flow = toy_flow(nblocks=8, dims=(32, 32), act="sin", coeff=0.98, seed=0)
@@ -93,7 +94,8 @@ pixel = (across[1] - across[0]) * (up[1] - up[0])
 print(f"integral of the density over the picture: {density.sum() * pixel:.3f}")
 
 # %% [markdown]
-# The integral shows that it is a density, up to the sum over pixels and what lies outside the picture.
+# The integral shows that it is a density, up to the sum over pixels and what lies outside the
+# picture.
 #
 # ## Is it really invertible?
 #

@@ -10,8 +10,8 @@
 # # Tables: a density of rows, and which rows are strange
 #
 # The breast cancer data of scikit-learn has 569 rows: 30 measurements of cells, from benign and
-# malignant tissue. We fit the density of benign rows alone. A row that this density finds unlikely is
-# an *anomaly*; here we know the truth, and can count how many of the malignant rows are found.
+# malignant tissue. We fit the density of benign rows alone. A row that this density finds unlikely
+# is an *anomaly*; here we know the truth, and can count how many of the malignant rows are found.
 
 # %%
 import keras
@@ -92,8 +92,8 @@ print(f"below what 5% of the training rows have: {np.mean(score['malignant'] < l
 # %% [markdown]
 # ## Columns that cannot be negative
 #
-# The flow above gives some density to negative concavities. `supports` says what a column can be: the
-# density is then 0 outside, and samples lie inside.
+# The flow above gives some density to negative concavities. `supports` says what a column can be:
+# the density is then 0 outside, and samples lie inside.
 
 # %%
 supports = {column: "positive" for column in range(6) if column != 4}   # concavity is 0 in some rows
@@ -108,8 +108,8 @@ print("log density of a negative radius:", bounded.log_prob(-test[:1]).numpy())
 # %% [markdown]
 # ## From the command line
 #
-# The command line reads csv and npz files, standardises with the training rows, and writes samples in
-# the units of the file. Three commands: train, then score another file, then sample.
+# The command line reads csv and npz files, standardises with the training rows, and writes samples
+# in the units of the file. Three commands: train, then score another file, then sample.
 
 # %%
 import pathlib

@@ -45,9 +45,9 @@ def target_log_prob(x):
 #
 # Each direction of a residual flow can be differentiated, but one is cheap: `forward` is one
 # evaluation of each block, `inverse` is solved. Density estimation maps data to noise, so there the
-# distribution is `TransformedDistribution(base, Invert(flow))`. Variational inference draws samples and
-# asks for the density of *those samples*: it needs noise to data. So take the flow as it is. TFP
-# remembers from where its samples came, and nothing is solved.
+# distribution is `TransformedDistribution(base, Invert(flow))`. Variational inference draws samples
+# and asks for the density of *those samples*: it needs noise to data. So take the flow as it is.
+# TFP remembers from where its samples came, and nothing is solved.
 
 # %%
 flow = toy_flow(nblocks=6, dims=(32, 32), coeff=0.98, act="sin", seed=0, log_det=logdet.Exact())
@@ -55,8 +55,8 @@ surrogate = tfd.TransformedDistribution(
     tfd.MultivariateNormalDiag(tf.zeros(2), tf.ones(2)), flow)
 
 # %% [markdown]
-# `fit_surrogate_posterior` needs to be told the variables: those of Keras layers are not found by TFP.
-# Norms follow their weights by themselves, in any training loop.
+# `fit_surrogate_posterior` needs to be told the variables: those of Keras layers are not found by
+# TFP. Norms follow their weights by themselves, in any training loop.
 
 # %%
 variables = [v.value for layer in flow.layers for v in layer.trainable_variables]
@@ -100,5 +100,5 @@ print(f"effective sample size {size:.0f} of 4000")
 print(f"mean of the second coordinate: {second:.3f}, exact {0.5 * 1.5 ** 2 - 1.0:.3f}")
 
 # %% [markdown]
-# In two dimensions the determinant itself is cheap, hence `Exact()`. In many take the default, an unbiased
-# estimate: the bound stays one, with some noise. See [](../concepts/log_determinant.py).
+# In two dimensions the determinant itself is cheap, hence `Exact()`. In many take the default, an
+# unbiased estimate: the bound stays one, with some noise. See [](../concepts/log_determinant.py).
