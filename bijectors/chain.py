@@ -28,6 +28,15 @@ class Chain(Flow):
 
     Raises:
       ValueError: if `bijectors` is no list or empty, or one does not fit the shape that it gets.
+
+    Example:
+      >>> import tensorflow_probability as tfp
+      >>> from bijectors import Chain, Squeeze
+      >>> double, shift = tfp.bijectors.Scale(2.), tfp.bijectors.Shift(1.)
+      >>> b = Chain([shift, double, Squeeze([2, 2, 1])])          # z = 1 + 2 squeeze(x)
+      >>> z, log_det = b.forward_and_log_det([[[[1.], [2.]], [[3.], [4.]]]])
+      >>> z.numpy().tolist(), round(float(log_det[0]), 4)         # 4 log 2
+      ([[[[3.0, 5.0, 7.0, 9.0]]]], 2.7726)
     """
 
     def __init__(self, bijectors, event_shape=None, name=None):
