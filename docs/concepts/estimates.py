@@ -17,7 +17,7 @@
 #
 # A score without them says little. We look at both.
 
-# %%
+# %% tags=["remove-stderr"]
 import keras
 import numpy as np
 import tensorflow as tf

@@ -18,7 +18,7 @@
 # independent entries of variance 1, as $E[v^T A v] = \operatorname{tr} A$: a *probe*. Each term
 # costs one more product $v^T J$, which back-propagation gives without forming $J$.
 
-# %%
+# %% tags=["remove-stderr"]
 import keras
 import matplotlib.pyplot as plt
 import numpy as np

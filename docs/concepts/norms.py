@@ -19,7 +19,7 @@
 # between may be anything, as long as each layer begins where the one before ended. They may be
 # learned.
 
-# %%
+# %% tags=["remove-stderr"]
 import keras
 import matplotlib.pyplot as plt
 import numpy as np

@@ -12,7 +12,7 @@
 # `model.save("flow.keras")` saves everything: architecture, weights and averages, TFP's base
 # distributions and bijectors too. It loads wherever this library is installed.
 
-# %%
+# %% tags=["remove-stderr"]
 import os
 import subprocess
 import sys

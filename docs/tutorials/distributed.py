@@ -14,7 +14,7 @@
 # are clipped. Here we use several processes of this machine; on a cluster the same programs run
 # unchanged.
 
-# %%
+# %% tags=["remove-stderr"]
 import json
 import os
 import pathlib

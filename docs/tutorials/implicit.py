@@ -13,7 +13,7 @@
 # the steps of the solver: differentiate the equation, and one linear solve is left.
 # `solvers.Implicit` does this for any fixed point $h = F(h)$.
 
-# %%
+# %% tags=["remove-stderr"]
 import keras
 import matplotlib.pyplot as plt
 import numpy as np

@@ -19,7 +19,7 @@
 # | `Stored()` | all activations | the least arithmetic, the most memory |
 # | `Released()` | activations of the branch; the log-determinant's gradient is found in the forward pass | the way of the paper |
 
-# %%
+# %% tags=["remove-stderr"]
 import time
 
 import keras

@@ -12,7 +12,7 @@
 # A residual block is invertible if the Lipschitz constant of its branch is below 1. So whatever you
 # put into a branch has to say what its Lipschitz constant is.
 
-# %%
+# %% tags=["remove-stderr"]
 import keras
 import tensorflow as tf
 

@@ -13,7 +13,7 @@
 # malignant tissue. We fit the density of benign rows alone. A row that this density finds unlikely
 # is an *anomaly*; here we know the truth, and can count how many of the malignant rows are found.
 
-# %%
+# %% tags=["remove-stderr"]
 import keras
 import matplotlib.pyplot as plt
 import numpy as np
