@@ -42,6 +42,16 @@ class NonFinite(FloatingPointError):
     """More training steps in a row than `skip_nonfinite` had a loss or gradient that is not finite.
 
     Also raised if a weight is not finite when `fit` ends.
+
+    Example:
+      >>> from bijectors import ActNorm
+      >>> from tfresflow import FlowModel, optimizers
+      >>> model = FlowModel(ActNorm([1]))
+      >>> model.compile(optimizers.Adam(1e38))
+      >>> model.fit([[1.], [3.]], batch_size=1, verbose=0)
+      Traceback (most recent call last):
+        ...
+      tfresflow.training.distributed.NonFinite: ...
     """
 
 
