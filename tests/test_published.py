@@ -11,7 +11,8 @@ from train.build import build_model, build_optimizer
 
 @pytest.mark.slow
 def test_the_largest_published_architecture_builds():
-    flow = flows.image_flow([256, 256, 3], nblocks=(16,) * 6, act=layers.ELU, fc_end=False,
+    """With 16 channels for 512: on a CPU the first norms of the whole take a quarter of an hour."""
+    flow = flows.image_flow([256, 256, 3], nblocks=(16,) * 6, idim=16, act=layers.ELU, fc_end=False,
                             factor_out=True, squeeze_first=True,
                             power_iteration=layers.PowerIteration(num_steps=1))
     check_built(flow, 96)
