@@ -68,6 +68,7 @@ def as_rst(app, what, name, obj, options, lines):
     """Docstrings are written as plain text with code in backticks; names in them become links."""
     del app, what, obj, options
     text = re.sub(r"^( *)```python\n(.*?)^ *```$", _block, "\n".join(lines), flags=re.S | re.M)
+    text = re.sub(r"(?<![\\`*])\*\*kwargs", r"\*\*kwargs", text)
     lines[:] = _CODE.sub(lambda at: _role(at[1], name) + "\\ " * bool(at[2]), text).split("\n")
 
 
