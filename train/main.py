@@ -8,6 +8,7 @@ import sys
 
 from train import environment, flags
 from train.loading import hearing_interrupts, loading
+from train.output import outliving_readers
 from train.status import saying
 
 __all__ = ["main", "run"]
@@ -15,6 +16,16 @@ __all__ = ["main", "run"]
 
 def main(argv):
     """Runs the command of `argv`, which is as `sys.argv`; returns the exit code."""
+    with outliving_readers():
+        return _main(argv)
+
+
+def run():
+    """The console script."""
+    sys.exit(main(sys.argv))
+
+
+def _main(argv):
     if {"--help", "-h", "-help", "--helpfull"} & set(argv[1:]):
         print(flags.usage())
         return 0
@@ -34,11 +45,6 @@ def main(argv):
         return _fail(f"{error}: the command line needs pip install 'tfresflow[train]'", 2)
     except KeyboardInterrupt:
         return _fail("SIGINT: stopped. Training goes on from its last checkpoint, if any", 130)
-
-
-def run():
-    """The console script."""
-    sys.exit(main(sys.argv))
 
 
 def _fail(error, code):

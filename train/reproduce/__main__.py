@@ -12,6 +12,7 @@ import sys
 
 from train import environment
 from train.errors import UserError
+from train.output import outliving_readers
 
 NAMES = {"fig1": "the biased estimator against the unbiased one, as the Lipschitz constant grows",
          "fig2": "learned orders of the norms, layer by layer",
@@ -34,7 +35,11 @@ def main(argv=None):
     parser.add_argument("--folder", type=pathlib.Path,
                         help="default: runs/reproduce/NAME, with --quick NAME-quick")
     parser.add_argument("--quick", action="store_true")
-    args = parser.parse_args(argv)
+    with outliving_readers():
+        return _reproduce(parser.parse_args(argv))
+
+
+def _reproduce(args):
     folder = args.folder or pathlib.Path("runs/reproduce",
                                          args.name + ("-quick" if args.quick else ""))
     environment.prepare()
