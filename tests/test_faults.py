@@ -92,6 +92,24 @@ def test_a_command_that_does_not_fit_leaves_the_workdir_as_it_is(saved, args, me
     assert contents(saved) == before
 
 
+@pytest.mark.fast("--niters=50")
+@pytest.mark.usefixtures("only_train")
+@pytest.mark.parametrize("limit", ["--niters=50", "--niters=100", "--max_minutes=0.0001"])
+def test_a_run_with_no_step_left_says_so_and_keeps_its_settings(saved, tmp_path, limit, capsys):
+    workdir = tmp_path / "run"
+    shutil.copytree(saved, workdir)
+    before = contents(workdir)
+    args = [*TINY, "--niters=200", limit, "--lr=0.5", "--wd=0.1", f"--workdir={workdir}"]
+    assert main(["x", *args]) == 0
+    out = capsys.readouterr().out
+    assert (f"at step 100 already ({workdir}/checkpoints/last/ckpt-100): nothing is left to train "
+            f"with {limit}") in out
+    assert "from now on" not in out and "continuing" not in out
+    after = contents(workdir)
+    assert {path: content for path, (_, content) in after.items()} == {
+        path: content for path, (_, content) in before.items()}
+
+
 def test_a_batch_that_replicas_cannot_share(tmp_path, capsys):
     assert main(["x", *TINY, "--logical_cpus=2", "--strategy=mirrored", "--batchsize=51",
                  f"--workdir={tmp_path / 'run'}"]) == 2

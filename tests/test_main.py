@@ -113,7 +113,7 @@ def test_train_again_does_not_train_again(trained, capsys):
     workdir, _ = trained
     before = checkpoint(workdir)
     assert main(["x", SMOKE, f"--workdir={workdir}"]) == 0
-    assert "continuing from step 12" in capsys.readouterr().out
+    assert "at step 12 already" in capsys.readouterr().out
     assert checkpoint_step(workdir) == 12
     for name, value in checkpoint(workdir).items():
         np.testing.assert_array_equal(value, before[name])

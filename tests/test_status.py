@@ -103,6 +103,7 @@ def test_no_row_of_the_log_is_missing_after_a_kill(tmp_path, monkeypatch, ends_a
     assert main(run) == 0
     log = pd.read_csv(tmp_path / "run" / "log.csv")
     assert list(log.step) == [4, 8, 12] and log.notna().all().all()
+    assert b"\r" not in (tmp_path / "run" / "log.csv").read_bytes()
 
 
 @pytest.mark.usefixtures("only_train")

@@ -1,19 +1,17 @@
 """`train`: fit, continue where an earlier run of the workdir stopped, evaluate, sample."""
 
 import contextlib
-import io
 import os
 import pathlib
 import sys
 
 import keras
-import pandas as pd
 
 from tfresflow.training.distributed import NonFinite
-from train import callbacks, checkpoints, cluster, data, evaluate, flags, sample
+from train import callbacks, checkpoints, cluster, data, evaluate, flags, log, sample
 from train.build import build_model, build_optimizer, steps_per_epoch, total_steps
 from train.errors import Interrupted, UserError, blame_the_disk, blame_the_input
-from train.files import fingerprint, locked, write_text
+from train.files import fingerprint, locked
 from train.settings import FILES
 from train.status import saying
 
@@ -41,8 +39,8 @@ def train(settings):
             with saying("building the model"):
                 model = build_model(settings)
                 model.compile(build_optimizer(settings))
-        with _workdir(settings, workdir, group):
-            _fit(model, settings, workdir, group)
+        with _workdir(settings, workdir, group) as found:
+            _fit(model, settings, workdir, group, found)
             if group.chief:
                 report(settings)
         group.total([0])  # a worker that ended earlier would look lost
@@ -57,9 +55,9 @@ def report(settings):
 
 @contextlib.contextmanager
 def _workdir(settings, workdir, group):
-    """The chief has the workdir to itself."""
+    """The chief has the workdir to itself; gives the fingerprint of what it trains on."""
     if not group.chief:
-        yield
+        yield None
         return
     with blame_the_disk(workdir):
         try:
@@ -73,22 +71,17 @@ def _workdir(settings, workdir, group):
         with blame_the_input(), blame_the_disk(workdir):
             found = fingerprint(settings.dataroot) if settings.data in FILES else ""
             flags.conflicts(settings, workdir, found)
-            for line in flags.changes(settings, workdir):
-                print(line, flush=True)
-            flags.save(settings, workdir, found)
             data.save_trained(data.describe(settings), workdir)
-        yield
+        yield found
 
 
-def _fit(model, settings, workdir, group):
+def _fit(model, settings, workdir, group, found):
     group.total([0])  # the chief has the workdir
     checkpoint, saved, path = checkpoints.restore(model, settings, "last")
     step, steps = int(model.optimizer.iterations.numpy()), total_steps(settings)
     if group.total([step])[0] != group.workers * step:
         raise UserError(f"worker {group.index} finds step {step} in --workdir={workdir}, others "
                         "another one: it must be a folder that all workers share")
-    if path is not None and group.chief:
-        print(f"continuing from step {step} ({path})", flush=True)
     monitor, unit = ("bpd", "bits/dim") if model.nbits else ("nll", "nats")
     interval = min(settings.val_every or steps_per_epoch(settings), steps)
     means = callbacks.Means(checkpoint, step % interval)
@@ -97,20 +90,22 @@ def _fit(model, settings, workdir, group):
     limits = callbacks.Limits(keeper, steps, interval, settings.max_minutes, group)
     validation = {"x": data.load(settings, "validation", strategy=group.strategy),
                   "steps": data.steps(settings, "validation")}
-    log = workdir / "log.csv"
-    logged = _cut(log, step) if group.chief else step
+    logged = log.cut(workdir / "log.csv", step) if group.chief else step
+    limit = _limit(settings, step, steps, group.total([limits.late()])[0])
+    if group.chief:
+        _go_on(settings, workdir, found, step, path, limit)
     due = logged < step and (step % interval == 0 or step >= steps)
     if path is not None and group.total([due])[0]:  # it was ended in the validation of this step
-        found = model.evaluate(**validation, verbose=0, return_dict=True)
+        scores = model.evaluate(**validation, verbose=0, return_dict=True)
         if group.chief:
-            _add(log, (step - 1) // interval, step, checkpoint.means.numpy()[1:], found)
+            _log(workdir, (step - 1) // interval, step, checkpoint.means.numpy()[1:], scores)
         keeper.set_model(model)
-        keeper.judge(found[monitor])
-    if step >= steps or group.total([limits.late()])[0]:
+        keeper.judge(scores[monitor])
+    if limit:
         return
     progress = callbacks.Progress(keeper, monitor, unit, steps, settings.max_minutes)
     bar = group.chief and sys.stdout.isatty() and "CI" not in os.environ
-    writers = [progress, *_writers(model, settings, workdir, log)] if group.chief else []
+    writers = [progress, *_writers(model, settings, workdir)] if group.chief else []
     silent = contextlib.nullcontext()
     with limits.catching_signals(), _saved_when_it_ends(model, keeper), (
             progress.until_validated() if group.chief and not bar else silent):
@@ -139,41 +134,46 @@ def _saved_when_it_ends(model, keeper):
         raise UserError(" ".join(str(error).split())) from error  # no step with this data
 
 
-def _cut(log, step):
-    """Leaves out of log.csv what an earlier run did after the checkpoint of `step`: it is redone.
+def _limit(settings, step, steps, late):
+    """The flag for which no step is left, or None."""
+    if step < steps:
+        return f"--max_minutes={settings.max_minutes:g}" if late else None
+    return (f"--niters={steps}" if settings.niters else
+            f"--nepochs={settings.nepochs}, which is {steps} steps")
 
-    Returns:
-      The step of the last validation that is left, 0 without one.
+
+def _go_on(settings, workdir, found, step, path, limit):
+    """Says where a run begins, and writes its settings: those of steps, if there are any to make.
+
+    Args:
+      found: fingerprint of the data.
+      step, path: of the checkpoint, if any.
+      limit: of `_limit`.
     """
-    if not log.exists() or not log.stat().st_size:
-        return 0
-    try:
-        text = log.read_text()
-        table = pd.read_csv(io.StringIO(text[:text.rfind("\n") + 1]), dtype=str)  # no half line
-        steps = pd.to_numeric(table["step"])
-    except (OSError, KeyError, ValueError) as error:
-        raise UserError(f"{log} must be the log of a run, a table with a column `step`. Move it "
-                        f"away, or choose another --workdir. Received: {error!r}") from None
-    write_text(table[steps <= step].to_csv(index=False), log)
-    return int(steps[steps <= step].max()) if (steps <= step).any() else 0
+    if limit:
+        print(f"at step {step} already ({path}): nothing is left to train with {limit}", flush=True)
+    elif path is not None:
+        print(f"continuing from step {step} ({path})", flush=True)
+    if limit and flags.load(workdir) is not None:
+        return
+    for line in flags.changes(settings, workdir):
+        print(line, flush=True)
+    flags.save(settings, workdir, found)
 
 
-def _add(log, epoch, step, trained, validated):
-    """Adds a row to log.csv, if there is one."""
-    row = {"epoch": epoch, "step": step, **dict(zip(callbacks.Means.NAMES, trained)),
-           **{f"val_{name}": value for name, value in validated.items()}}
-    if log.exists() and log.stat().st_size:
-        table = pd.read_csv(log, dtype=str)
-        table.loc[len(table)] = {name: str(row.get(name, "")) for name in table.columns}
-        write_text(table.to_csv(index=False), log)
+def _log(workdir, epoch, step, trained, scores):
+    """Adds the row of a validation that an earlier run did not come to the end of."""
+    means = {name: value for name, value in zip(callbacks.Means.NAMES, trained) if name in scores}
+    log.add(workdir / "log.csv", {"epoch": epoch, "step": step, **means,
+                                  **{f"val_{name}": value for name, value in scores.items()}})
 
 
-def _writers(model, settings, workdir, log):
+def _writers(model, settings, workdir):
     board, pictures = workdir / "tensorboard", []
     if model.nbits:
         pictures = [callbacks.SampleGrid(board / "samples", settings.seed)]
     return [*pictures, keras.callbacks.TensorBoard(board, write_graph=False),
-            keras.callbacks.CSVLogger(log, append=True)]
+            log.Log(workdir / "log.csv")]
 
 
 class _Step(keras.callbacks.Callback):
