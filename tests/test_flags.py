@@ -10,7 +10,7 @@ from tfresflow import autodiff, logdet, solvers
 from train import environment, flags
 from train.build import build_model, build_optimizer
 from train.main import main
-from train.settings import FILES
+from train.settings import FILES, FIXED, Settings, written
 
 CONFIGS = sorted(path.name for path in (ROOT / "configs").glob("*.cfg"))
 
@@ -74,7 +74,9 @@ def test_another_backend_of_keras_is_passed_over(monkeypatch, capsys):
 def test_help(capsys):
     assert main(["x", "--help"]) == 0
     out = capsys.readouterr().out
-    assert "--nblocks=16-16-16" in out and "--noadd_noise" not in out and "--add_noise" in out
+    assert "  --nblocks=16-16-16\n" in out and "--noexact" not in out
+    assert "  --[no]exact\n      Exact log-determinants, for few dimensions. Default: no.\n" in out
+    assert "  --[no]add_noise\n      Dequantise with uniform noise. Default: yes.\n" in out
 
 
 @pytest.mark.parametrize("config", CONFIGS)
@@ -152,18 +154,53 @@ def test_orders_of_a_branch(args, orders):
     assert len(learned) == {"--learn_p": 3, "--nomixed": 1}.get(args[-1], 0)
 
 
+def told(capsys):
+    """The flags of which it is said that they do nothing."""
+    lines = capsys.readouterr().err.splitlines()
+    assert all(" has no effect with" in line for line in lines)
+    return sorted(line.split()[1].lstrip("-") for line in lines)
+
+
 @pytest.mark.parametrize("args, said", [
-    (["--data=moons", "--idim=3", "--nofc_end"], ["--idim", "--fc_end"]),
-    (["--data=moons", "--n_power_series=5", "--n_dist=geometric"], ["--n_dist"]),
+    (["--data=moons", "--idim=3", "--nofc_end", "--preact"], ["fc_end", "idim", "preact"]),
+    (["--data=moons", "--n_power_series=5", "--n_samples=2"], ["n_samples"]),
+    (["--data=moons", "--n_power_series=5", "--n_dist=geometric"], []),  # of the evaluation
+    (["--data=moons", "--n_power_series=5", "--n_dist=geometric", "--exact"], ["n_dist"]),
+    (["--data=moons", "--exact", "--eval_probes=3", "--n_exact_terms_eval=9"],
+     ["eval_probes", "n_exact_terms_eval"]),
     (["--data=csv", "--dataroot=x", "--n_test=5", "--geom_p=0.3", "--p_range=1.5-3"],
-     ["--n_test", "--geom_p", "--p_range"]),
+     ["geom_p", "n_test", "p_range"]),
     (["--flagfile=configs/mnist5k.cfg", "--ema_decay=0.9"], []),
+    (["--flagfile=configs/mnist5k.cfg", "--val_fraction=0.2", "--resize_mode=crop"],
+     ["resize_mode", "val_fraction"]),
+    (["--data=folder", "--dataroot=x", "--resize_mode=crop", "--nofc_end", "--fc_idim=3"],
+     ["fc_idim", "resize_mode"]),
+    (["--data=folder", "--dataroot=x", "--resize_mode=crop", "--imagesize=8"], []),
+    (["--learn_p", "--vnorms=2222", "--densenet", "--idim=3"], ["idim", "vnorms"]),
+    (["--niters=9", "--nepochs=3", "--strategy=one", "--logical_cpus=2"],
+     ["logical_cpus", "nepochs"]),
     (["--data=moons", "--n_dist=geometric", "--geom_p=0.3", "--dims=8"], [])])
 def test_flags_that_do_nothing_are_told(args, said, capsys):
     flags.parse(["x", *args])
-    lines = capsys.readouterr().err.splitlines()
-    assert sorted(line.split()[1] for line in lines) == sorted(said)
-    assert all("has no effect with" in line for line in lines)
+    assert told(capsys) == said
+
+
+TYPED = {name: f"--{name}={value}" for name, value in written(Settings()).items()
+         if name not in ("command", "workdir", "dataroot", *FIXED)}
+
+
+@pytest.mark.parametrize("command, data, used", [
+    ("eval", "digits", "val_batchsize checkpoint n_exact_terms_eval eval_probes exact"),
+    ("eval", "moons", "val_batchsize checkpoint n_exact_terms_eval eval_probes exact n_test"),
+    ("sample", "digits", "val_batchsize checkpoint n_sample_images temperature"),
+    ("sample", "moons", "val_batchsize checkpoint n_exact_terms_eval exact temperature n_test")])
+def test_each_flag_that_a_command_does_not_look_at_is_told(command, data, used, tmp_path, capsys):
+    """Those that a run has for good are compared with its own."""
+    flags.save(Settings(data=data), tmp_path, "")
+    for name, typed in TYPED.items():
+        flags.parse(["x", command, f"--workdir={tmp_path}", typed])
+        works = name in [*used.split(), "solver", "rtol", "atol", "max_solver_steps"]
+        assert told(capsys) == ([] if works else [name])
 
 
 @pytest.mark.parametrize("args, message", [

@@ -15,8 +15,7 @@ from absl import flags
 
 from train.files import write_json
 from train.idle import idle
-from train.settings import (COMMANDS, FIXED, GROUPS, TOYS, Settings, TrainingFlags, check, read,
-                            written)
+from train.settings import COMMANDS, FIXED, GROUPS, Settings, TrainingFlags, check, read, written
 
 __all__ = ["FINGERPRINT", "changes", "conflicts", "define", "load", "parse", "save", "usage"]
 
@@ -74,7 +73,7 @@ def parse(argv):
     settings["workdir"] = settings["workdir"] or f"runs/{settings['data']}"
     settings = Settings(command=command, **{n: _read(n, v) for n, v in settings.items()})
     check(settings)
-    for line in idle(settings, argv, TOYS):
+    for line in idle(settings, argv):
         print(f"warning: {line}", file=sys.stderr)
     return settings
 
@@ -102,7 +101,7 @@ def _not_commands(rest, argv):
 
 
 def usage():
-    """The text of --help: the commands and all flags with their defaults."""
+    """The text of --help: the commands and all flags, as they are typed, with their defaults."""
     lines = ["tfresflow [train|eval|sample] --flagfile=configs/X.cfg --workdir=DIR",
              "(or python -m tfresflow, or python -m train.main)", ""]
     for group in GROUPS:
@@ -110,9 +109,11 @@ def usage():
         for field in dataclasses.fields(group):
             name, default, allowed = field.name, _DEFAULTS[field.name], field.metadata["allowed"]
             choices = f" One of: {', '.join(filter(None, allowed))}." if allowed else ""
-            shown = {True: f"--{name}", False: f"--no{name}"}.get(
-                default if isinstance(default, bool) else None, f"--{name}={default}")
-            lines.append(f"  {shown}\n      {field.metadata['text']}{choices}")
+            text = field.metadata["text"] + choices
+            if isinstance(default, bool):
+                lines.append(f"  --[no]{name}\n      {text} Default: {'yes' if default else 'no'}.")
+            else:
+                lines.append(f"  --{name}={default}\n      {text}")
     return "\n".join(lines)
 
 

@@ -1,43 +1,89 @@
 """Flags that are typed and do nothing with the others: told, as they may stand for a mistake."""
 
+import dataclasses
 import re
+
+from train.settings import FIXED, TOYS, TrainingFlags
 
 __all__ = ["idle"]
 
 _IMAGES = ("idim kernels squeeze_first factor_out fc_actnorm logit_transform alpha fc_end "
-           "n_fc_blocks fc_idim first_resblock imagesize resize_mode nbits add_noise").split()
+           "n_fc_blocks fc_idim preact first_resblock imagesize resize_mode nbits add_noise"
+           ).split()
+_TRAINING = ({f.name for f in dataclasses.fields(TrainingFlags)} | {"autodiff", "mem_eff"}) - {
+    *FIXED, "workdir"}
+_FIXED_PARTS = {"val_fraction": ("mnist5k", "photos"),
+                "test_fraction": ("mnist5k", "photos", "mnist", "cifar10")}
 
 
-def idle(settings, argv, toys):
+def idle(settings, argv):
     """Lines about flags of a command line, not of its flagfiles, that have no effect.
 
     Args:
       settings: the `Settings` of all flags.
       argv: as `sys.argv`.
-      toys: names of the data that are drawn.
     """
     names = {re.sub("=.*", "", a).lstrip("-") for a in argv[1:] if a.startswith("-")}
     typed = names | {name.removeprefix("no") for name in names}
-    return [f"--{name} has no effect {why}" for name, works, why in _rules(settings, toys)
-            if name in typed and not works]
+    told = {}  # of a flag the first reason
+    for rules in (_commands, _data, _model, _training):
+        for name, works, why in rules(settings):
+            if name in typed and not works:
+                told.setdefault(name, f"--{name} has no effect {why}")
+    return list(told.values())
 
 
-def _rules(s, toys):
-    """`(flag, whether it does something, where it does not)`."""
-    drawn, series = s.data in toys, "with a truncated series, --n_power_series"
-    yield "n_test", drawn, f"with --data={s.data}, which is not drawn"
-    for name in ("val_fraction", "test_fraction"):
-        yield name, not drawn, f"with --data={s.data}, of which --n_test are drawn"
-    for name in ("n_dist", "n_samples", "n_exact_terms"):
-        yield name, not s.n_power_series, series
-    yield "n_lambda", s.n_dist == "poisson" and not s.n_power_series, "without --n_dist=poisson"
-    yield "geom_p", s.n_dist == "geometric" and not s.n_power_series, "without --n_dist=geometric"
+# Each gives `(flag, whether it does something, where it does not)`.
+
+
+def _commands(s):
+    for name in sorted(_TRAINING):
+        yield name, s.command == "train", f"with {s.command}, which does not train"
+    yield "eval_probes", s.command != "sample", "with sample, which does not evaluate"
+    for name in ("exact", "n_exact_terms_eval"):  # a density is drawn of toys alone
+        yield name, s.command != "sample" or s.data in TOYS, "with sample, which does not evaluate"
+    for name in ("n_sample_images", "temperature"):
+        yield name, s.command != "eval", "with eval, which draws no samples"
+    for name in ("eval_probes", "n_exact_terms_eval"):
+        yield name, not s.exact, "with --exact"
+
+
+def _data(s):
+    drawn, given = s.data in TOYS, f"with --data={s.data}"
+    yield "n_test", drawn, f"{given}, which is not drawn"
+    yield "n_sample_images", not drawn, f"{given}, of which as many samples are drawn as data"
+    for name, sources in _FIXED_PARTS.items():
+        yield name, not drawn, f"{given}, of which --n_test are drawn"
+        yield name, s.data not in sources, f"{given}, whose parts are fixed"
+    for name in _IMAGES:
+        yield name, not drawn and s.data != "csv", f"{given}, which is no images"
+    yield "resize_mode", s.data == "folder", f"{given}, which is no folder"
+    yield "resize_mode", s.imagesize, "with --imagesize=0"
+    yield "dims", drawn or s.data in ("csv", "array"), f"{given}, which is images"
+
+
+def _model(s):
+    for name in ("n_samples", "n_exact_terms"):
+        yield name, not s.n_power_series, "with a truncated series, --n_power_series"
+    for name in ("n_dist", "n_lambda", "geom_p"):  # evaluation is unbiased all the same
+        yield name, not (s.n_power_series and s.exact), "with --n_power_series and --exact"
+    yield "n_lambda", s.n_dist == "poisson", f"with --n_dist={s.n_dist}"
+    yield "geom_p", s.n_dist == "geometric", f"with --n_dist={s.n_dist}"
     for name in ("densenet_depth", "densenet_growth", "learnable_concat"):
         yield name, s.densenet, "without --densenet"
+    for name in ("idim", "kernels", "dims", "fc_idim"):
+        yield name, not s.densenet, "with --densenet"
     for name in ("mixed", "p_range"):
         yield name, s.learn_p, "without --learn_p"
+    yield "vnorms", not s.learn_p, "with --learn_p"
+    yield "alpha", s.logit_transform, "with --nologit_transform"
+    for name in ("n_fc_blocks", "fc_idim"):
+        yield name, s.fc_end, "with --nofc_end"
+
+
+def _training(s):
+    yield "mem_eff", not s.autodiff, f"with --autodiff={s.autodiff}"
     yield "ema_decay", s.ema_val, "with --noema_val"
     yield "beta_2", s.optimizer in ("adam", "adamw", "adamax"), f"with --optimizer={s.optimizer}"
-    for name in _IMAGES:
-        yield name, not drawn and s.data != "csv", f"with --data={s.data}, which is no images"
-    yield "dims", drawn or s.data in ("csv", "array"), f"with --data={s.data}, which is images"
+    yield "nepochs", not s.niters, f"with --niters={s.niters}"
+    yield "logical_cpus", s.strategy != "one", "with --strategy=one"
