@@ -86,6 +86,12 @@ def _role(code, where):
     return f"``{code}``"
 
 
+def is_a_default(app, what, name, obj, skip, options):
+    """Leaves out the default of a dataclass's field: a function is none of its methods."""
+    del app, what, name, options
+    return True if inspect.isfunction(obj) and "." not in obj.__qualname__ else skip
+
+
 def public_bases(app, name, obj, options, bases):
     """Of the classes that one is derived from, those that a reader can look up."""
     del app, name, obj, options
@@ -121,5 +127,6 @@ def mathml(writer, node):
 def setup(app):
     app.add_html_math_renderer("mathml", (mathml, None), (mathml, None))
     app.connect("autodoc-process-docstring", as_rst, priority=600)
+    app.connect("autodoc-skip-member", is_a_default)
     app.connect("autodoc-process-bases", public_bases)
     app.connect("missing-reference", elsewhere)
