@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfresflow.checks import inputs
+from tfresflow.checks.beside import check_weights
 
 __all__ = ["checked", "moments", "parts", "some"]
 
@@ -31,8 +32,9 @@ def checked(x, weights):
                          "`tf.function` and of `strategy.run`.")
     inputs.check_rows("x", x)
     if weights is not None:
+        check_weights("weights", np.shape(weights), x.shape[0], "x")
         weights = np.asarray(weights, np.float64).reshape(-1)
-        if len(weights) != x.shape[0] or not np.isfinite(weights).all() or weights.sum() <= 0:
+        if not np.isfinite(weights).all() or weights.sum() <= 0:
             raise ValueError(f"`weights` must be {x.shape[0]} finite numbers with a positive sum, "
                              f"one for each row of `x`. Received: {len(weights)} with the sum "
                              f"{weights.sum():.6g}")

@@ -21,7 +21,7 @@ from tfresflow.saving.whole import SavedWhole
 from tfresflow.training import start
 from tfresflow.training.averages import AveragedModel
 from tfresflow.training.compiling import less_is_better
-from tfresflow.training.given import Given, check_trained
+from tfresflow.training.given import Given, check_trained, one_batch
 from tfresflow.training.gradient_of_sum import ByFlow
 from tfresflow.training.likelihood import LikelihoodModel
 
@@ -199,6 +199,7 @@ class FlowModel(SavedWhole, LikelihoodModel):
           NonFinite: the loss, the gradient, or a weight in the end, is not finite.
           ValueError: x is not what the flow takes, or not finite; before a weight changes.
         """
+        self._assert_compile_called("fit")  # before a weight is set
         given = Given(super().fit, x, y, batch_size, *args, **kwargs)
         given.check(*self._takes(), finite=not self.skip_nonfinite)
         if start.awaits_data(self):
@@ -227,16 +228,16 @@ class FlowModel(SavedWhole, LikelihoodModel):
         given.check(*self._takes(), finite=False)
         return super().predict(**given.for_keras(self.variable_dtype))
 
-    def train_on_batch(self, x, *args, **kwargs):
+    def train_on_batch(self, x, y=None, sample_weight=None, *args, **kwargs):
         """As in Keras; does not set data-dependent weights, see `initialize`."""
-        x = self.as_weights(x)
-        inputs.check_rows("x", x)
-        self._check_support(x)
-        return super().train_on_batch(x, *args, **kwargs)
+        batch = one_batch(self.as_weights(x), y, sample_weight)
+        self._check_support(batch[0])
+        return super().train_on_batch(*batch, *args, **kwargs)
 
-    def test_on_batch(self, x, *args, **kwargs):
+    def test_on_batch(self, x, y=None, sample_weight=None, *args, **kwargs):
         """As in Keras."""
-        return super().test_on_batch(self.as_weights(x), *args, **kwargs)
+        batch = one_batch(self.as_weights(x), y, sample_weight)
+        return super().test_on_batch(*batch, *args, **kwargs)
 
     def predict_on_batch(self, x):
         """As in Keras: `log p(x)`."""

@@ -10,6 +10,7 @@ import types
 import numpy as np
 import tensorflow as tf
 
+from tfresflow.checks.beside import check_weights
 from tfresflow.checks.events import as_numbers, from_frame, take
 
 __all__ = ["as_array", "as_events", "check_digits", "check_finite", "check_pipeline", "check_rows",
@@ -88,6 +89,8 @@ def check_pipeline(name, data, event_shape):
         hint = ", one example each: use .batch(n)" if single else ""
         raise ValueError(f"`{name}` must have batches [N, {', '.join(map(str, event_shape))}]. "
                          f"Received: elements of shape {tuple(x.shape)}{hint}")
+    if isinstance(spec, tuple) and len(spec) == 3 and hasattr(spec[2], "shape"):
+        check_weights("sample_weight", spec[2].shape, x.shape[0], "x")
 
 
 def _missing_axes(shape, event_shape):

@@ -8,11 +8,15 @@ import numpy as np
 import tensorflow as tf
 
 from tfresflow.checks import inputs
+from tfresflow.checks.beside import check_labels, check_weights
+from tfresflow.checks.traced import checks
 from tfresflow.training import start
 
-__all__ = ["Given", "check_trained", "examples"]
+__all__ = ["Given", "check_trained", "examples", "one_batch"]
 
 _PARTS = ("x", "y", "sample_weight")
+# What users call them, by the name of the whole.
+_NAMES = {"x": _PARTS, "validation_data": tuple(f"validation_data[{i}]" for i in range(3))}
 
 
 def examples(data):
@@ -20,7 +24,21 @@ def examples(data):
     x, _, weights = keras.utils.unpack_x_y_sample_weight(data)
     if weights is None:
         return x, tf.ones(tf.shape(x)[:1] if x.shape[0] is None else x.shape[:1])
-    return x, tf.ensure_shape(tf.reshape(weights, [-1]), x.shape[:1])
+    check_weights("sample_weight", weights.shape, x.shape[0], "x")
+    weights = tf.reshape(weights, [-1])
+    equal = []
+    if x.shape[0] is None:  # or a single weight would be that of all rows
+        counts = tf.shape(weights)[0], tf.shape(x)[0]
+        equal = checks(tf.equal(*counts), "`sample_weight` must be one number for each row of `x`. "
+                       "Received, weights and rows:", *counts)
+    with tf.control_dependencies(equal):
+        return x, tf.ensure_shape(weights, x.shape[:1])
+
+
+def one_batch(x, y, weights):
+    """What `train_on_batch` is given, x as a tensor; all found to be of as many rows."""
+    inputs.check_rows("x", x)
+    return x, y, _beside("x", x.shape[0], y, weights)
 
 
 class Given:
@@ -147,11 +165,21 @@ def _checked(name, x, y, weights, event_shape, nbits, finite, trains):
         inputs.check_finite(name, array, getattr(x, "columns", None))
     if nbits is not None:
         inputs.check_scaled(name, array, nbits, trains)
+    weights = _beside(name, array.shape[0], y, weights)
     if weights is not None:
-        weights = inputs.as_array("sample_weight", weights)
-        inputs.check_finite("sample_weight", weights)
+        inputs.check_finite(_NAMES[name][2], weights)
         y = tf.zeros(array.shape[0]) if y is None else y  # Keras would drop weights without labels
     return array, y, weights
+
+
+def _beside(name, count, y, weights):
+    """The weights as an array, found to be as many as there are rows, as are the labels."""
+    rows, of_labels, of_weights = _NAMES[name]
+    check_labels(of_labels, y, count, rows)
+    if weights is not None:
+        weights = inputs.as_array(of_weights, weights)
+        check_weights(of_weights, weights.shape, count, rows)
+    return weights
 
 
 def _is_array(x):

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfresflow.checks import inputs
+from tfresflow.checks.beside import check_weights
 from tfresflow.functions.branch import leaf_layers
 from tfresflow.training.places import first_example
 
@@ -82,6 +83,8 @@ def from_pipeline(data, event_shape, strategy, steps=None, class_weight=None):
     for batch in batches:
         x, y, weights = keras.utils.unpack_x_y_sample_weight(batch)
         x = np.asarray(inputs.as_events("x", x, event_shape, None))
+        if weights is not None:
+            check_weights("sample_weight", np.shape(weights), len(x), "x")
         weights = weights_of(y, weights, class_weight)
         found.append((x, np.ones(len(x)) if weights is None else weights))
         rows = rows or _enough(x.shape[1:])
