@@ -132,7 +132,7 @@ def test_downloaded(monkeypatch, name, shape):
         return ((images * np.ones(shape, np.uint8), None),
                 (images[:5] * np.ones(shape, np.uint8), None))
 
-    pipeline._open.cache_clear()
+    pipeline._open_once.cache_clear()
     monkeypatch.setattr(getattr(keras.datasets, name), "load_data", load_data)
     source = data.describe(settings(f"--data={name}"))
     assert source.counts == {"train": 27, "validation": 3, "test": 5}
@@ -141,7 +141,7 @@ def test_downloaded(monkeypatch, name, shape):
     def fail():
         raise Exception("URL fetch failure")
 
-    pipeline._open.cache_clear()
+    pipeline._open_once.cache_clear()
     monkeypatch.setattr(getattr(keras.datasets, name), "load_data", fail)
     with pytest.raises(OSError, match=f"--data={name} could not be downloaded .*--data=mnist5k"):
         data.describe(settings(f"--data={name}"))

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from tests.test_data import first, settings
 from train import data
+from train.settings import FILES
 
 
 def write_images(folder, count, size=(12, 10), mode="RGB", suffix="png", seed=0):
@@ -143,6 +144,34 @@ def test_missing_and_unreadable_arrays(tmp_path):
         (tmp_path / "x.npz").write_bytes(broken)
         with pytest.raises(ValueError, match="not a readable .npz or .npy file"):
             data.describe(array_settings(tmp_path / "x.npz"))
+
+
+def grown(kind, folder, count):
+    """Settings of `count` examples in files of this kind, which were fewer before."""
+    rows = np.random.RandomState(0).randn(count, 2)
+    if kind == "folder":
+        write_images(folder, count)
+        return folder_settings(folder)
+    if kind == "array":
+        np.save(folder / "x.npy", rows)
+        return array_settings(folder / "x.npy")
+    np.savetxt(folder / "x.csv", rows, delimiter=",")
+    return csv_settings(folder / "x.csv")
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_files_that_changed_are_read_anew_but_within_a_run(kind, tmp_path):
+    def count():
+        return sum(data.describe(chosen).counts.values())
+
+    chosen = grown(kind, tmp_path, 20)
+    with data.kept():
+        assert count() == 20
+        grown(kind, tmp_path, 30)
+        assert count() == 20
+    assert count() == 30
+    with data.kept():
+        assert count() == 30
 
 
 def csv_settings(path):

@@ -131,7 +131,6 @@ def test_hidden_files_and_folders_named_like_images_are_passed_over(tmp_path):
     (tmp_path / ".thumbs").mkdir()
     colour(0).save(tmp_path / ".thumbs" / "0.png")
     (tmp_path / "folder.png").mkdir()
-    data.pipeline._open.cache_clear()
     assert levels(tmp_path) == want
 
 
@@ -152,12 +151,10 @@ def test_parts_that_are_not_taken_are_said(tmp_path, capsys):
     data.describe(chosen(tmp_path))
     assert "3 images outside of train, validation and test" in capsys.readouterr().err
     shutil.rmtree(tmp_path / "test")
-    data.pipeline._open.cache_clear()
     data.describe(chosen(tmp_path, "--val_fraction=0.2"))
     assert "no folders train and test: all files are parted by --seed" in capsys.readouterr().err
     (tmp_path / "test").mkdir()
     (tmp_path / "valid").mkdir()
-    data.pipeline._open.cache_clear()
     with pytest.raises(ValueError, match="one folder of validation. Found val, valid"):
         data.describe(chosen(tmp_path))
 

@@ -16,7 +16,7 @@ __all__ = ["run"]
 def run(settings, fail):
     """Runs `settings.command`; `fail(message, code)` tells the user and returns the code."""
     try:
-        with blame_the_disk(settings.workdir):
+        with blame_the_disk(settings.workdir), data.kept():
             _COMMANDS[settings.command](settings)
     except UserError as error:
         return fail(error, 2)

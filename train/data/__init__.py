@@ -7,9 +7,9 @@ have in common (order, noise, batches) stands once, in `pipeline.py`.
 
 from train.data.folder import find_unreadable
 from train.data.histogram import histogram_bits_per_dim
-from train.data.pipeline import describe, levels, load, steps
+from train.data.pipeline import describe, kept, levels, load, steps
 from train.data.scaler import column_names
 from train.data.trained import save_trained
 
-__all__ = ["column_names", "describe", "find_unreadable", "histogram_bits_per_dim", "levels",
-           "load", "save_trained", "steps"]
+__all__ = ["column_names", "describe", "find_unreadable", "histogram_bits_per_dim", "kept",
+           "levels", "load", "save_trained", "steps"]

@@ -1,6 +1,6 @@
 """Arrays in a .npz or .npy file: images or vectors."""
 
-import os
+import contextlib
 import pathlib
 import zipfile
 import zlib
@@ -8,6 +8,7 @@ import zlib
 import numpy as np
 
 from train.data.examine import examine_images
+from train.data.file_kinds import check_kind
 from train.data.source import SPLITS, from_arrays, split_by_seed, warn
 
 __all__ = ["source"]
@@ -30,8 +31,7 @@ def source(settings):
     Vectors are taken as they are, not standardised: as float32, where that holds their digits.
     """
     path = pathlib.Path(settings.dataroot)
-    arrays = _parts(path, _read(path))
-    parts = {name: _checked(path, name, array) for name, array in arrays.items()}
+    parts = {name: _checked(path, name, array) for name, array in _read(path).items()}
     if "train" in parts:
         if "validation" not in parts:
             keep = len(parts["train"]) - max(1, round(len(parts["train"]) * settings.val_fraction))
@@ -57,30 +57,45 @@ def source(settings):
 
 
 def _read(path):
-    if not path.is_file():
-        raise FileNotFoundError(f"--dataroot={path}: no such file" + (
-            ", but a folder" if path.is_dir() else f" (seen from {os.getcwd()})"))
-    try:
+    """The arrays that hold examples, by part."""
+    check_kind(path, "array")
+    with _readable(path):
         loaded = np.load(path, allow_pickle=False)
-        return {"array": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
+    if isinstance(loaded, np.ndarray):
+        return {"array": loaded}
+    arrays = {}
+    for part, name in _parts(path, loaded.files).items():
+        with _readable(path):
+            arrays[part] = loaded[name]
+    return arrays
+
+
+@contextlib.contextmanager
+def _readable(path):
+    try:
+        yield
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        if "Object arrays" in str(error):
+            raise ValueError(f"{path}: an array holds objects of Python, as texts or lists of "
+                             "different lengths, which have no density. Save numbers: "
+                             "array.astype(float)") from None
         raise ValueError(f"{path}: not a readable .npz or .npy file ({error})") from None
 
 
-def _parts(path, arrays):
-    """The arrays that hold examples: of the parts, or one of all."""
-    named = {name: _PARTS[part] for name in arrays if (part := _part(name)) in _PARTS}
+def _parts(path, names):
+    """The names of the arrays that hold examples: of the parts, or one of all."""
+    named = {name: _PARTS[part] for name in names if (part := _part(name)) in _PARTS}
     if {"train", "test"} <= set(named.values()):
         chosen = named
     else:
-        chosen = {name: "all" for name in arrays if name.lower() not in _LABELS}
+        chosen = {name: "all" for name in names if name.lower() not in _LABELS}
     if len(set(chosen.values())) < len(chosen) or not chosen:
         raise ValueError(f"{path}: expected {_ACCEPTED}. Found arrays named "
-                         f"{', '.join(sorted(arrays)) or 'nothing'}")
-    if left_out := sorted(set(arrays) - set(chosen)):
+                         f"{', '.join(sorted(names)) or 'nothing'}")
+    if left_out := sorted(set(names) - set(chosen)):
         warn(f"{path}: left out: {', '.join(left_out)}")
     order = (*SPLITS, "all")
-    return {part if part != "all" else name: arrays[name]
+    return {part if part != "all" else name: name
             for name, part in sorted(chosen.items(), key=lambda item: order.index(item[1]))}
 
 

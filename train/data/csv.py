@@ -1,10 +1,10 @@
 """A table: the columns of a .csv file."""
 
-import os
 import pathlib
 
 import numpy as np
 
+from train.data.file_kinds import check_kind
 from train.data.scaler import Scaler, label
 from train.data.source import from_arrays, split_by_seed, warn
 from train.data.table import read_table
@@ -21,9 +21,7 @@ def source(settings):
     `sample` take those that the model was trained with, whatever file they are given.
     """
     path = pathlib.Path(settings.dataroot)
-    if not path.is_file():
-        raise FileNotFoundError(f"--dataroot={path}: no such file" + (
-            ", but a folder" if path.is_dir() else f" (seen from {os.getcwd()})"))
+    check_kind(path, "csv")
     columns, rows = read_table(path)
     indices = split_by_seed(len(rows), settings, str(path))
     scaler = settings.scaler

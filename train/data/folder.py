@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from train.data.examine import examine_images
+from train.data.file_kinds import check_kind
 from train.data.image_file import SUFFIXES, decode, read_header
 from train.data.source import SPLITS, Source, split_by_seed, warn
 
@@ -80,9 +81,7 @@ def _is_hidden(name):
 
 
 def _parts(root, settings):
-    if not root.is_dir():
-        raise FileNotFoundError(f"--dataroot={root}: no such folder"
-                                f"{', but a file' if root.exists() else ''}")
+    check_kind(root, "folder")
     folders = {"train": root / "train", "test": root / "test", "validation": _validation(root)}
     others = collections.Counter()
     files = _files(root, others)

@@ -5,6 +5,8 @@ seed and t. So a run that is killed goes on at the very next batch, in no time, 
 stream does not depend on how many threads prepare it.
 """
 
+import contextlib
+import contextvars
 import dataclasses
 import functools
 import importlib
@@ -16,10 +18,25 @@ import tensorflow as tf
 from train.data.scaler import Scaler
 from train.data.source import SPLITS
 from train.data.trained import load_trained
+from train.settings import FILES
 
-__all__ = ["describe", "dequantize", "levels", "load", "steps"]
+__all__ = ["describe", "dequantize", "kept", "levels", "load", "steps"]
 
 _END = np.iinfo(np.int64).max
+_KEPT: contextvars.ContextVar = contextvars.ContextVar("kept", default=None)
+
+
+@contextlib.contextmanager
+def kept():
+    """Within, files are looked at once: a run has its parts as they were when it began.
+
+    Else each call looks at them anew.
+    """
+    token = _KEPT.set({})
+    try:
+        yield
+    finally:
+        _KEPT.reset(token)
 
 
 def describe(settings):
@@ -32,8 +49,8 @@ def describe(settings):
     """
     trained = None if settings.command == "train" else load_trained(settings)
     names = {field.name for field in dataclasses.fields(_Request)} - {"scaler"}
-    source = _open(**{name: getattr(settings, name) for name in names},
-                   scaler=trained.scaler if trained else None)
+    source = _source(_Request(**{name: getattr(settings, name) for name in names},
+                              scaler=trained.scaler if trained else None))
     if trained and source.event_shape != trained.event_shape:
         raise ValueError(f"an example of --data={settings.data} --dataroot={settings.dataroot} has "
                          f"shape {list(source.event_shape)}, and the model was trained on "
@@ -191,10 +208,21 @@ class _Request:
     scaler: Scaler | None
 
 
-@functools.lru_cache(maxsize=8)
-def _open(**names):
-    request = _Request(**names)
-    module = request.data if request.data in ("mnist5k", "digits", "photos", "folder", "array",
-                                              "csv") else None
+def _source(request):
+    if request.data not in FILES:
+        return _open_once(request)
+    known = _KEPT.get()
+    if known is None:
+        return _open(request)
+    if request not in known:
+        known[request] = _open(request)
+    return known[request]
+
+
+def _open(request):
+    module = request.data if request.data in ("mnist5k", "digits", "photos", *FILES) else None
     module = module or ("downloaded" if request.data in ("mnist", "cifar10") else "toy")
     return importlib.import_module(f"train.data.{module}").source(request)
+
+
+_open_once = functools.lru_cache(maxsize=8)(_open)  # of data that nobody changes

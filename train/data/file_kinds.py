@@ -1,0 +1,109 @@
+"""What a file or folder is that somebody has given, and which --data reads it."""
+
+import os
+import zipfile
+
+import PIL.Image
+
+from train.data.image_file import SUFFIXES
+
+__all__ = ["check_kind"]
+
+_READ = {"folder": "a folder of images", "array": "a .npy or .npz file", "csv": "a table of text"}
+_ELSE = {
+    "image": ("an image", "give the folder of all images to --data=folder"),
+    "sheet": ("a spreadsheet", "save it as .csv, which --data=csv reads"),
+    "pickle": ("a pickle", "save an array of numbers by numpy.save, which --data=array reads"),
+    "parquet": ("a Parquet file", "save it as .csv, which --data=csv reads"),
+    "hdf5": ("an HDF5 file", "save an array of it by numpy.save, which --data=array reads"),
+    "archive": ("an archive", "unpack it"),
+    "pipe": ("neither a file nor a folder", "save it to a file"),
+    "other folder": ("a folder without images", "name a file"),
+    "other": ("neither of text, nor a .npy or .npz file, nor an image", "")}
+_BEGINNINGS = {b"\x93NUMPY": "array", b"\x89HDF\r\n": "hdf5", b"PAR1": "parquet", b"\x80": "pickle",
+               b"\xd0\xcf\x11\xe0": "sheet", b"7z\xbc\xaf": "archive", b"Rar!": "archive"}
+_PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
+_PACKED_TABLES = (".gz", ".bz2", ".zip", ".xz", ".zst")  # pandas unpacks them
+_TEXTS = {".csv", ".tsv", ".txt", ".dat"}
+_CONTROLS = bytes(set(range(32)) - set(b"\t\n\v\f\r\x1b"))
+
+
+def check_kind(path, data):
+    """Nothing if `--data=data` reads what is at `path`, by what it holds.
+
+    Raises:
+      FileNotFoundError: there is nothing.
+      ValueError: it is of another kind; one line with the --data that reads it, or what to do.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"--dataroot={path}: no such "
+                                f"{'folder' if data == 'folder' else 'file'} (seen from "
+                                f"{os.getcwd()})")
+    kind = _of_folder(path, data) if path.is_dir() else _of_file(path, data)
+    if kind == data:
+        return
+    what, advice = _ELSE.get(kind) or (_READ[kind], f"give --data={kind}")
+    raise ValueError(f"--dataroot={path} is {what}, and --data={data} reads {_READ[data]}"
+                     f"{': ' * bool(advice)}{advice}")
+
+
+def _of_folder(path, data):
+    if data == "folder":
+        return data  # one without images says what else is in it
+    found = any(name.lower().endswith(tuple(SUFFIXES)) for *_, names in os.walk(path)
+                for name in names)
+    return "folder" if found else "other folder"
+
+
+def _of_file(path, data):
+    if not path.is_file():
+        return "pipe"
+    with open(path, "rb") as file:
+        begin = file.read(4096)
+    named_array = path.suffix.lower() in (".npy", ".npz")
+    if begin.startswith(b"PK"):
+        return "array" if named_array else _of_zip(path, data)
+    if begin.startswith(_PACKED):
+        return _packed(path, data)
+    kind = next((kind for bytes_, kind in _BEGINNINGS.items() if begin.startswith(bytes_)), None)
+    if kind is not None:
+        return kind
+    if path.suffix.lower() in SUFFIXES or _is_image(path, begin):
+        return "image"
+    if named_array and data == "array":
+        return data  # a damaged one, or a pointer to it
+    return "csv" if _is_text(begin) else "other"
+
+
+def _of_zip(path, data):
+    try:
+        with zipfile.ZipFile(path) as file:
+            names = file.namelist()
+    except zipfile.BadZipFile:
+        names = []
+    if any(name.endswith(".npy") for name in names):
+        return "array"
+    if {"[Content_Types].xml", "mimetype"} & set(names):
+        return "sheet"
+    return _packed(path, data)
+
+
+def _packed(path, data):
+    suffixes = {suffix.lower() for suffix in path.suffixes}
+    table = (data == "csv" or _TEXTS & suffixes) and ".tar" not in suffixes
+    return "csv" if table and path.suffix.lower() in _PACKED_TABLES else "archive"
+
+
+def _is_text(begin):
+    """In whatever encoding: of 8 bits, or UTF-16 with its mark."""
+    return begin[:2] in (b"\xff\xfe", b"\xfe\xff") or not set(begin) & set(_CONTROLS)
+
+
+def _is_image(path, begin):
+    if _is_text(begin):
+        return False
+    try:
+        PIL.Image.open(path).close()
+    except (OSError, PIL.Image.DecompressionBombError):
+        return False
+    return True
