@@ -87,9 +87,44 @@ def test_what_may_be_an_index_is_said(tmp_path, capsys):
     FRAME.to_csv(tmp_path / "x.csv", index=False)
     read_table(tmp_path / "x.csv")
     assert not capsys.readouterr().err
-    pd.DataFrame(ROWS).to_csv(tmp_path / "x.csv", index=False)
-    assert read_table(tmp_path / "x.csv")[1].shape == (41, 3)
-    assert "the first line, 0,1,2, ..., is taken as a row" in capsys.readouterr().err
+
+
+def first_line(path, header, rows, capsys):
+    """What is said of a table with this first line."""
+    path.write_text(header + pd.DataFrame(rows).to_csv(index=False, header=False))
+    assert len(read_table(path)[1]) == len(rows) + bool(header)
+    return capsys.readouterr().err
+
+
+WHOLE = np.random.RandomState(1).randint(0, 50, (60, 3))
+
+
+@pytest.mark.parametrize("header, rows, shown", [
+    ("0,1,2\n", ROWS, "0,1,2"), ("2019,2020,2021\n", ROWS, "2019,2020,2021"),
+    ("2019,2017,2024\n", WHOLE, "2019,2017,2024"), ("0,1\n", WHOLE[:, :2], "0,1"),
+    ("2,0,5\n", ROWS, "2,0,5"), ("1,2,3\n", WHOLE, "1,2,3"), ("2019\n", ROWS[:, :1], "2019"),
+    ("0.1,0.2,0.3,0.4\n", np.c_[ROWS, ROWS[:, 0]], "0.1,0.2,0.3, ..."),
+    ("2019,2020\n", np.c_[WHOLE[:, 0], np.random.RandomState(0).randn(60)], "2019,2020")])
+def test_numbers_that_may_be_a_header_are_said(tmp_path, header, rows, shown, capsys):
+    said = first_line(tmp_path / "x.csv", header, rows, capsys)
+    assert f"the first line, {shown}, is taken as a row, and is unlike those below. If it" in said
+    names = ",".join("abcd"[:rows.shape[1]]) + "\n"
+    assert "unlike" not in first_line(tmp_path / "x.csv", "# " + names + header, rows, capsys)
+    (tmp_path / "x.csv").write_text(names + (tmp_path / "x.csv").read_text().split("\n", 1)[1])
+    assert len(read_table(tmp_path / "x.csv")[1]) == len(rows) + 1
+    assert "unlike" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("make", [
+    lambda r: r.randn(30, 2), lambda r: r.randn(30, 1).round(2),
+    lambda r: r.standard_cauchy((99, 3)),
+    lambda r: r.randint(0, 9, (30, 3)), lambda r: np.c_[r.randint(0, 2, 40), r.rand(40)],
+    lambda r: np.cumsum(r.rand(40, 2), axis=0), lambda r: r.rand(30, 1) + np.arange(3),
+    lambda r: r.randint(0, 99, (30, 1)) + np.arange(3), lambda r: np.exp(3 * r.randn(60, 2))])
+def test_a_first_row_like_the_others_is_not(tmp_path, make, capsys):
+    said = [first_line(tmp_path / "x.csv", "", make(np.random.RandomState(seed)), capsys)
+            for seed in range(30)]
+    assert not any("unlike" in line for line in said)
 
 
 def with_column(values, **kwargs):
@@ -104,14 +139,25 @@ def with_column(values, **kwargs):
     (with_column([True, False] * 20), r"column 'new' holds no numbers \('True', 'False'"),
     (with_column([1.5, None] * 20), r"line 3, column 'new' must be a finite number. Received: ''"),
     (with_column([1.5, None] * 20, na_rep="NA"), r"line 3, column 'new' .* Received: 'NA'"),
-    (with_column(["1,234.5"] + [1.5] * 39), r"column 'new' must be .* Received: '1,234.5'"),
-    (with_column(["1,5"] + ["1.5"] * 39, sep=";"), r"line 2, column 'new' .* Received: '1,5'"),
+    (with_column(["1,234.5"] + [1.5] * 39),
+     r"line 2, column 'new' must be .* Received: '1,234.5'. Write thousands without a separator"),
+    (with_column(["1,234"] * 39 + ["2,345"]),
+     r"column 'new' holds no numbers \('1,234', '2,345', ...\). Write thousands without a"),
+    (with_column(["1.234,5"] * 40, sep=";", decimal=","), r"'1.234,5'. Write thousands without"),
+    ('"1,234",2\n' + "3,4\n" * 9, r"line 1, column 1 .* '1,234'. Write thousands without a sepa"),
+    (with_column(["1,5"] + ["1.5"] * 39, sep=";"), r"line 2, column 'new', '1,5', has a decimal "
+     r"comma, and line 2, column 'a', '1.764052', a point. Write decimals in one way, and thousan"),
+    ("p;q\n1.234;-0,941\n2.345;-1,295\n", r"line 2, column 'q', '-0,941', has a decimal comma, "
+     r"and line 2, column 'p', '1.234', a point"),
+    (with_column(["01.02.2020", "02.02.2020"] * 20, sep=";", decimal=","),
+     r"column 'new' holds no numbers \('01.02.2020', '02.02.2020', ...\). Remove it, or turn it"),
     (with_column([1.5] * 39 + ["x"], lineterminator="\n\n"), r"line 81, .* Received: 'x'"),
     (FRAME.assign(new="x").set_index("new").to_csv(), r"column 'new' must be a finite number"),
     (FRAME.rename(index=lambda i: i // 2).to_csv(), r"the first column has no name. Name it"),
     (text() + "1,2\n", r"line 42, column 'c' must be a finite number. Received: ''"),
     (text() + "1,2,3,4\n", r"not a readable .csv file \(Expected 3 fields in line 42, saw 4\)"),
-    ("1,NA,2\n" + text(header=False), r"line 1, column 2 must be a finite .* Received: 'NA'"),
+    ("1,NA,2\n" + text(header=False), r"line 1, column 2 must be a finite .* Received: 'NA'. If "
+     r"this line is a header, give it names with letters"),
     ("1,2,\n3,4,\n5,,\n", r"line 3, column 2 must be a finite number"),
     ("# note\n\n1,2\n3,x\n", r"line 4, column 2 must be a finite number. Received: 'x'"),
     ("a,b,c\n", r"there are no rows below the header"),

@@ -1,19 +1,21 @@
 """Reads a table of text: which separator, whether there is a header, which numbers."""
 
 import csv
+import functools
 import io
 import re
 
 import numpy as np
 import pandas as pd
 
+from train.data.decimals import has_thousands, is_number, to_numbers
+from train.data.first_line import warn_of_a_header
 from train.data.scaler import column_names, label
 from train.data.source import warn
 
 __all__ = ["read_table"]
 
 _SEPARATORS = (",", ";", "\t", "|", " ")
-_DECIMAL_COMMA = r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?"
 _WHOLE_LINES = {"sep": "\x1f", "quoting": csv.QUOTE_NONE}
 _MISSING = ("", "na", "n/a", "nan", "null", "none", "?", "-")
 _INDEX = re.compile(r"(Unnamed: \d+(_level_\d+)?|__index_level_\d+__)?")  # pandas' names for it
@@ -42,14 +44,18 @@ def read_table(path):
         reason += ". Save it in UTF-8" if isinstance(error, UnicodeError) else ""
         raise ValueError(f"{path}: not a readable .csv file ({reason})") from None
     cells = _without_empty_end(cells.fillna(""))
-    columns, cells = _header(path, cells, lines[:comments], separator)
+    columns, cells = _header(cells, lines[:comments], separator)
     if not len(cells):
         raise ValueError(f"{path}: there are no rows below the header")
-    numbers = _numbers(path, cells, separator)
+    nameless = cells.index[0] == 0 and columns == list(column_names(len(columns)))
+    line_of = functools.partial(_line, path, comments, cells.index)
+    numbers = to_numbers(path, columns, cells, separator, line_of)
     if _INDEX.fullmatch(columns[0]):
         columns, cells, numbers = _without_index(path, columns, cells, numbers)
-    columns = [name or nameless for name, nameless in zip(columns, column_names(len(columns)))]
-    _check(path, columns, cells, numbers, comments)
+    columns = [name or other for name, other in zip(columns, column_names(len(columns)))]
+    _check(path, columns, cells, numbers, line_of)
+    if nameless:
+        warn_of_a_header(path, cells, numbers, separator)
     return tuple(columns), numbers
 
 
@@ -71,7 +77,7 @@ def _separator(lines):
             continue
         fields = [field for row in rows[1:] or rows for field in row]
         score = (counts.max() / len(rows),
-                 float(np.mean([_is_number(field, separator) for field in fields])))
+                 float(np.mean([is_number(field, separator) for field in fields])))
         if score > best:
             best, chosen = score, separator
     return chosen
@@ -86,54 +92,31 @@ def _split(lines, separator):
                            skipinitialspace=True))
 
 
-def _is_number(field, separator):
-    if separator != "," and re.fullmatch(_DECIMAL_COMMA, field.strip()):
-        return True
-    try:
-        return float(field) is not None
-    except ValueError:
-        return False
-
-
 def _without_empty_end(cells):
     """Without the last column of a table each of whose lines ends in a separator."""
     empty = cells.shape[1] > 1 and (cells.iloc[:, -1] == "").all()
     return cells.iloc[:, :-1] if empty else cells
 
 
-def _header(path, cells, comments, separator):
+def _header(cells, comments, separator):
     """Names, and the cells below them.
 
     Names are in the first row, if it is more than numbers and missing ones, or in a comment above,
     as `numpy.savetxt` writes them.
     """
     columns = [name.strip() for name in cells.iloc[0]]
-    numbers = [_is_number(name, separator) for name in columns]
+    numbers = [is_number(name, separator) or has_thousands(name) for name in columns]
     counted = [str(i) for i in range(len(columns))]  # what pandas calls columns without names
     if columns[1:] == counted[:-1] and not columns[0]:
         return columns, cells.iloc[1:]
     if not any(numbers) or not all(number or name.lower() in _MISSING
                                    for name, number in zip(columns, numbers)):
         return columns, cells.iloc[1:]
-    if len(columns) > 1 and columns == counted:
-        warn(f"{path}: the first line, {separator.join(columns[:3])}, ..., is taken as a row. "
-             "If it is a header, remove it")
     if comments:
         [columns] = _split([comments[-1].lstrip("# ")], separator)
         if len(columns) == cells.shape[1]:
             return [name.strip() for name in columns], cells
     return list(column_names(cells.shape[1])), cells
-
-
-def _numbers(path, cells, separator):
-    if separator != ",":
-        pattern = rf"\s*{_DECIMAL_COMMA}\s*"
-        commas = cells.apply(lambda column: column.str.fullmatch(pattern, na=False)).astype(bool)
-        points = cells.apply(lambda column: column.str.contains(".", regex=False, na=False))
-        if commas.to_numpy().any() and not points.to_numpy().any():
-            warn(f"{path}: decimal commas are read as points")
-            cells = cells.replace(",", ".", regex=True)
-    return cells.apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
 
 
 def _without_index(path, columns, cells, numbers):
@@ -148,7 +131,7 @@ def _without_index(path, columns, cells, numbers):
                      "index")
 
 
-def _check(path, columns, cells, numbers, comments):
+def _check(path, columns, cells, numbers, line_of):
     finite = np.isfinite(numbers)
     if finite.all():
         count = np.arange(len(numbers))
@@ -160,9 +143,19 @@ def _check(path, columns, cells, numbers, comments):
     column, texts = label(columns[place]), cells.iloc[:, place]
     if not finite[:, place].any() and len(texts.unique()) > 1:
         some = ", ".join(map(repr, texts.unique()[:3]))
-        raise ValueError(f"{path}: {column} holds no numbers ({some}, ...). Remove it, or turn it "
-                         "into numbers: categories and dates have no density")
+        advice = ("Write thousands without a separator" if texts.map(has_thousands).any() else
+                  "Remove it, or turn it into numbers: categories and dates have no density")
+        raise ValueError(f"{path}: {column} holds no numbers ({some}, ...). {advice}")
+    advice = ""
+    if has_thousands(texts.iloc[row]):
+        advice += ". Write thousands without a separator"
+    if cells.index[row] == 0:
+        advice += ". If this line is a header, give it names with letters"
+    raise ValueError(f"{path}: line {line_of(row)}, {column} must be a finite number. Received: "
+                     f"{texts.iloc[row]!r}{advice}")
+
+
+def _line(path, comments, index, row):
+    """The number in the file of a row, from 1, empty lines and comments counted."""
     lines = _read(path, skip_blank_lines=False, **_WHOLE_LINES).iloc[:, 0].str.strip()
-    line = np.flatnonzero(lines != "")[comments + cells.index[row]] + 1
-    raise ValueError(f"{path}: line {line}, {column} must be a finite number. Received: "
-                     f"{texts.iloc[row]!r}")
+    return np.flatnonzero(lines != "")[comments + index[row]] + 1
