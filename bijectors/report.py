@@ -6,6 +6,7 @@ import typing
 
 import tensorflow as tf
 
+from tfresflow.checks.rules import check_object
 from tfresflow.layers.orders import lipschitz
 
 __all__ = ["LayerNorm", "NormReport", "norm_report"]
@@ -91,6 +92,9 @@ def norm_report(flow):
       A `NormReport`: orders, norms, a proven Lipschitz bound for each residual block, and whether
       these certify that the flow is invertible.
 
+    Raises:
+      ValueError: if `flow` is none, as a model or a bijector of TFP.
+
     Example:
       >>> import keras
       >>> from bijectors import InvertibleResidual, norm_report
@@ -102,6 +106,8 @@ def norm_report(flow):
       >>> print(report.verdict())
       certified (largest Lipschitz bound of a block 0.5..., ...)
     """
+    check_object("flow", flow, "be a `Flow` of bijectors: of a model take `model.flow`, of a "
+                 "bijector of TFP the flow in it", "lipschitz_layers", "branches")
     found, branches = flow.lipschitz_layers(), flow.branches()
     measured = tf.nest.map_structure(lambda layer: float(layer.measure_norm()), found)
     bounds = tf.nest.map_structure(lambda layer: layer.upper_bound(), found)

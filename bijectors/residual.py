@@ -13,11 +13,12 @@ from tfresflow import logdet, solvers
 from tfresflow.batches import seeds, threads
 from tfresflow.batches.parts import at_least, side_by_side
 from tfresflow.checks.precision import check_float
-from tfresflow.checks.rules import check, check_object
+from tfresflow.checks.rules import check
 from tfresflow.checks.sizes import as_sizes
 from tfresflow.functions.branch import as_composition, functionalize, has_state, leaf_layers
 from tfresflow.functions.traced import shared
 from tfresflow.layers.orders import check_chain, lipschitz, unbounded
+from tfresflow.logdet.base import check_estimator
 
 __all__ = ["InvertibleResidual"]
 
@@ -75,9 +76,7 @@ class InvertibleResidual(Flow):
         event_shape = as_sizes("event_shape", event_shape)
         parameters = dict(locals())
         check(isinstance(branch, keras.layers.Layer), "branch", "be a Keras layer", branch)
-        if log_det is not None:
-            check_object("log_det", log_det, "be `LogDet(...)` or `Exact()` of tfresflow.logdet",
-                         "__call__")
+        check_estimator("log_det", log_det)
         if not branch.built:
             branch.build((None, *event_shape))
         output = branch.compute_output_shape((None, *event_shape))

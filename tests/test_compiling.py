@@ -52,7 +52,7 @@ def refusing():
     (lambda: toy_model(tfd.MultivariateNormalDiag(tf.zeros(2, tf.float64))),
      "`base` must have the dtype .*float32. Received: dtype=float64"),
     (lambda: toy_model(eval_log_det="exact"), "`eval_log_det` must be .*Received: eval_log_det=e"),
-    (lambda: toy_model(eval_log_det=logdet.Exact), "`eval_log_det` must be an estimator"),
+    (lambda: toy_model(eval_log_det=logdet.Exact), "`eval_log_det` must be `LogDet"),
     (lambda: toy_model(seed="a"), "`seed` must be a whole number. Received: seed=a"),
     (lambda: toy_model(nbits=2.5), "`nbits` must be in 1..16"),
     (lambda: toy_model(micro_batches="2"), "`micro_batches` must be at least 1, a whole number"),

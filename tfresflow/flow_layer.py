@@ -4,9 +4,13 @@ import keras
 import tensorflow as tf
 
 from tfresflow.batches import seeds
+from tfresflow.checks.members import check_base, check_flow, latent_of
 from tfresflow.checks.precision import check_float
+from tfresflow.checks.rules import check, check_number, is_whole
 from tfresflow.losses import StandardNormal
+from tfresflow.saving.adopted import adopted
 from tfresflow.saving.whole import SavedWhole
+from tfresflow.training.given import check_trained
 
 __all__ = ["FlowLayer"]
 
@@ -30,7 +34,7 @@ class FlowLayer(SavedWhole, keras.layers.Layer):
       **kwargs: those of `keras.layers.Layer`.
 
     Raises:
-      ValueError: if the dtype is not float32 or float64.
+      ValueError: if the dtype is not float32 or float64, or an argument is not what it should be.
 
     Example:
       >>> import keras
@@ -47,6 +51,10 @@ class FlowLayer(SavedWhole, keras.layers.Layer):
     """
 
     def __init__(self, flow, base=None, *, loss_weight=None, seed=0, name=None, **kwargs):
+        check_flow(flow)
+        if loss_weight is not None:
+            check_number("loss_weight", loss_weight, "be a number, or None")
+        check(is_whole(seed), "seed", "be a whole number", seed)
         floats = [w.dtype for layer in flow.layers for w in layer.weights if "float" in w.dtype]
         kwargs = {"dtype": floats[0] if floats else None, **kwargs}
         super().__init__(name=name, **kwargs)
@@ -54,9 +62,12 @@ class FlowLayer(SavedWhole, keras.layers.Layer):
         self._config = {"flow": flow, "base": base, "loss_weight": loss_weight, "seed": seed,
                         "name": self.name, **kwargs}
         self.flow, self.loss_weight, self.seed = flow, loss_weight, seed
-        self.base = base or StandardNormal(flow.latent_shape(flow.event_shape),
-                                           self.variable_dtype)
+        latent = latent_of(flow, base)
+        self.base = StandardNormal(latent, self.variable_dtype) if base is None else base
+        check_base(self.base, latent, floats[0] if floats else None)
         self.flow_layers = list(flow.layers)  # Keras sees a list of layers
+        self.base_layer = adopted(self.base, self, "base_layer")
+        check_trained(self)
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.built = True
         for layer in () if self.trainable else self.flow_layers:  # said before they were there

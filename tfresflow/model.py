@@ -10,13 +10,15 @@ from tfresflow import serving
 from tfresflow.autodiff import Recomputed
 from tfresflow.batches import seeds
 from tfresflow.checks import inputs
-from tfresflow.checks.members import check_base, check_choices, check_flow
+from tfresflow.checks.members import check_base, check_flow, check_nbits, latent_of
 from tfresflow.checks.precision import check_float
 from tfresflow.checks.rules import check_number, check_whole
 from tfresflow.functions.branch import norm_layers
 from tfresflow.functions.steps import say_together
+from tfresflow.functions.sweep import check_sweep
+from tfresflow.logdet.base import check_estimator
 from tfresflow.losses import StandardNormal, bits_per_dim
-from tfresflow.saving.adopted import Adopted
+from tfresflow.saving.adopted import adopted
 from tfresflow.saving.whole import SavedWhole
 from tfresflow.training import start
 from tfresflow.training.averages import AveragedModel
@@ -117,10 +119,11 @@ class FlowModel(SavedWhole, LikelihoodModel):
                          name=name, **kwargs)
         check_float(self)
         self.supports_jit = False  # so "auto" leaves XLA off: on CPU its convolutions are slower
-        check_choices(nbits, eval_log_det, autodiff)
-        self.flow, self.autodiff = flow, autodiff or Recomputed()
-        says = hasattr(flow, "latent_shape") and hasattr(flow, "event_shape")
-        latent = flow.latent_shape(flow.event_shape) if says or base is None else None
+        check_nbits(nbits)
+        check_estimator("eval_log_det", eval_log_det)
+        self.flow, self.autodiff = flow, Recomputed() if autodiff is None else autodiff
+        check_sweep(self.autodiff)
+        latent = latent_of(flow, base)
         self.base = StandardNormal(latent, self.variable_dtype) if base is None else base
         check_base(self.base, latent, floats[0] if floats else None)
         self._config = {"flow": flow, "base": base, "nbits": nbits, "eval_log_det": eval_log_det,
@@ -137,11 +140,7 @@ class FlowModel(SavedWhole, LikelihoodModel):
             self.add_weight(name=n, shape=[], initializer="zeros", dtype="int32", trainable=False)
             for n in ("initialized", "eval_step"))
         self.built = True
-        # Keras does not see TensorFlow's variables: a layer that holds the same ones it does.
-        own = tuple(getattr(self.base, "trainable_variables", ()))
-        seen = {id(v) for w in self.weights for v in (w, w.value)}
-        if own and all(isinstance(v, tf.Variable) and id(v) not in seen for v in own):
-            self.base_layer = Adopted(self.base.variables, self, "base_layer")
+        self.base_layer = adopted(self.base, self, "base_layer")
         check_trained(self)
 
     # Densities ------------------------------------------------------------------------------

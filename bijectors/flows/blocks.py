@@ -11,6 +11,7 @@ import keras
 from bijectors.actnorm import ActNorm
 from bijectors.residual import InvertibleResidual
 from tfresflow import layers
+from tfresflow.checks.rules import check_kind
 from tfresflow.checks.sizes import as_size
 
 __all__ = ["Blocks", "DenseNet"]
@@ -87,9 +88,8 @@ class Blocks:
         self._expansion = getattr(self._act(dtype=self.dtype), "expansion", 1)
         seed = -1 if self.seed is None else as_size("seed", self.seed, 0)
         self._seeds = itertools.count(1_000_003 * (seed + 1))
-        if self.dense_net is not None and not isinstance(self.dense_net, DenseNet):
-            raise ValueError("`dense_net` must be a flows.DenseNet(depth, growth), or None. "
-                             f"Received: dense_net={self.dense_net!r}")
+        check_kind("dense_net", self.dense_net, "be a flows.DenseNet(depth, growth), or None",
+                   (DenseNet, type(None)))
 
     def conv(self, event_shape, idim, kernels, preact=None):
         """A block of convolutions `C -> idim -> ... -> idim -> C` with the given kernel sizes."""

@@ -16,8 +16,11 @@ import tensorflow as tf
 from tfresflow.autodiff.recomputed import Recomputed
 from tfresflow.batches import seeds
 from tfresflow.checks.inputs import as_events
+from tfresflow.checks.members import check_flow
+from tfresflow.checks.rules import check_function
 from tfresflow.functions.derivatives import once
 from tfresflow.functions.steps import Rows, bind
+from tfresflow.functions.sweep import check_sweep
 
 __all__ = ["gradients"]
 
@@ -42,8 +45,8 @@ def gradients(flow, loss, x, seed=None, variables=None, autodiff=Recomputed()):
       `(value, dvariables, dx)`: what `loss` returned, a list as `variables`, a tensor as `x`.
 
     Raises:
-      ValueError: if a result is differentiated once more: for second derivatives take a tape
-        around `forward_and_log_det`.
+      ValueError: if an argument is not what it should be; or if a result is differentiated once
+        more: for second derivatives take a tape around `forward_and_log_det`.
 
     Example:
       >>> import keras
@@ -57,6 +60,9 @@ def gradients(flow, loss, x, seed=None, variables=None, autodiff=Recomputed()):
       >>> value.numpy().item(), dx.numpy().tolist(), dbias.numpy().tolist()
       (22.5, [[4.5, 9.0]], [3.0, 6.0])
     """
+    check_flow(flow)
+    check_function("loss", loss, "be a function (z, log_det)", 2)
+    check_sweep(autodiff)
     own = [v for layer in flow.layers for v in layer.trainable_variables]
     variables = [getattr(v, "value", v) if not isinstance(v, tf.Variable) else v
                  for v in (own if variables is None else variables)]

@@ -4,15 +4,28 @@ import tensorflow as tf
 
 from tfresflow.checks.rules import check, check_object, is_whole
 
-__all__ = ["check_base", "check_choices", "check_flow"]
+__all__ = ["check_base", "check_flow", "check_nbits", "latent_of"]
 
 
 def check_flow(flow):
     """Raises `ValueError` unless `flow` is one."""
-    check_object("flow", flow, "have `forward_and_log_det` and `inverse_alone` (put bijectors of "
-                 "TFP into a bijectors.Chain), and come before `base`",
+    check_object("flow", flow, "have `forward_and_log_det` and `inverse_alone`: put bijectors of "
+                 "TFP into a bijectors.Chain, of a model take `model.flow`",
                  "forward_and_log_det", "inverse_alone")
     check(hasattr(flow, "layers"), "flow", "have `layers`, the Keras layers of its weights", flow)
+
+
+def latent_of(flow, base):
+    """Shape of one latent; None if the flow does not say it and a base is given.
+
+    Raises:
+      ValueError: if neither tells what the base is to be.
+    """
+    if hasattr(flow, "latent_shape") and hasattr(flow, "event_shape"):
+        return flow.latent_shape(flow.event_shape)
+    check(base is not None, "base", "be given where `flow` has no `event_shape` and "
+          "`latent_shape`", base)
+    return None
 
 
 def check_base(base, latent, dtype):
@@ -39,13 +52,7 @@ def check_base(base, latent, dtype):
                          f"{tf.as_dtype(dtype).name}. Received: dtype={own.name}")
 
 
-def check_choices(nbits, eval_log_det, autodiff):
-    """Raises `ValueError` unless each of these is None or what it should be."""
+def check_nbits(nbits):
+    """Raises `ValueError` unless `nbits` is None or a number of bits."""
     check(nbits is None or is_whole(nbits) and 1 <= nbits <= 16, "nbits", "be in 1..16, or None",
           nbits)
-    if eval_log_det is not None:
-        check_object("eval_log_det", eval_log_det, "be an estimator, as `LogDet(...)` or "
-                     "`Exact()` of tfresflow.logdet", "__call__")
-    if autodiff is not None:
-        check_object("autodiff", autodiff, "be `Recomputed()`, `Stored()` or `Released()` of "
-                     "tfresflow.autodiff", "__call__")

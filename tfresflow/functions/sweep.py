@@ -4,7 +4,9 @@ import functools
 
 import tensorflow as tf
 
-__all__ = ["Sweep"]
+from tfresflow.checks.rules import check_kind
+
+__all__ = ["Sweep", "check_sweep"]
 
 
 class Sweep:
@@ -41,3 +43,9 @@ class Sweep:
         """`(z, pull)` of a step, where `pull(dz)` is `step.vjp(x, rows, dz, dlog_det)`."""
         z, pull = step.linearise(x, rows)
         return z, functools.partial(pull, dlog_det=dlog_det)
+
+
+def check_sweep(autodiff):
+    """Raises `ValueError` unless `autodiff` is a strategy for the gradient."""
+    check_kind("autodiff", autodiff, "be `Recomputed()`, `Stored()` or `Released()` of "
+               "tfresflow.autodiff, or another `Sweep`", Sweep)

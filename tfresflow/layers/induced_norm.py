@@ -6,6 +6,7 @@ import numbers
 import keras
 import tensorflow as tf
 
+from tfresflow.checks.rules import check_kind
 from tfresflow.functions import upkeep
 from tfresflow.functions.branch import PureLayer
 from tfresflow.functions.traced import shared
@@ -47,14 +48,13 @@ class InducedNorm(Chained, PureLayer):
     def _set_norm(self, coeff, domain, codomain, power_iteration, certified):
         if not isinstance(coeff, numbers.Real) or not 0 < coeff < 1:
             raise ValueError(f"`coeff` must be in (0, 1). Received: coeff={coeff}")
-        if isinstance(power_iteration, type) or not callable(power_iteration or PowerIteration()):
-            raise ValueError("`power_iteration` must be a layers.PowerIteration, as "
-                             "PowerIteration(num_steps=5). "
-                             f"Received: power_iteration={power_iteration!r}")
+        power_iteration = PowerIteration() if power_iteration is None else power_iteration
+        check_kind("power_iteration", power_iteration, "be a layers.PowerIteration, as "
+                   "PowerIteration(num_steps=5)", PowerIteration)
         check_activation(self.activation)
         self.coeff, self.certified = float(coeff), certified
         self._set_orders(domain, codomain)
-        self.power_iteration = power_iteration or PowerIteration()
+        self.power_iteration = power_iteration
         self.vectors: list = []
 
     def _build_norm(self):

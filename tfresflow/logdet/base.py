@@ -1,8 +1,12 @@
 """What a residual block takes as `log_det`."""
 
-from tfresflow.functions.steps import Paired, say_together
+import keras
 
-__all__ = ["Estimator", "bind"]
+from tfresflow.checks.rules import check_function
+from tfresflow.functions.steps import Paired, say_together
+from tfresflow.saving.configurable import Configurable
+
+__all__ = ["Estimator", "bind", "check_estimator"]
 
 
 class Estimator:
@@ -67,3 +71,13 @@ def bind(log_det, *args):
     if hasattr(log_det, "bind"):
         return log_det.bind(*args)
     return Estimator.bind(log_det, *args)
+
+
+def check_estimator(name, log_det):
+    """Raises `ValueError` unless `log_det` is None, or what a residual block takes as such."""
+    if log_det is None:
+        return
+    rule = "be `LogDet(...)` or `Exact()` of tfresflow.logdet, or a function (g, x, seed)"
+    # Solvers and layers can be called with three arguments, too.
+    never = () if isinstance(log_det, Estimator) else (Configurable, keras.layers.Layer)
+    check_function(name, log_det, rule, 3, never)

@@ -7,13 +7,13 @@ import keras
 import tensorflow as tf
 
 from tfresflow.batches import seeds
-from tfresflow.checks.rules import check_object, check_whole
+from tfresflow.checks.rules import check_function, check_kind, check_object, check_whole
 from tfresflow.functions.branch import as_composition, functionalize
 from tfresflow.functions.traced import is_shareable, shared
 from tfresflow.logdet.base import Estimator
 from tfresflow.logdet.block import Block, PlaneBlock, is_in_plane
 from tfresflow.logdet.coefficients import Poisson
-from tfresflow.logdet.memory import Auto
+from tfresflow.logdet.memory import Auto, Memory
 from tfresflow.logdet.series import Neumann, rounds
 from tfresflow.saving.configurable import Configurable
 
@@ -107,10 +107,10 @@ class LogDet(Configurable, Estimator):
                      "`Poisson(...)`, or an object that has `draw(seed, dtype)`", "draw")
         check_object("gradient", self.gradient, "be `Neumann()` or `Series()` of tfresflow.logdet",
                      "recorded", "targets")
-        check_object("memory", self.memory, "be `Auto()`, `Recompute()`, `Released()` or `Tape()` "
-                     "of tfresflow.logdet", "__call__")
-        check_object("probe", self.probe, "be `normal`, `rademacher` or a function (shape, seed, "
-                     "dtype)", "__call__")
+        check_kind("memory", self.memory, "be `Auto()`, `Recompute()`, `Released()` or `Tape()` of "
+                   "tfresflow.logdet", Memory)
+        check_function("probe", self.probe, "be `normal`, `rademacher` or a function (shape, seed, "
+                       "dtype)", 3, never=(Configurable, keras.layers.Layer))
         check_whole("num_probes", self.num_probes, 1)
 
     def __call__(self, g, x, seed=None):

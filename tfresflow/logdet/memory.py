@@ -27,14 +27,28 @@ from tfresflow.logdet.plain import first_order
 from tfresflow.logdet.series import sum_series
 from tfresflow.saving.configurable import Configurable
 
-__all__ = ["LIGHT", "Auto", "Recompute", "Released", "Tape"]
+__all__ = ["LIGHT", "Auto", "Memory", "Recompute", "Released", "Tape"]
 
 LIGHT = 2 ** 16  # bytes of activations that to keep is faster than to compute them again
 
 
+class Memory(Configurable):
+    """Base of what a `LogDet` takes as `memory`; a subclass defines `__call__`."""
+
+    def __call__(self, g, weights, x, v, c, gradient):
+        """`(g(x), log_det)`, `[N, ...]` and `[N]`, whose gradient keeps what this strategy keeps.
+
+        Args:
+          g, weights: a `Function` and its weights.
+          x, v, c: where, the probes and the weights of the terms.
+          gradient: `Neumann()` or `Series()`.
+        """
+        raise NotImplementedError(f"{type(self).__name__}.__call__")
+
+
 @keras.saving.register_keras_serializable("tfresflow")
 @dataclasses.dataclass(frozen=True)
-class Tape(Configurable):
+class Tape(Memory):
     """Keeps all activations: ordinary back-propagation through the estimate.
 
     Example:
@@ -69,7 +83,7 @@ class Tape(Configurable):
 
 @keras.saving.register_keras_serializable("tfresflow")
 @dataclasses.dataclass(frozen=True)
-class Released(Configurable):
+class Released(Memory):
     """Takes the gradient of the log-determinant in the forward pass (equation 10).
 
     Keeps that gradient and the activations of g. The gradient of the weights is one sum over the
@@ -122,7 +136,7 @@ class Released(Configurable):
 
 @keras.saving.register_keras_serializable("tfresflow")
 @dataclasses.dataclass(frozen=True)
-class Recompute(Chunked):
+class Recompute(Chunked, Memory):
     """Keeps x and two vectors of its size for each probe; the backward pass evaluates g again.
 
     Works through the batch a few examples at a time, so that the activations of g stay in the
@@ -163,7 +177,7 @@ class Recompute(Chunked):
 
 @keras.saving.register_keras_serializable("tfresflow")
 @dataclasses.dataclass(frozen=True)
-class Auto(Configurable):
+class Auto(Memory):
     """`Tape` for a batch so small that its activations do not matter, else `Recompute`.
 
     Where the largest activation of g is under 64 KiB for the whole batch, computing it again

@@ -3,8 +3,9 @@
 import weakref
 
 import keras
+import tensorflow as tf
 
-__all__ = ["Adopted", "check_untied"]
+__all__ = ["Adopted", "adopted", "check_untied"]
 
 
 class Adopted(keras.layers.Layer):
@@ -25,6 +26,21 @@ class Adopted(keras.layers.Layer):
 
     def __reduce__(self):
         return getattr, self._owner_and_attribute()
+
+
+def adopted(member, model, attribute):
+    """A layer of the variables of a member that a Keras model does not see; None if it sees them.
+
+    Args:
+      member: has `trainable_variables` and `variables`, or none.
+      model: a Keras model or layer.
+      attribute: where the model keeps the layer.
+    """
+    own = tuple(getattr(member, "trainable_variables", ()))
+    seen = {id(v) for w in model.weights for v in (w, w.value)}
+    if own and all(isinstance(v, tf.Variable) and id(v) not in seen for v in own):
+        return Adopted(member.variables, model, attribute)
+    return None
 
 
 def check_untied(layers):

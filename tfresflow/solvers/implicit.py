@@ -19,6 +19,7 @@ import keras
 import tensorflow as tf
 from tensorflow.python.eager import record
 
+from tfresflow.checks.rules import check_kind
 from tfresflow.functions.derivatives import OUTSIDE, hidden, is_followed, with_gradient
 from tfresflow.functions.traced import is_shareable
 from tfresflow.saving.configurable import Configurable
@@ -78,9 +79,7 @@ class Implicit(Configurable):
     def __post_init__(self):
         check_solver(self.solver)
         check_policy(self.on_failure)
-        if not isinstance(self.adjoint, LinearSolver):
-            raise ValueError("`adjoint` must be a linear solver of tfresflow.solvers. "
-                             f"Received: adjoint={self.adjoint}")
+        check_kind("adjoint", self.adjoint, "be a linear solver of tfresflow.solvers", LinearSolver)
 
     @property
     def shareable(self):
@@ -246,9 +245,7 @@ def _transposed(vjp, x, v):
 
 
 def check_solver(solver):
-    if not isinstance(solver, FixedPointSolver):
-        raise ValueError("`solver` must be a fixed-point solver of tfresflow.solvers. "
-                         f"Received: solver={solver}")
+    check_kind("solver", solver, "be a fixed-point solver of tfresflow.solvers", FixedPointSolver)
 
 
 def check_policy(on_failure):

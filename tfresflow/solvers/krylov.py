@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from tfresflow.batches.rows import dot, each, norm, where
-from tfresflow.checks.rules import check_number, check_whole
+from tfresflow.checks.rules import check_kind, check_number, check_whole
 from tfresflow.functions.traced import is_shareable
 from tfresflow.solvers.linear import LinearSolver
 from tfresflow.solvers.solution import Solution, Tolerance, check_tolerances
@@ -213,9 +213,7 @@ class Normal(LinearSolver):
     ridge: float = 0.0
 
     def __post_init__(self):
-        if not isinstance(self.solver, LinearSolver):
-            raise ValueError("`solver` must be a linear solver of tfresflow.solvers. "
-                             f"Received: solver={self.solver}")
+        check_kind("solver", self.solver, "be a linear solver of tfresflow.solvers", LinearSolver)
         check_number("ridge", self.ridge, "not be negative", lambda ridge: ridge >= 0)
 
     @property
