@@ -24,6 +24,7 @@ lint: .venv/ready-dev
 	$(BIN)/flake8
 	$(BIN)/isort --check-only --diff .
 	$(BIN)/mypy
+	$(BIN)/vermin --no-tips --violations -t=3.10- tfresflow bijectors train
 
 .venv/ready: setup.cfg pyproject.toml
 	$(PYTHON) -m venv .venv
