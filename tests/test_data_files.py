@@ -199,7 +199,7 @@ def test_a_first_row_that_says_a_number_twice_is_a_row(tmp_path):
 
 @pytest.mark.parametrize("text, message", [
     ("a,b\n1,2\n3,NaN\n", r"line 3, column 'b' must be a finite number. Received: 'NaN'"),
-    ("1,2\n3,inf\n", r"line 2, column 2 must be a finite number. Received: 'inf'"),
+    ("1,2\n3,inf\n", r"line 2, the 2nd column must be a finite number. Received: 'inf'"),
     ("a,b\n1,red\n", r"line 2, column 'b' must be a finite number. Received: 'red'"),
     ("a,b\n1,\n", r"line 2, column 'b' must be a finite number. Received: ''"),
     ("a,b\n" + "1,2\n3,2\n" * 20, r"column 'b' is constant"),

@@ -84,7 +84,7 @@ def test_another_table_is_one_line(trained, run, tmp_path, columns, capfd):
         assert main(["x", command, f"--workdir={run}", f"--dataroot={tmp_path / 'other.csv'}"]) == 2
         error = capfd.readouterr().err
         assert error.count("\n") == 1 and f"other.csv has {len(columns)} columns" in error
-        assert "the model was trained on 2 (height, cm, income)" in error
+        assert "the model was trained on 2 ('height, cm', 'income')" in error
 
 
 def test_samples_are_in_units_and_names_of_the_file(trained):

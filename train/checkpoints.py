@@ -42,7 +42,10 @@ def restore(model, settings, name):
 
 @contextlib.contextmanager
 def loaded(settings):
-    """The trained model: the checkpoint's averaged weights in place, norms refreshed.
+    """A context manager that gives the trained model: averaged weights in place, norms refreshed.
+
+    Args:
+      settings: of which --checkpoint says which weights.
 
     Raises:
       UserError: if the workdir holds no checkpoint, or that of another model.

@@ -8,12 +8,14 @@ import zlib
 import numpy as np
 
 from train.data.examine import examine_images
+from train.data.examine_rows import examine_rows, warn_of_repeats
 from train.data.file_kinds import check_kind
+from train.data.scaler import column_names, label
 from train.data.source import SPLITS, from_arrays, split_by_seed, warn
 
 __all__ = ["source"]
 
-_ACCEPTED = ("uint8 images [n, H, W] or [n, H, W, C], or floating-point vectors [n, D], in one "
+_ACCEPTED = ("uint8 images [n, H, W] or [n, H, W, C], or vectors [n, D] of other numbers, in one "
              "array, or in arrays named train, test and, optionally, validation")
 _PARTS = {"train": "train", "training": "train", "test": "test", "testing": "test",
           "validation": "validation", "val": "validation", "valid": "validation"}
@@ -50,7 +52,9 @@ def source(settings):
                          f"shape. Found {found}")
     if parts["train"].dtype != np.uint8:
         parts = _as_float32(path, parts)
+        warn_of_repeats(path, parts)
         return from_arrays("vector", parts)
+    warn_of_repeats(path, parts)
     made = from_arrays("image", parts, nbits=8)
     examine_images(made.fetch["train"], made.counts["train"], settings, str(path))
     return made
@@ -107,6 +111,8 @@ def _part(name):
 
 def _checked(path, name, array):
     """An array as uint8 images `[n, H, W, C]` or floating-point vectors `[n, D]`."""
+    if array.ndim == 2 and array.dtype.kind in "iu" and array.dtype != np.uint8:
+        array = array.astype(np.float64)
     if array.ndim in (3, 4) and array.dtype.kind in "uif" and _are_levels(array):
         array = array.astype(np.uint8)
     images = array.dtype == np.uint8
@@ -138,7 +144,7 @@ def _are_levels(array):
 def _advice(array):
     if array.ndim == 1:
         return ". One number an example is [n, 1]: array[:, None]"
-    if array.ndim == 2 and array.dtype.kind in "bui":
+    if array.ndim == 2 and array.dtype.kind in "bu":
         return (". Images are [n, H, W] or [n, H, W, C]; whole numbers have no density: add noise "
                 "that is uniform in [0, 1)")
     if array.ndim == 3 and array.dtype == np.uint8:
@@ -154,13 +160,15 @@ def _as_float32(path, parts):
     """Vectors as float32; a column must be no constant, and have its digits there."""
     train = parts["train"].astype(np.float64)
     size, spread = np.abs(train).max(axis=0), train.std(axis=0)
-    for i, (largest, std) in enumerate(zip(size, spread)):
-        if np.ptp(train[:, i]) == 0:
-            raise ValueError(f"{path}: column {i} is constant: it has no density. Remove it")
+    columns = column_names(train.shape[1])
+    for column, values, largest, std in zip(columns, train.T, size, spread):
+        if np.ptp(values) == 0:
+            raise ValueError(f"{path}: {label(column)} is constant: it has no density. Remove it")
         step = np.spacing(np.float32(min(largest, 1e38)))
         if largest > np.finfo(np.float32).max or std < 100 * step:
             raise ValueError(
-                f"{path}: column {i} has values to {largest:.3g} and a standard deviation of "
+                f"{path}: {label(column)} has values to {largest:.3g} and a standard deviation of "
                 f"{std:.3g}, and float32 has steps of {step:.1g} there. Standardise it first; "
                 "--data=csv does so by itself")
+    examine_rows(path, columns, train)
     return {s: a.astype(np.float32) for s, a in parts.items()}

@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 
-__all__ = ["Scaler", "column_names", "label"]
+__all__ = ["Scaler", "column_names", "label", "listed"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,5 +58,16 @@ def column_names(count):
 
 
 def label(column):
-    """How a message calls a column."""
-    return column if re.fullmatch(r"column \d+", column) else f"column {column!r}"
+    """How a message calls a column: by its name, or as "the 2nd column"."""
+    place = re.fullmatch(r"column (\d+)", column)
+    if place is None:
+        return f"column {column!r}"
+    digits = place[1]
+    end = "th" if digits[-2:-1] == "1" else {"1": "st", "2": "nd", "3": "rd"}.get(digits[-1], "th")
+    return f"the {digits}{end} column"
+
+
+def listed(texts, most=8):
+    """The first of some texts, in a row."""
+    texts = list(texts)
+    return ", ".join(texts[:most]) + (", ..." if len(texts) > most else "")
