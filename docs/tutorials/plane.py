@@ -51,9 +51,9 @@ train, test = x[:4000], x[4000:]
 # %%
 flow = toy_flow(nblocks=8, dims=(32, 32), act="sin", coeff=0.98, seed=0)
 model = FlowModel(flow, eval_log_det=logdet.Exact())
-rate = keras.optimizers.schedules.CosineDecay(1e-2, decay_steps=40 * 20)
+rate = keras.optimizers.schedules.CosineDecay(1e-2, decay_steps=30 * 20)
 model.compile(keras.optimizers.Adam(rate, global_clipnorm=1.0, use_ema=True))
-history = model.fit(train, batch_size=200, epochs=40, validation_data=test, validation_freq=5,
+history = model.fit(train, batch_size=200, epochs=30, validation_data=test, validation_freq=5,
                     verbose=0)
 model.evaluate(test, return_dict=True, verbose=0)
 
@@ -63,8 +63,8 @@ model.evaluate(test, return_dict=True, verbose=0)
 
 # %%
 figure, axis = plt.subplots(figsize=(6, 3))
-axis.plot(np.arange(1, 41), history.history["nll"], label="training (estimated)")
-axis.plot(np.arange(5, 41, 5), history.history["val_nll"], "o-", label="test (exact)")
+axis.plot(np.arange(1, 31), history.history["nll"], label="training (estimated)")
+axis.plot(np.arange(5, 31, 5), history.history["val_nll"], "o-", label="test (exact)")
 axis.set_xlabel("epoch")
 axis.set_ylabel("-log p(x), nats")
 axis.legend()

@@ -45,10 +45,10 @@ frame.describe().loc[["mean", "std", "min", "max"]].round(3)
 # the best weights; Keras's own callbacks do that.
 
 # %%
-flow = tabular_flow(len(columns), nblocks=6, dims=(32, 32), coeff=0.9, seed=0)
+flow = tabular_flow(len(columns), nblocks=4, dims=(32, 32), coeff=0.9, seed=0)
 model = FlowModel(flow)
 model.compile(keras.optimizers.AdamW(3e-3, weight_decay=1e-2, global_clipnorm=1.0))
-history = model.fit(train, batch_size=50, epochs=60, validation_split=0.2, verbose=0, callbacks=[
+history = model.fit(train, batch_size=50, epochs=50, validation_split=0.2, verbose=0, callbacks=[
     keras.callbacks.EarlyStopping("val_nll", patience=8, restore_best_weights=True)])
 nll = model.evaluate(test, verbose=0, return_dict=True)["nll"]
 
@@ -97,9 +97,9 @@ print(f"below what 5% of the training rows have: {np.mean(score['malignant'] < l
 
 # %%
 supports = {column: "positive" for column in range(6) if column != 4}   # concavity is 0 in some rows
-bounded = FlowModel(tabular_flow(6, nblocks=6, dims=(32, 32), coeff=0.9, supports=supports, seed=0))
+bounded = FlowModel(tabular_flow(6, nblocks=4, dims=(32, 32), coeff=0.9, supports=supports, seed=0))
 bounded.compile(keras.optimizers.AdamW(3e-3, weight_decay=1e-2, global_clipnorm=1.0))
-bounded.fit(train, batch_size=50, epochs=60, validation_split=0.2, verbose=0, callbacks=[
+bounded.fit(train, batch_size=50, epochs=50, validation_split=0.2, verbose=0, callbacks=[
     keras.callbacks.EarlyStopping("val_nll", patience=8, restore_best_weights=True)])
 samples = bounded.sample(2000, seed=0).numpy()
 print("smallest sampled value of each column:", samples.min(axis=0).round(3))
