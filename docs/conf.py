@@ -88,8 +88,9 @@ def _role(code, where):
 
 def is_a_default(app, what, name, obj, skip, options):
     """Leaves out the default of a dataclass's field: a function is none of its methods."""
-    del app, what, name, options
-    return True if inspect.isfunction(obj) and "." not in obj.__qualname__ else skip
+    del app, name, options
+    default = what == "class" and inspect.isfunction(obj) and "." not in obj.__qualname__
+    return True if default else skip
 
 
 def public_bases(app, name, obj, options, bases):
