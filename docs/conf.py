@@ -23,11 +23,12 @@ for package in PACKAGES:
 
 project = "tfresflow"
 author = "the tfresflow authors"
+copyright = "the tfresflow authors, Apache-2.0"
 release = version = tfresflow.__version__
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon",
               "sphinx.ext.viewcode", "sphinx_copybutton", "sphinx_design"]
-exclude_patterns = ["conf.py", "public.py", "_templates"]
+exclude_patterns = ["conf.py", "public.py", "_templates", "_static"]
 templates_path = ["_templates"]
 nitpicky = True
 
@@ -50,7 +51,8 @@ napoleon_use_rtype = False
 
 html_theme = "furo"
 html_title = f"tfresflow {version}"
-html_static_path = []
+html_static_path = ["_static"]
+html_css_files = ["wide.css"]
 html_math_renderer = "mathml"
 
 _ELSEWHERE = {"tf": "https://www.tensorflow.org/api_docs/python/",
