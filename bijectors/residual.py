@@ -19,8 +19,11 @@ from tfresflow.functions.branch import as_composition, functionalize, has_state,
 from tfresflow.functions.traced import shared
 from tfresflow.layers.orders import check_chain, lipschitz, unbounded
 from tfresflow.logdet.base import check_estimator
+from tfresflow.solvers.solution import LINEAR_LIMIT
 
 __all__ = ["InvertibleResidual"]
+
+_CAUSE = "its branch is no contraction (`bijectors.norm_report` measures and bounds its norms)"
 
 
 @keras.saving.register_keras_serializable("bijectors")
@@ -135,7 +138,7 @@ class InvertibleResidual(Flow):
         return x, -self.forward_and_log_det(x, seed)[1]
 
     def inverse_alone(self, z):
-        return solvers.require_converged(self.solve(z), f"The inverse of {self.name}")
+        return solvers.require_converged(self.solve(z), f"The inverse of {self.name}", _CAUSE)
 
     def solve(self, z):
         """The inverse as a `Solution`: value, steps, residual and convergence of each example.
@@ -192,7 +195,8 @@ class _Adjoint:
 
     def __call__(self, matvec, b, adjoint):
         return solvers.require_converged(self.solver(matvec, b, adjoint),
-                                         "The adjoint solve of a residual block")
+                                         "The adjoint solve of a residual block", _CAUSE,
+                                         LINEAR_LIMIT)
 
 
 class _Step:

@@ -134,7 +134,7 @@ def test_half_precision(name, dtype):
 
 
 def test_a_start_of_another_shape():
-    with pytest.raises(ValueError, match="`x`, where a solver starts, must have the shape"):
+    with pytest.raises(ValueError, match=r"`x` must have the shape and dtype of `function\(x\)`"):
         solvers.Picard()(lambda x: 0.5 * x + tf.ones([5, 2]), tf.zeros([1, 2]))
 
 

@@ -39,10 +39,20 @@ def test_unknowns_and_arguments_in_structures(method):
 
 
 @pytest.mark.parametrize("step, start, message", [
-    (lambda h: h, [tf.zeros([2, 1]), tf.zeros([2, 1], tf.float64)], "`x` must be of tensors .* on"),
-    (lambda h: h, [tf.zeros([2, 1]), tf.zeros([])], "`x` must be of tensors .* one dtype"),
+    (lambda h: h, [tf.zeros([2, 1]), tf.zeros([2, 1], tf.float64)],
+     r"^`x` may be a list or dictionary of tensors \[N, ...\], but these must all be of one dtype "
+     r"and one N, and of known sizes but for N. Received: float32 \(2, 1\), float64 \(2, 1\)$"),
+    (lambda h: h, [tf.zeros([2, 1]), tf.zeros([3, 1])], "but these must all be of .* one N"),
+    (lambda h: h, [tf.zeros([2, 1]), tf.zeros([])],
+     r"`x` must be a tensor of floats \[N, ...\]. Received: float32 \(\)"),
+    (lambda h: h, [np.zeros([2, 1], int)], "`x` must be a tensor of floats .* Received: int64"),
+    (lambda h: [tf.reshape(h[0], [2, 3])], [tf.zeros([3, 2])],
+     r"`x` must have the shape .* Received: float32 \(3, 2\) -> float32 \(2, 3\)"),
+    (lambda h: [tf.cast(h[0], tf.float64)], [tf.zeros([3, 2])], "Received: .* -> float64 "),
     (lambda h: h[0], [tf.zeros([2, 1])], "`function` must return the structure of `x`"),
 ])
 def test_what_does_not_fit(step, start, message):
-    with pytest.raises(ValueError, match=message):
-        solvers.Implicit()(step, start)
+    for method in METHODS.values():
+        with pytest.raises(ValueError, match=message) as caught:
+            method(step, start)
+        assert "\n" not in str(caught.value)

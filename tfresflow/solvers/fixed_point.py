@@ -15,6 +15,7 @@ from tfresflow.batches.rows import norm, where
 from tfresflow.checks.rules import check_whole
 from tfresflow.saving.configurable import Configurable
 from tfresflow.solvers.solution import Solution, Tolerance, check_tolerances
+from tfresflow.solvers.unknowns import kept, taken
 
 __all__ = ["FixedPointSolver", "Picard"]
 
@@ -49,7 +50,7 @@ class FixedPointSolver(Configurable):
 
         Args:
           function: `[N, ...] -> [N, ...]`, a contraction of each example.
-          x: `[N, ...]`, where to start.
+          x: `[N, ...]`, where to start, of floats.
 
         Returns:
           A `Solution`: for each example the x of the smallest residual so far. An example is
@@ -59,8 +60,10 @@ class FixedPointSolver(Configurable):
           large.
 
         Raises:
-          ValueError: if `function` changes the shape.
+          ValueError: if x is no tensor of floats, or `function` changes its shape or dtype.
         """
+        x = taken("x", x)
+        function = kept("function", function, "x", x)
         tolerance = Tolerance(self, x.dtype)
 
         def going_on(k, x, best, done, since, memory):
@@ -69,9 +72,6 @@ class FixedPointSolver(Configurable):
 
         def step(k, x, best, done, since, memory):
             fx = function(x)
-            if not fx.shape.is_compatible_with(x.shape):
-                raise ValueError("`x`, where a solver starts, must have the shape of "
-                                 f"`function(x)`. Received: {x.shape} -> {fx.shape}")
             now, size = norm(fx - x), norm(x)
             reached = tolerance.reached(now, size)
             better = ~done & ((now < best.residual) | reached)

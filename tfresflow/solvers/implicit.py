@@ -27,12 +27,13 @@ from tfresflow.solvers.accelerated import Anderson
 from tfresflow.solvers.fixed_point import FixedPointSolver
 from tfresflow.solvers.krylov import BiCGSTAB
 from tfresflow.solvers.linear import LinearSolver
-from tfresflow.solvers.solution import require_converged
+from tfresflow.solvers.solution import LINEAR_LIMIT, require_converged
 from tfresflow.solvers.structures import flattened
 
 __all__ = ["Implicit", "check_policy", "check_solver", "checked", "solved"]
 
 _POLICIES = ("raise", "warn", "ignore")
+_SINGULAR = "`I - dF/dh` is not invertible, or, for a series, F is no contraction"
 # Graphs whose gradient is built in another graph, where what a closure holds is not recorded.
 _BODIES = ("WhileBodyFuncGraph", "WhileCondFuncGraph", "CondBranchFuncGraph")
 
@@ -79,7 +80,8 @@ class Implicit(Configurable):
     def __post_init__(self):
         check_solver(self.solver)
         check_policy(self.on_failure)
-        check_kind("adjoint", self.adjoint, "be a linear solver of tfresflow.solvers", LinearSolver)
+        check_kind("adjoint", self.adjoint, "be a linear solver of tfresflow.solvers",
+                   LinearSolver)
 
     @property
     def shareable(self):
@@ -92,11 +94,12 @@ class Implicit(Configurable):
         Args:
           function: `[N, ...] -> [N, ...]`.
           x: `[N, ...]`, where to start. It gets no gradient, as the solution does not depend on it.
-            A list or dictionary of such tensors, nested or not, is solved for as one unknown, with
-            one residual for each example; `function` then takes and returns such a structure.
-          args: tensors, or lists and dictionaries of them; `function` is called as
-            `function(h, *args)`. Other tensors and variables that it uses get gradients, too,
-            except in the body of a `tf.while_loop`, `tf.map_fn` or `tf.cond`. If it has an
+            A list or dictionary of such tensors, nested or not, all of one dtype and one N, is
+            solved for as one unknown, with one residual for each example; `function` then takes
+            and returns such a structure.
+          args: a list or tuple of tensors, or of lists and dictionaries of them; `function` is
+            called as `function(h, *args)`. Other tensors and variables that it uses get gradients,
+            too, except in the body of a `tf.while_loop`, `tf.map_fn` or `tf.cond`. If it has an
             attribute `linearise(h, *args)`, which returns `(F(h), vjp)`, that is used in place of
             a tape, unless h or args are lists or dictionaries.
 
@@ -104,8 +107,8 @@ class Implicit(Configurable):
           A `Solution`, its `value` of the shape, or structure, of x.
 
         Raises:
-          ValueError: in such a body, if `function` uses more than `args`; or if it changes the
-            shape or structure of x.
+          ValueError: in such a body, if `function` uses more than `args`; if it changes the shape,
+            dtype or structure of x; or if one of the arguments is not what it should be.
           tf.errors.InvalidArgumentError: if a solve does not converge and `on_failure` is "raise".
         """
         function, x, args, restore = flattened(function, x, args)
@@ -171,7 +174,8 @@ def _attach(equation, value, sources, adjoint, on_failure, output=tf.identity):
 
         solution = hidden(solve) if is_followed(map(_handle, [b, h, *own])) else solve()
         z = checked(solution, "The adjoint solve of a fixed point",
-                    "ignore" if adjoint.approximate else on_failure)
+                    "ignore" if adjoint.approximate else on_failure, cause=_SINGULAR,
+                    limit=LINEAR_LIMIT)
         z = _attach(equation.adjoint(), z, [b, h, *own], adjoint, on_failure)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(own)
@@ -218,10 +222,15 @@ def _handle(x):
     return x.handle if isinstance(x, tf.Variable) else x
 
 
-def checked(solution, what, on_failure):
-    """`solution.value`, once `on_failure` has been done if not all examples are converged."""
+def checked(solution, what, on_failure, **why):
+    """`solution.value`, once `on_failure` has been done if not all examples are converged.
+
+    Args:
+      solution, what, **why: see `require_converged`.
+      on_failure: see `Implicit`.
+    """
     if on_failure == "raise":
-        return require_converged(solution, what)
+        return require_converged(solution, what, **why)
     if on_failure == "warn":
         failed = tf.reduce_sum(tf.cast(~solution.converged, tf.int32))
 

@@ -13,6 +13,7 @@ from tfresflow.checks.rules import check_kind, check_number, check_whole
 from tfresflow.functions.traced import is_shareable
 from tfresflow.solvers.linear import LinearSolver
 from tfresflow.solvers.solution import Solution, Tolerance, check_tolerances
+from tfresflow.solvers.unknowns import kept, system
 
 __all__ = ["BiCGSTAB", "CG", "Normal"]
 
@@ -41,6 +42,7 @@ class _Krylov(LinearSolver):
 
     def __call__(self, matvec, b, adjoint=None):
         """Solves `(I - M) z = b`."""
+        matvec, b = system(matvec, b)
         tolerance = Tolerance(self, b.dtype, norm(b))
 
         def apply(x):
@@ -229,11 +231,13 @@ class Normal(LinearSolver):
         """Solves `(I - M) z = b`; `adjoint` is `z -> M^T z`.
 
         Raises:
-          ValueError: if `adjoint` is None.
+          ValueError: if `adjoint` is None, or an argument is not what it should be.
         """
         if adjoint is None:
             raise ValueError("`adjoint`, the product with M^T, is needed for normal equations. "
                              "Received: adjoint=None")
+        matvec, b = system(matvec, b)
+        adjoint = kept("adjoint", adjoint, "b", b)
 
         def apply(z):
             y = z - matvec(z)

@@ -22,10 +22,11 @@ import tensorflow as tf
 
 from tfresflow.batches import seeds
 from tfresflow.batches.rows import last_nonzero, norm, where
-from tfresflow.checks.rules import check_number, check_object, check_whole
+from tfresflow.checks.rules import check, check_number, check_object, check_whole
 from tfresflow.functions.traced import is_shareable
 from tfresflow.saving.configurable import Configurable
 from tfresflow.solvers.solution import Solution, Tolerance, check_tolerances
+from tfresflow.solvers.unknowns import system
 
 __all__ = ["FixedPoint", "LinearSolver", "Neumann", "Roulette", "num_terms"]
 
@@ -163,6 +164,7 @@ class Neumann(_Series):
 
     def __call__(self, matvec, b, adjoint=None):
         """Solves `(I - M) z = b`; `K + 1` products with M, the last one for the residual."""
+        matvec, b = system(matvec, b)
         cap = self.num_terms
         if cap is None:
             cap, rtol = self.max_terms, Tolerance(self, b.dtype).rtol
@@ -215,9 +217,7 @@ class FixedPoint(_Series):
         check_tolerances(self)
         check_whole("max_steps", self.max_steps, 1)
         check_whole("num_steps", self.num_steps, 0, optional=True)
-        if self.start not in ("zeros", "uniform"):
-            raise ValueError('`start` must be "zeros" or "uniform". '
-                             f"Received: start={self.start!r}")
+        check(self.start in ("zeros", "uniform"), "start", 'be "zeros" or "uniform"', self.start)
         seeds.check_seed(self.seed)
 
     @property
@@ -231,6 +231,7 @@ class FixedPoint(_Series):
 
     def __call__(self, matvec, b, adjoint=None):
         """Solves `(I - M) z = b`; one product with M more than steps, for the residual."""
+        matvec, b = system(matvec, b)
         z = tf.zeros_like(b)
         if self.start == "uniform":
             z = tf.random.stateless_uniform(tf.shape(b), seeds.as_seed(self.seed), dtype=b.dtype)
@@ -272,7 +273,6 @@ class Roulette(LinearSolver):
 
     terms: object
     seed: int | None = None
-
     approximate = True
 
     @property
@@ -286,6 +286,7 @@ class Roulette(LinearSolver):
 
     def __call__(self, matvec, b, adjoint=None):
         """`sum_k c_k M^k b`, a `Solution`; one product with M more than terms, for the residual."""
+        matvec, b = system(matvec, b)
         weights = self.terms.draw(seeds.as_seed(self.seed), b.dtype)  # [K + 1]
         last = last_nonzero(weights)
 
@@ -295,5 +296,5 @@ class Roulette(LinearSolver):
 
         _, z, _ = tf.while_loop(lambda k, z, term: k <= last, step, (tf.constant(1), b, b))
         residual = norm(b - z + matvec(z))
-        n = tf.shape(b)[0]
-        return Solution(z, tf.fill([n], last + 1), residual, tf.zeros([n], tf.bool))
+        return Solution(z, tf.fill(tf.shape(residual), last + 1), residual,
+                        tf.zeros_like(residual, tf.bool))

@@ -9,7 +9,9 @@ from tfresflow.batches.rows import where
 from tfresflow.checks.rules import check_number
 from tfresflow.checks.traced import checks
 
-__all__ = ["Solution", "Tolerance", "check_tolerances", "require_converged"]
+__all__ = ["LINEAR_LIMIT", "Solution", "Tolerance", "check_tolerances", "require_converged"]
+
+LINEAR_LIMIT = "`max_steps` or `max_terms`"  # of linear solvers
 
 _DEFAULT = {tf.float64: 1e-12, tf.float32: 4e-7}  # else four times the type's epsilon
 _EPSILON = {tf.float16: 2.0 ** -10, tf.bfloat16: 2.0 ** -7}
@@ -82,7 +84,7 @@ class Tolerance:
         return (since >= _PATIENCE) & self.near_rounding(residual, size)
 
 
-def require_converged(solution, what):
+def require_converged(solution, what, cause="the map is no contraction", limit="`max_steps`"):
     """Returns `solution.value` if all examples are converged; else raises an error.
 
     The error, `tf.errors.InvalidArgumentError`, lists the likely causes. Under XLA, which has no
@@ -91,6 +93,8 @@ def require_converged(solution, what):
     Args:
       solution: a `Solution`.
       what: what was solved, for the message.
+      cause: why it may have no solution that the solver finds.
+      limit: what bounds the solver's steps.
 
     Returns:
       `[N, ...]`.
@@ -108,12 +112,10 @@ def require_converged(solution, what):
       ...     print(error.message[:30])
       The equation did not converge.
     """
-    message = (f"{what} did not converge. Likely causes: the map is no contraction, as "
-               "where a layer's norm has reached 1 (weights "
-               "loaded or swapped without an update of the power iteration: call "
-               "`refresh_norms`); too few steps (the solver's `max_steps`, `max_terms`); a "
-               "tolerance below what the float type can resolve (`rtol`, `atol`); weights or "
-               "input that are not finite. Examples not converged, largest residual, steps:")
+    message = (f"{what} did not converge. Likely causes: {cause}; too few steps (the solver's "
+               f"{limit}); a tolerance below what the float type can resolve (`rtol`, `atol`); "
+               "weights or input that are not finite. Examples not converged, largest residual, "
+               "steps:")
     failed = tf.reduce_sum(tf.cast(~solution.converged, tf.int32))
     worst = tf.reduce_max(solution.residual)
     steps = tf.reduce_max(solution.num_steps)

@@ -18,6 +18,7 @@ from tfresflow.solvers.fixed_point import FixedPointSolver
 from tfresflow.solvers.implicit import check_policy, check_solver, checked, solved
 from tfresflow.solvers.solution import Solution, Tolerance
 from tfresflow.solvers.structures import flattened
+from tfresflow.solvers.unknowns import kept
 
 __all__ = ["Truncated", "Unrolled"]
 
@@ -57,6 +58,7 @@ class Unrolled(Configurable):
           function, x, args: as for `Implicit`, but here x gets a gradient.
         """
         function, x, args, restore = flattened(function, x, args)
+        function = kept("function", function, "x", x)
         value = _repeat(function, x, args, self.num_steps)
         residual = tf.stop_gradient(norm(function(value, *args) - value))
         converged = Tolerance(Anderson(), value.dtype).reached(residual, norm(value))
@@ -113,6 +115,7 @@ class Truncated(Configurable):
         """
         function, x, args, restore = flattened(function, x, args)
         solution, _ = solved(self.solver, function, x, args)
+        function = kept("function", function, "x", x)
         start = checked(solution, "A fixed point", self.on_failure)
         return restore(solution._replace(value=_repeat(function, start, args, self.num_steps)))
 
