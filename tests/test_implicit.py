@@ -102,7 +102,8 @@ def test_failures_are_reported(cell, wrap, capfd):
     with pytest.raises(tf.errors.InvalidArgumentError, match="A fixed point did not converge") as e:
         wrap(lambda: cell.gradients(bad_value))()
     assert "the map is no contraction; too few steps (the solver's `max_steps`);" in str(e.value)
-    assert "norm" not in str(e.value).split("Likely causes")[1].split("Examples")[0]  # F need not have any
+    causes = str(e.value).split("Likely causes")[1].split("Examples")[0]
+    assert "norm" not in causes  # F need not have any
     good = solvers.Implicit(solvers.Anderson(), solvers.Neumann(max_terms=3))
     with pytest.raises(tf.errors.InvalidArgumentError, match="adjoint solve of a fixed point did .*"
                        "`I - dF/dh` is not inv.*`max_steps` or `max_terms`"):

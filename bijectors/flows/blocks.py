@@ -51,7 +51,7 @@ class Blocks:
     """Makes residual blocks and ActNorms, all with the same options.
 
     Args:
-      coeff: bound of each layer's operator norm, in (0, 1).
+      coeff: bound of each layer's operator norm, in (0, 1), see `layers.InducedNormDense`.
       act: activation, see `layers.as_activation`.
       preact: begin a branch with an activation.
       orders: of the norms, `(p_0, ..., p_{L-1})` for branches of L linear layers: layer l goes from

@@ -28,7 +28,7 @@ def image_flow(event_shape, *, nblocks=(16, 16, 16), idim=512, kernels=(3, 1, 3)
       nblocks: residual blocks of each scale; a single number is that of a single scale.
       idim: hidden channels of the convolutions.
       kernels: sizes of the convolutions of a block.
-      coeff: bound of each layer's operator norm, in (0, 1).
+      coeff: bound of each layer's operator norm, in (0, 1), see `layers.InducedNormDense`.
       act: activation: a class of `tfresflow.layers`, or a name; see `layers.as_activation`.
       preact: each branch begins with an activation.
       first_resblock: the very first branch begins without an activation, after an ActNorm.

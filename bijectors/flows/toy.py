@@ -18,7 +18,7 @@ def toy_flow(event_shape=(2,), *, nblocks=100, dims=(128, 128, 128, 128), coeff=
       event_shape: `[D]`, or D.
       nblocks: residual blocks.
       dims: widths of the hidden layers of a branch; a single number for one hidden layer.
-      coeff: bound of each layer's operator norm, in (0, 1).
+      coeff: bound of each layer's operator norm, in (0, 1), see `layers.InducedNormDense`.
       act: activation: a class of `tfresflow.layers`, or a name; see `layers.as_activation`.
       preact: each branch begins with an activation.
       actnorm: an ActNorm after each block.

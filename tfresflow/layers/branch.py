@@ -13,8 +13,8 @@ class Branch(keras.Sequential):
 
     Gives each layer of bounded norm (`InducedNormDense` and the convolutions) its `domain`: the
     codomain of the layer before it, and to the first layer that of the last. So the Lipschitz
-    constant of g is at most the product of the layers' `coeff`. Activations in between do not
-    change the order.
+    constant of g is at most the product of the layers' `coeff`, up to the `rtol` of their power
+    iteration. Activations in between do not change the order.
 
     Args:
       layers: list of Keras layers, in order.

@@ -83,7 +83,8 @@ class InducedNormConv2D(_InducedNormConv, keras.layers.Conv2D):
     nothing: a 3x3 kernel normalised so had operator norm 1.58). The operator on smaller images
     is a compression of it and has no larger norm, so the layer takes smaller images, and refuses
     larger ones. A 1x1 kernel is a matrix at each pixel: it takes images of any size, unless the
-    codomain's order may be lower than the domain's.
+    codomain's order may be lower than the domain's. Where power iteration finds the norm, it is at
+    most `coeff` up to the iteration's `rtol`, see `InducedNormDense`.
 
     Mirrors `keras.layers.Conv2D` with stride 1, "same" padding and channels last:
     `[N, H, W, C] -> [N, H, W, filters]`.

@@ -28,8 +28,10 @@ class InducedNorm(Chained, PureLayer):
 
         W = kernel / max(1, sigma / coeff)
 
-    `kernel` is never overwritten; the gradient goes through sigma. `norm` says what sigma is and
-    which vectors are kept to compute it. It is chosen for the orders when the layer is built:
+    This holds up to the `rtol` of power iteration where that finds sigma (`SpectralNorm`,
+    `EstimatedNorm`). `kernel` is never overwritten; the gradient goes through sigma. `norm` says
+    what sigma is and which vectors are kept to compute it. It is chosen for the orders when the
+    layer is built:
 
         ClosedNorm      p = 1 or q = inf: exact, without vectors
         SpectralNorm    p = q = 2: <u, kernel v> of the first singular vectors u, v
@@ -151,7 +153,7 @@ class InducedNorm(Chained, PureLayer):
 
         Returns:
           A scalar tensor: exact in closed form, else an estimate from below, which the
-          constraint keeps at or below `coeff`.
+          constraint keeps at or below `coeff`, up to the `rtol` of `power_iteration`.
         """
         return self.norm.measure(self.function, self.normalized_kernel(), self.norm_orders(),
                                  iterate, seed)
