@@ -59,6 +59,19 @@ def test_both_streams_without_a_reader():
             print("y", file=sys.stderr, flush=True)
 
 
+def test_what_is_found_while_tensorflow_is_loaded_is_said_after():
+    code = ("import os\nfrom train.loading import loading\n"
+            "from train.output import outliving_readers\n"
+            "with outliving_readers(), loading():\n"
+            "    print('x', flush=True)\n    os.write(2, b'chatter')\n")
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, text=True, stdout=writing,
+                          stderr=subprocess.PIPE)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, SAID)
+
+
 def test_streams_that_are_closed_from_the_start(monkeypatch):
     monkeypatch.setattr(sys, "stdout", None)
     monkeypatch.setattr(sys, "stderr", None)

@@ -1,8 +1,9 @@
 """How a command line loads TensorFlow, without its chatter and whole, and hears Ctrl-C."""
 
 import contextlib
-import os
 import signal
+
+from train.output import silenced
 
 __all__ = ["hearing_interrupts", "loading"]
 
@@ -18,14 +19,10 @@ def loading():
     """
     interrupts: list = []
     handler = signal.signal(signal.SIGINT, lambda number, frame: interrupts.append(number))
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
     try:
-        yield
+        with silenced():
+            yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
         signal.signal(signal.SIGINT, handler)
     if interrupts:
         raise KeyboardInterrupt

@@ -1,11 +1,13 @@
-"""Standard output and error that may end before the command does: nothing depends on them."""
+"""Standard output and error, which may end before the command does: nothing depends on them."""
 
 import contextlib
 import os
 import sys
 import threading
 
-__all__ = ["outliving_readers"]
+__all__ = ["outliving_readers", "silenced"]
+
+_late: list | None = None  # what is to be said when `silenced` is over, else None
 
 
 @contextlib.contextmanager
@@ -25,6 +27,24 @@ def outliving_readers():
         output.flush()  # what was not flushed yet may be the first to find no reader
         error.flush()
         sys.stdout, sys.stderr = kept
+
+
+@contextlib.contextmanager
+def silenced():
+    """Within, nothing gets to standard error, C++ included, but what is said here comes after."""
+    global _late
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    _late = late = []
+    try:
+        yield
+    finally:
+        _late = None
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+        for text in late:
+            print(text, file=sys.stderr, flush=True)
 
 
 class _Outliving:
@@ -67,5 +87,9 @@ class _Outliving:
 
 
 def _say(error):
-    print(f"warning: standard output takes no more ({error.strerror}): the command goes on without",
-          file=sys.stderr, flush=True)
+    text = (f"warning: standard output takes no more ({error.strerror}): the command goes on "
+            "without")
+    if (late := _late) is not None:
+        late.append(text)
+    else:
+        print(text, file=sys.stderr, flush=True)
