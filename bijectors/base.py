@@ -34,7 +34,9 @@ class Flow(Copied, tfp.bijectors.Bijector):
 
     A subclass defines `forward_and_log_det` and `inverse_and_log_det`; all else follows. TFP asks
     for `forward(x)` and then for its log-determinant; both come from one evaluation (see
-    `cache.py`). TFP's methods take any number of batch dimensions; the subclass sees one, `N`.
+    `cache.py`). TFP's methods take any number of batch dimensions; the subclass sees one, `N`. They
+    take `seed=`, too; without one, as in the `log_prob` of a `tfd.TransformedDistribution`, a
+    stochastic log-determinant is another at each call.
 
     x and z may be arrays, tensors, lists or DataFrames of numbers of any dtype: they are converted,
     checked and cast to the dtype of the weights before the methods of a subclass run.
@@ -86,7 +88,8 @@ class Flow(Copied, tfp.bijectors.Bijector):
 
         Args:
           x: `[N, ...]`, `...` the event shape.
-          seed: None, an integer or a `[2]` tensor; the same seed gives the same estimate.
+          seed: an integer or a `[2]` tensor; the same seed gives the same estimate. None: a
+            stochastic one is another at each call.
 
         Returns:
           `(z, log_det)`: `[N, ...]`, and `log |det dz/dx|`, `[N]` nats.

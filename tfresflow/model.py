@@ -12,7 +12,7 @@ from tfresflow.batches import seeds
 from tfresflow.checks import inputs
 from tfresflow.checks.members import check_base, check_flow, check_nbits, latent_of
 from tfresflow.checks.precision import check_float
-from tfresflow.checks.rules import check_number, check_whole
+from tfresflow.checks.rules import check, check_number, check_whole
 from tfresflow.functions.branch import norm_layers
 from tfresflow.functions.steps import say_together
 from tfresflow.functions.sweep import check_sweep
@@ -151,19 +151,20 @@ class FlowModel(SavedWhole, LikelihoodModel):
         return -self.base.log_prob(z) - log_det
 
     def log_prob(self, x, seed=None):
-        """`log p(x)`, `[N, ...] -> [N]`, nats, with the estimator `eval_log_det`."""
+        """`log p(x)`, `[N, ...] -> [N]`, nats, with the estimator `eval_log_det`.
+
+        If that is stochastic, random without a `seed`; `predict` and `evaluate` are repeatable.
+        """
         return -self.compute_nll(x, seeds.as_seed(seed), self.eval_flow)
 
     def bits_per_dim(self, x, seed=None):
-        """Bits per dimension, `[N, ...] -> [N]`; a `ValueError` if the model has no `nbits`."""
-        if self.nbits is None:
-            raise ValueError("`nbits` must be given to FlowModel for bits per dimension. "
-                             "Received: nbits=None")
+        """Bits per dimension, `[N, ...] -> [N]`, as `log_prob`; `ValueError` without `nbits`."""
+        check(self.nbits is not None, "nbits", "be given to FlowModel for bits per dimension", None)
         x = self.as_weights(x)
         return bits_per_dim(-self.log_prob(x, seed), math.prod(x.shape[1:]), self.nbits)
 
     def sample(self, n, seed=None, temperature=1.0):
-        """Draws `[n, ...]` samples, the inverse of `temperature` times a draw from the base.
+        """Draws `[n, ...]`, the inverse of `temperature` times a draw of `seed` from the base.
 
         Raises:
           tf.errors.InvalidArgumentError: if the inverse does not converge.
@@ -255,8 +256,7 @@ class FlowModel(SavedWhole, LikelihoodModel):
           weights: `[N]`; rows of weight 0 take no part. Default all 1.
         """
         if hasattr(self.flow, "initialize"):
-            x = self.as_weights(x)
-            self.flow.initialize(x, *([] if weights is None else [weights]))
+            self.flow.initialize(self.as_weights(x), *([] if weights is None else [weights]))
         self.initialized.assign(1)
 
     # Weights --------------------------------------------------------------------------------

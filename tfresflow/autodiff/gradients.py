@@ -36,7 +36,8 @@ def gradients(flow, loss, x, seed=None, variables=None, autodiff=Recomputed()):
       flow: bijector with `forward_and_log_det`, `inverse_alone` and `layers`.
       loss: `(z [N, ...], log_det [N]) -> value`, a scalar, or a tensor whose sum is differentiated.
       x: `[N, ...]`.
-      seed: None, an integer or a `[2]` tensor; the same seed gives the same estimates.
+      seed: an integer or a `[2]` tensor; the same seed gives the same estimates. None: stochastic
+        ones are others at each call.
       variables: those to differentiate with respect to, of the flow or others that `loss` reads;
         default the trainable ones of `flow.layers`, layer by layer.
       autodiff: `Recomputed()`, `Stored()` or `Released()` of tfresflow.autodiff.

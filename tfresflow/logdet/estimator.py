@@ -119,8 +119,8 @@ class LogDet(Configurable, Estimator):
         Args:
           g: a built Keras layer, or a function that uses no variables; g(x) has the shape of x.
           x: `[N, ...]`.
-          seed: None, an integer, a `[2]` tensor or a `seeds.Part`. The number of terms is drawn
-            once for the whole batch, the probes for each example.
+          seed: an integer, a `[2]` tensor or a `seeds.Part`; None: another at each call. The number
+            of terms is drawn once for the whole batch, the probes for each example.
 
         Returns:
           `(g(x), log_det)`: `[N, ...]` and `[N]`, nats.
