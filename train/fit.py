@@ -79,9 +79,7 @@ def _fit(model, settings, workdir, group, found):
     group.total([0])  # the chief has the workdir
     checkpoint, saved, path = checkpoints.restore(model, settings, "last")
     step, steps = int(model.optimizer.iterations.numpy()), total_steps(settings)
-    if group.total([step])[0] != group.workers * step:
-        raise UserError(f"worker {group.index} finds step {step} in --workdir={workdir}, others "
-                        "another one: it must be a folder that all workers share")
+    _check_shared(group, step, workdir)
     monitor, unit = ("bpd", "bits/dim") if model.nbits else ("nll", "nats")
     interval = min(settings.val_every or steps_per_epoch(settings), steps)
     means = callbacks.Means(checkpoint, step % interval)
@@ -132,6 +130,12 @@ def _saved_when_it_ends(model, keeper):
         if int(model.optimizer.iterations.numpy()) > step:
             raise
         raise UserError(" ".join(str(error).split())) from error  # no step with this data
+
+
+def _check_shared(group, step, workdir):
+    if group.total([step])[0] != group.workers * step:
+        raise UserError(f"worker {group.index} finds step {step} in --workdir={workdir}, others "
+                        "another one: it must be a folder that all workers share")
 
 
 def _limit(settings, step, steps, late):
