@@ -88,6 +88,15 @@ def _role(code, where):
     return f"``{code}``"
 
 
+def constructor(app, what, name, obj, options, signature, annotation):
+    """Keras gives its classes a `__new__` of any arguments: `__init__` says which."""
+    del app, name, options
+    if what == "class" and signature and signature.startswith("(*args"):
+        of_init = inspect.signature(obj.__init__)
+        signature = str(of_init.replace(parameters=list(of_init.parameters.values())[1:]))
+    return signature, annotation
+
+
 def is_a_default(app, what, name, obj, skip, options):
     """Leaves out the default of a dataclass's field: a function is none of its methods."""
     del app, name, options
@@ -130,6 +139,7 @@ def mathml(writer, node):
 def setup(app):
     app.add_html_math_renderer("mathml", (mathml, None), (mathml, None))
     app.connect("autodoc-process-docstring", as_rst, priority=600)
+    app.connect("autodoc-process-signature", constructor)
     app.connect("autodoc-skip-member", is_a_default)
     app.connect("autodoc-process-bases", public_bases)
     app.connect("missing-reference", elsewhere)
