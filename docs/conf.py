@@ -16,6 +16,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 from public import PACKAGES, found, members, names  # noqa: E402
 
 import tfresflow  # noqa: E402
+from train import flags  # noqa: E402
 
 # Some packages are an attribute of `tfresflow`, and have another name as a file.
 for package in PACKAGES:
@@ -39,6 +40,7 @@ nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 600
 nb_merge_streams = True
+nb_output_stderr = "remove"  # what TensorFlow says about processors and tracing
 copybutton_exclude = ".linenos, .gp, .go"
 
 autosummary_ignore_module_all = False
@@ -71,7 +73,10 @@ def as_rst(app, what, name, obj, options, lines):
     del app, what, obj, options
     text = re.sub(r"^( *)```python\n(.*?)^ *```$", _block, "\n".join(lines), flags=re.S | re.M)
     text = re.sub(r"(?<![\\`*])\*\*kwargs", r"\*\*kwargs", text)
-    lines[:] = _CODE.sub(lambda at: _role(at[1], name) + "\\ " * bool(at[2]), text).split("\n")
+    parts = [part if ">>> " in part else
+             _CODE.sub(lambda at: _role(at[1], name) + "\\ " * bool(at[2]), part)
+             for part in text.split("\n\n")]
+    lines[:] = "\n\n".join(parts).split("\n")
 
 
 def _block(found):
@@ -132,12 +137,23 @@ def elsewhere(app, env, node, contnode):
 def mathml(writer, node):
     """Formulas that browsers show by themselves, without a script from elsewhere."""
     display = "block" if isinstance(node, nodes.math_block) else "inline"
-    writer.body.append(latex2mathml.converter.convert(node.astext(), display=display))
+    formula = latex2mathml.converter.convert(node.astext(), display=display)
+    space = '<mspace width="0.17em"/>'  # around the names of functions, as TeX has it
+    writer.body.append(
+        re.sub(r"<m[io][^>]*>[A-Za-z]{2,}</m[io]>", rf"{space}\g<0>{space}", formula))
     raise nodes.SkipNode
+
+
+def write_flags(app):
+    """The text of --help, for the guide of the command line."""
+    generated = pathlib.Path(app.srcdir) / "reference" / "generated"
+    generated.mkdir(exist_ok=True)
+    (generated / "flags.txt").write_text(flags.usage())
 
 
 def setup(app):
     app.add_html_math_renderer("mathml", (mathml, None), (mathml, None))
+    app.connect("builder-inited", write_flags)
     app.connect("autodoc-process-docstring", as_rst, priority=600)
     app.connect("autodoc-process-signature", constructor)
     app.connect("autodoc-skip-member", is_a_default)

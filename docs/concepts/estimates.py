@@ -17,7 +17,7 @@
 #
 # A score without them says little. We look at both.
 
-# %% tags=["remove-stderr"]
+# %%
 import keras
 import numpy as np
 import tensorflow as tf
@@ -46,9 +46,10 @@ print(f"-log p, exact:                     {-truth:.3f}")
 print(f"mean of 20 estimates:              {-estimates.mean():.3f} +- {of_probes / 20 ** 0.5:.3f}")
 
 # %% [markdown]
-# The error of the probes can be made small, at a price: more probes (`num_probes`), more terms
-# before the roulette begins (`n_exact`), or the exact determinant where the dimension allows. That
-# of the data cannot.
+# The error of the probes is larger than independent estimates of a thousand rows would have: the
+# rows of a batch share the random number of terms. It can be made small, at a price: more probes
+# (`num_probes`), more terms before the roulette begins (`n_exact`), or the exact determinant where
+# the dimension allows. That of the data cannot.
 #
 # ## Comparing two models
 #

@@ -18,7 +18,7 @@
 # point, to which every start converges, with an error that falls at least like $L^k$. The smallest
 # such $L$ is the *Lipschitz constant* of g, $\operatorname{Lip}(g)$.
 
-# %% tags=["remove-stderr"]
+# %%
 import keras
 import matplotlib.pyplot as plt
 import numpy as np

@@ -19,7 +19,7 @@
 # between may be anything, as long as each layer begins where the one before ended. They may be
 # learned.
 
-# %% tags=["remove-stderr"]
+# %%
 import keras
 import matplotlib.pyplot as plt
 import numpy as np
@@ -64,9 +64,9 @@ plt.show()
 # `norm_report` lists two numbers for each layer: *measured*, by power iteration from fresh starts,
 # and *bound*, which is proven: singular values for $2 \to 2$ (of the matrix, or by Gram iteration
 # for convolutions), closed forms, and for the orders in between the Riesz-Thorin theorem or a
-# scaling of rows and columns. With `certified=True`, the default, training keeps a bound of this kind
-# below 0.99 as well (a quick one, so that the table may show a little more). A flow all of whose
-# branches have a bound below 1 is *certified invertible*: that is a proof, up to rounding.
+# scaling of rows and columns. With `certified=True`, the default, training keeps a bound of this
+# kind below 0.99 as well (a quick one, so that the table may show a little more). A flow all of
+# whose branches have a bound below 1 is *certified invertible*: that is a proof, up to rounding.
 
 # %%
 flow = toy_flow(nblocks=2, dims=(16, 16), act=layers.CLipSwish, seed=0,
@@ -78,14 +78,14 @@ model.fit(x, batch_size=200, epochs=10, verbose=0)
 print(norm_report(flow))
 
 # %% [markdown]
-# The columns p and q show where the learned orders have gone. `coeff` bounds each *measured* norm;
-# the verdict is about bounds.
+# The columns p and q show where the learned orders have gone. `coeff` bounds each *measured* norm,
+# to the tolerance of power iteration; the verdict is about bounds.
 #
 # ## Activations
 #
-# An activation acts on each entry (or sorts a few), with slope at most 1, so it keeps every p-norm.
-# `CLipSwish` concatenates LipSwish of $h$ and of $-h$, and divides by the largest slope of the
-# pair, so that less of the bound is wasted. A good activation has a second derivative where its
+# An activation acts on each entry (or sorts a few), with slope at most 1: no p-norm of a difference
+# grows. `CLipSwish` concatenates LipSwish of $h$ and of $-h$, and divides by the largest slope of
+# the pair, so that less of the bound is wasted. A good activation has a second derivative where its
 # slope is near 1, as the gradient of the log-determinant goes through it: ReLU has none.
 #
 # References: Chen et al. (2019), section 2.4 and appendix; Perugachi-Diaz et al., *Invertible

@@ -10,9 +10,10 @@
 # # Saving and serving
 #
 # `model.save("flow.keras")` saves everything: architecture, weights and averages, TFP's base
-# distributions and bijectors too. It loads wherever this library is installed.
+# distributions and bijectors too. It loads wherever this library is installed; if it holds classes
+# of your own, import their module first.
 
-# %% tags=["remove-stderr"]
+# %%
 import os
 import subprocess
 import sys

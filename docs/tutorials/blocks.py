@@ -12,7 +12,7 @@
 # `toy_flow`, `tabular_flow` and `image_flow` make whole flows. This page makes one residual block
 # by hand, and lists what can be chosen.
 
-# %% tags=["remove-stderr"]
+# %%
 import keras
 import tensorflow as tf
 

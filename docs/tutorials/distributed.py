@@ -14,7 +14,7 @@
 # are clipped. Here we use several processes of this machine; on a cluster the same programs run
 # unchanged.
 
-# %% tags=["remove-stderr"]
+# %%
 import json
 import os
 import pathlib
@@ -112,6 +112,10 @@ print(outputs[0])                          # worker 0 writes for all
 print("exit codes", [process.returncode for process in processes])
 
 # %% [markdown]
+# From Python it is as in Keras: each process first makes
+# `tf.distribute.MultiWorkerMirroredStrategy()`, before TensorFlow computes anything, and then runs
+# the program above in its scope.
+#
 # ## Preemption
 #
 # A machine that is taken away sends SIGTERM first: the run saves and ends with exit code 143. One

@@ -12,7 +12,7 @@
 # The 1,797 handwritten digits of scikit-learn are 8x8 pixels with 17 grey levels. We merge the last
 # two, so that a pixel is one of 16 values: 4 bits.
 
-# %% tags=["remove-stderr"]
+# %%
 import keras
 import matplotlib.pyplot as plt
 import numpy as np

@@ -13,7 +13,10 @@
 # the steps of the solver: differentiate the equation, and one linear solve is left.
 # `solvers.Implicit` does this for any fixed point $h = F(h)$.
 
-# %% tags=["remove-stderr"]
+# %%
+import os
+import tempfile
+
 import keras
 import matplotlib.pyplot as plt
 import numpy as np
@@ -28,8 +31,9 @@ keras.utils.set_random_seed(0)
 # %% [markdown]
 # ## A number first
 #
-# $h = a \cos h$ has a solution for every $a$ in (0, 1), whose derivative is $\cos h / (1 + a \sin
-# h)$. `F` may use whatever it likes; tensors and variables in it get gradients.
+# $h = a \cos(h)$ has a solution for every $a$ in (0, 1), whose derivative is
+# $\cos(h) / (1 + a \sin(h))$. `F` may use whatever it likes; tensors and variables in it get
+# gradients.
 
 # %%
 a = tf.constant([[0.3], [0.6], [0.9]], tf.float64)
@@ -60,6 +64,7 @@ class Equilibrium(keras.layers.Layer):
         self.units = units
         self.state = layers.InducedNormDense(units, coeff=0.9)
         self.drive = keras.layers.Dense(units)
+        # Looser than the default, which is near what float32 can resolve: faster, and enough here.
         self.root = solvers.Implicit(solvers.Anderson(rtol=1e-5), solvers.BiCGSTAB(rtol=1e-5))
 
     def build(self, input_shape):
@@ -85,11 +90,23 @@ print({name: round(values[-1], 3) for name, values in history.history.items()})
 
 # %% [markdown]
 # The norm of $W$ is brought up to date when its weights have changed, in `fit` and in any other
-# loop:
+# loop. Power iteration stops at a tolerance, by default a thousandth, so the norm may be above its
+# bound by that:
 
 # %%
 layer = model.layers[0]
 print("norm of W:", round(float(layer.state.measure_norm()), 3), "bound 0.9")
+
+# %% [markdown]
+# The layer is registered and has a `get_config`, so the model is saved as any other. To load it in
+# another program, import the module of `Equilibrium` first.
+
+# %%
+path = os.path.join(tempfile.mkdtemp(), "equilibrium.keras")
+model.save(path)
+again = keras.models.load_model(path)
+difference = again.predict(x_test, verbose=0) - model.predict(x_test, verbose=0)
+print("largest difference:", np.abs(difference).max())
 
 # %% [markdown]
 # ## Against back-propagation through the steps

@@ -19,7 +19,7 @@
 # | `Stored()` | all activations | the least arithmetic, the most memory |
 # | `Released()` | activations of the branch; the log-determinant's gradient is found in the forward pass | the way of the paper |
 
-# %% tags=["remove-stderr"]
+# %%
 import time
 
 import keras
@@ -65,8 +65,8 @@ for way in [autodiff.Recomputed(), autodiff.Stored(), autodiff.Released()]:
 # %% [markdown]
 # ## What each takes
 #
-# TensorFlow counts the memory of an accelerator, and the larger tensors of a CPU where oneDNN is on.
-# We measure the peak of one step at two depths.
+# TensorFlow counts the memory of an accelerator, and the larger tensors of a CPU where oneDNN is
+# on. We measure the peak of one step at two depths.
 
 
 # %%

@@ -17,7 +17,7 @@
 # A *residual* flow is made of blocks $f(x) = x + g(x)$, where $g$ is an ordinary network whose
 # Lipschitz constant is below 1. You need to know Keras; all else is explained where it occurs.
 
-# %% tags=["remove-stderr"]
+# %%
 import os
 import tempfile
 

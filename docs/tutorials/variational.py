@@ -17,7 +17,7 @@
 # The target here is a banana whose normalising constant $Z$ we know, so that we can see how far the
 # bound is from the truth.
 
-# %% tags=["remove-stderr"]
+# %%
 import keras
 import matplotlib.pyplot as plt
 import numpy as np
