@@ -102,11 +102,14 @@ def constructor(app, what, name, obj, options, signature, annotation):
     return signature, annotation
 
 
-def is_a_default(app, what, name, obj, skip, options):
-    """Leaves out the default of a dataclass's field: a function is none of its methods."""
+def is_no_method(app, what, name, obj, skip, options):
+    """Leaves out what Keras and TFP define, and defaults of fields that are functions."""
     del app, name, options
-    default = what == "class" and inspect.isfunction(obj) and "." not in obj.__qualname__
-    return True if default else skip
+    function = getattr(obj, "fget", None) or getattr(obj, "func", None) or obj
+    module = getattr(function, "__module__", None) or "tfresflow"
+    default = inspect.isfunction(obj) and "." not in obj.__qualname__
+    foreign = module.split(".")[0] not in ("tfresflow", "bijectors")
+    return True if what == "class" and (default or foreign) else skip
 
 
 def public_bases(app, name, obj, options, bases):
@@ -156,6 +159,6 @@ def setup(app):
     app.connect("builder-inited", write_flags)
     app.connect("autodoc-process-docstring", as_rst, priority=600)
     app.connect("autodoc-process-signature", constructor)
-    app.connect("autodoc-skip-member", is_a_default)
+    app.connect("autodoc-skip-member", is_no_method)
     app.connect("autodoc-process-bases", public_bases)
     app.connect("missing-reference", elsewhere)

@@ -35,5 +35,8 @@ def names():
             yield name
             if inspect.isclass(thing):
                 yield from (f"{name}.{method}" for method, value in vars(thing).items()
-                            if method[0] != "_" and (inspect.isroutine(value) or isinstance(
-                                value, (property, functools.cached_property))))
+                            if method[0] != "_" and value.__doc__ and _is_method(value))
+
+
+def _is_method(value):
+    return inspect.isroutine(value) or isinstance(value, (property, functools.cached_property))
