@@ -11,7 +11,7 @@ import tensorflow_probability as tfp
 import bijectors
 from bijectors import flows
 from tests.allocator import peaks
-from tests.registry import EXACT, REGISTRY, branch, build, every_flow, example, image
+from tests.registry import EXACT, QUICK, REGISTRY, branch, build, example, image
 from tfresflow import FlowModel, autodiff, layers, logdet
 from tfresflow.batches import threads
 from tfresflow.batches.seeds import Part, as_seed
@@ -152,7 +152,8 @@ def stochastic(name, n):
     return flow.with_log_det(logdet.LogDet(logdet.Truncated(4), memory=logdet.Tape())), x
 
 
-@every_flow
+@pytest.mark.fast(*(name for name in QUICK if "flow" not in name))
+@pytest.mark.parametrize("name", REGISTRY)
 def test_law_every_way_is_the_tape(name):
     """Of every flow, eager and traced."""
     flow, x = stochastic(name, 3)

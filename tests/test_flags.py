@@ -90,6 +90,7 @@ def test_configs_are_read(config):
     assert config == "common.cfg" or settings != defaults
 
 
+@pytest.mark.slow
 def test_demo_builds_as_it_says():
     model = build_model(flags.parse(["x", "--flagfile=configs/mnist5k.cfg"]))
     assert model.nbits == 8 and model.flow.event_shape == (28, 28, 1)

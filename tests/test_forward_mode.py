@@ -42,7 +42,7 @@ def check(function, x, wrap, rtol=1e-9):
     np.testing.assert_allclose(got, want, rtol=rtol, atol=1e-10)
 
 
-@pytest.mark.fast("Logit-traced", "Logit-eager", "InvertibleResidual_dense-eager")
+@pytest.mark.fast("Logit-traced", "Logit-eager")
 @ways
 @pytest.mark.parametrize("name", ["Logit", "InvertibleResidual_dense", "toy_flow"])
 def test_flows(name, wrap):
@@ -100,7 +100,7 @@ def test_fixed_points(method, wrap):
         check(lambda: method(lambda h: tf.cos(h @ w + x), start).value, w, wrap)
 
 
-@pytest.mark.fast("fixed point-eager", "estimate-eager")
+@pytest.mark.fast("fixed point-eager")
 @ways
 @pytest.mark.parametrize("what", ["fixed point", "inverse", "estimate"])
 def test_products_of_the_hessian(what, wrap):

@@ -128,7 +128,7 @@ def test_strategies_agree_with_equal_cotangents(gradient, event_shape, wrap, num
         np.testing.assert_allclose(other, tape, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.fast("eager-neumann", "eager-series")
+@pytest.mark.fast("eager-neumann")
 @every_gradient
 @pytest.mark.parametrize("wrap", [tf.function, lambda f: f], ids=["traced", "eager"])
 def test_unequal_cotangents(gradient, wrap):

@@ -88,6 +88,7 @@ def test_a_density_without_a_seed_compiles():
     assert np.all(np.isfinite(log_prob(x))) and np.abs(log_prob(x) - log_prob(x)).max() > 1e-4
 
 
+@pytest.mark.slow
 def test_unequal_cotangents_of_released_are_no_number():
     """XLA has no errors: the gradients of weights, which are one sum over the batch, are NaN."""
     net, x = built_branch([2], hidden=4), example([2], 2)
