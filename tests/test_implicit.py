@@ -101,7 +101,8 @@ def test_failures_are_reported(cell, wrap, capfd):
     bad_value = solvers.Implicit(solvers.Picard(max_steps=3))
     with pytest.raises(tf.errors.InvalidArgumentError, match="A fixed point did not converge") as e:
         wrap(lambda: cell.gradients(bad_value))()
-    assert "the map is no contraction; too few steps (the solver's `max_steps`);" in str(e.value)
+    assert "the map is no contraction; too few steps (the solver" in str(e.value)
+    assert "s `max_steps`);" in str(e.value)  # a graph escapes the apostrophe between them
     causes = str(e.value).split("Likely causes")[1].split("Examples")[0]
     assert "norm" not in causes  # F need not have any
     good = solvers.Implicit(solvers.Anderson(), solvers.Neumann(max_terms=3))
