@@ -118,6 +118,7 @@ class Flow(Copied, tfp.bijectors.Bijector):
         """
         raise NotImplementedError(f"{type(self).__name__}.inverse_and_log_det")
 
+    @tf.autograph.experimental.do_not_convert
     def inverse_alone(self, z):
         """`inverse_and_log_det(z)[0]`, which may be cheaper without the log-determinant."""
         return self.inverse_and_log_det(z)[0]

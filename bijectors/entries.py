@@ -2,6 +2,8 @@
 
 import functools
 
+import tensorflow as tf
+
 __all__ = ["take_tensors"]
 
 # What subclasses may say of x or z. Whatever they are given, their code gets tensors `[N, ...]`.
@@ -17,7 +19,11 @@ def take_tensors(cls):
 
 
 def _entry(method, name):
-    """A method of a flow that is given x, or z, by a user, and needs norms of its weights."""
+    """A method of a flow that is given x, or z, by a user, and needs norms of its weights.
+
+    AutoGraph does not rewrite it, as no code of TFP: tracing would take several times as long.
+    """
+    @tf.autograph.experimental.do_not_convert
     @functools.wraps(method)
     def entry(self, *args, **kwargs):
         if name in kwargs:

@@ -3,6 +3,8 @@
 `REGISTRY` maps a name to `(builder, event_shape)`; a law is a test over all of it.
 """
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -146,6 +148,24 @@ def example(event_shape, n=3, seed=1, unit=False):
 
 
 def build(name, n=3):
-    """The flow and an input for it."""
+    """A flow of one's own and an input for it."""
     builder, event_shape = REGISTRY[name]
     return builder(), example(event_shape, n, unit=name in UNIT_INTERVAL)
+
+
+def shared(name, n=3):
+    """The same for tests that change no weight: one for all of a process, and traced once."""
+    flow, weights = _shared(name)
+    for now, before in zip(_weights(flow), weights, strict=True):
+        np.testing.assert_array_equal(now, before, f"A test has changed the shared {name}.")
+    return flow, example(flow.event_shape, n, unit=name in UNIT_INTERVAL)
+
+
+@functools.cache
+def _shared(name):
+    flow = build(name)[0]
+    return flow, _weights(flow)
+
+
+def _weights(flow):
+    return [w.numpy() for layer in flow.layers for w in layer.weights]

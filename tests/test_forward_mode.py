@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 import bijectors
-from tests.registry import branch, build, example
+from tests.registry import branch, example, shared
 from tests.test_logdet import GRADIENTS, built_branch
 from tfresflow import logdet, solvers
 
@@ -46,7 +46,7 @@ def check(function, x, wrap, rtol=1e-9):
 @ways
 @pytest.mark.parametrize("name", ["Logit", "InvertibleResidual_dense", "toy_flow"])
 def test_flows(name, wrap):
-    flow, x = build(name, n=2)
+    flow, x = shared(name, n=2)
     for output in (0, 1):
         check(lambda: flow.forward_and_log_det(x)[output], x, wrap)
         check(lambda: flow.inverse_and_log_det(x)[output], x, wrap, rtol=1e-5)

@@ -8,7 +8,7 @@ import tensorflow_probability as tfp
 
 import bijectors
 from bijectors import flows
-from tests.registry import build, every_flow, example
+from tests.registry import build, every_flow, example, shared
 from tfresflow import autodiff
 
 tfb, tfd = tfp.bijectors, tfp.distributions
@@ -57,7 +57,7 @@ def check_refused_when_traced(flow, x):
 @every_flow
 def test_whatever_holds_numbers_is_taken_and_nothing_else(name):
     """As the float64 tensor that it is the same as. Zeros and ones are exact in every dtype."""
-    flow, x = build(name)
+    flow, x = shared(name)
     x = tf.cast(x > 0.4, tf.float64)
     kinds = [x.numpy(), tf.Variable(x)]
     if flow.layers:  # without weights, there is no dtype to cast to

@@ -12,7 +12,7 @@ import tensorflow_probability as tfp
 
 import bijectors
 from bijectors import flows
-from tests.registry import QUICK, REGISTRY, build, every_flow, example
+from tests.registry import QUICK, REGISTRY, build, every_flow, example, shared
 from tfresflow import layers
 from tfresflow.functions.function import Function
 
@@ -31,7 +31,7 @@ def check_round_trip(flow, x):
 
 @every_flow
 def test_inverse_undoes_forward(name):
-    check_round_trip(*build(name))
+    check_round_trip(*shared(name))
 
 
 class _WrongInverse(bijectors.ActNorm):
@@ -49,7 +49,7 @@ def test_a_wrong_inverse_is_caught():
 
 @every_flow
 def test_log_det_is_that_of_the_jacobian(name):
-    flow, x = build(name)
+    flow, x = shared(name)
     with tf.GradientTape() as tape:
         tape.watch(x)
         z, log_det = flow.forward_and_log_det(x)
@@ -63,7 +63,7 @@ def test_log_det_is_that_of_the_jacobian(name):
 
 @every_flow
 def test_traced_with_unknown_batch_is_the_same_as_eager(name):
-    flow, x = build(name)
+    flow, x = shared(name)
     signature = [tf.TensorSpec([None, *x.shape[1:]], x.dtype)]
     z, log_det = flow.forward_and_log_det(x, seed=3)
     traced = tf.function(lambda x: flow.forward_and_log_det(x, seed=3), input_signature=signature)
@@ -76,7 +76,7 @@ def test_traced_with_unknown_batch_is_the_same_as_eager(name):
 
 @every_flow
 def test_shapes_are_told_and_leading_dimensions_kept(name):
-    flow, x = build(name, n=6)
+    flow, x = shared(name, n=6)
     z = flow.forward(x)
     assert flow.forward_event_shape(x.shape[1:]) == z.shape[1:]
     assert flow.inverse_event_shape(z.shape[1:]) == x.shape[1:]
@@ -91,7 +91,7 @@ def test_shapes_are_told_and_leading_dimensions_kept(name):
 
 @every_flow
 def test_every_weight_gets_a_gradient(name):
-    flow, x = build(name)
+    flow, x = shared(name)
     with tf.GradientTape() as tape:
         z, log_det = flow.forward_and_log_det(x)
         loss = tf.reduce_sum(z ** 2) - tf.reduce_sum(log_det)
@@ -105,7 +105,7 @@ def test_every_weight_gets_a_gradient(name):
 @every_flow
 def test_composes_with_tfp(name):
     """Invert, Chain and TransformedDistribution: weights, samples and densities."""
-    flow, _ = build(name)
+    flow, _ = shared(name)
     latent = flow.latent_shape(flow.event_shape)
     base = tfd.Sample(tfd.Normal(tf.zeros([], tf.float64), 0.3), latent)
     dist = tfd.TransformedDistribution(base, tfb.Invert(flow))
@@ -123,7 +123,7 @@ def test_composes_with_tfp(name):
 
 @every_flow
 def test_saves_and_restores(name):
-    flow, x = build(name)
+    flow, x = shared(name)
     config = json.loads(json.dumps(keras.saving.serialize_keras_object(flow)))
     copy = keras.saving.deserialize_keras_object(config)
     for new, old in zip(copy.layers, flow.layers):

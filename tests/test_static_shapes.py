@@ -6,7 +6,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from bijectors import flows
-from tests.registry import QUICK, REGISTRY, build, example
+from tests.registry import QUICK, REGISTRY, example, shared
 from tfresflow import FlowModel, logdet, solvers
 
 ESTIMATORS = {"default": logdet.LogDet(),
@@ -35,7 +35,7 @@ def traced_shapes(flow, n, inverse):
     ("InvertibleResidual_conv", "default"), ("InvertibleResidual_conv", "recompute")])
 def test_a_known_batch_stays_known(name, estimator):
     """That of a second size, too, for which all that is shared is traced with an unknown one."""
-    flow, _ = build(name, 1)
+    flow, _ = shared(name, 1)
     if estimator != "exact":
         flow = flow.with_log_det(ESTIMATORS[estimator])
     inverse = estimator != "exact" or name in ("InvertibleResidual_dense", "FactorOut", "Squeeze")

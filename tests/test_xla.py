@@ -6,7 +6,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from bijectors import flows
-from tests.registry import QUICK, REGISTRY, build, example
+from tests.registry import QUICK, REGISTRY, example, shared
 from tests.test_logdet import built_branch, value_and_gradients
 from tfresflow import logdet
 from tfresflow.batches import seeds
@@ -27,7 +27,7 @@ def check_compiled(function, *args, rtol=1e-9):
 @pytest.mark.parametrize("name", REGISTRY)
 def test_every_flow_compiles(name):
     """Value, log-determinant, their gradients and the inverse, with the default estimator."""
-    flow, x = build(name)
+    flow, x = shared(name)
     flow = flow.with_log_det(logdet.LogDet())
 
     def everything(x):

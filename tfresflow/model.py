@@ -38,10 +38,10 @@ class FlowModel(SavedWhole, LikelihoodModel):
 
     `compile(optimizer)`, `fit(dataset of x)`, `evaluate`, and `predict`, which gives `log p(x)`.
     The loss is the mean negative log-likelihood in nats: an unbiased estimate wherever the flow's
-    log-determinant is one, in training too. `sample_weight` weighs examples; labels are ignored.
-    As in Keras, the entry `loss` of the logs is what is minimised, `sum(w l) / N` plus the
-    regularisers of layers, and `nll` is a weighted metric, `sum(w l) / sum(w)`. Without sample
-    weights and regularisers they are equal.
+    log-determinant is one. `sample_weight` weighs examples; labels are ignored. As in Keras,
+    the entry `loss` of the logs is what is minimised, `sum(w l) / N` plus the regularisers of
+    layers, and `nll` is a weighted metric, `sum(w l) / sum(w)`. Without sample weights and
+    regularisers they are equal.
 
     x may be numbers of any type, in arrays, tensors, lists or DataFrames, or a pipeline of batches;
     they are cast to the type of the flow's weights. `fit` sets the ActNorms of a new flow from the
@@ -150,6 +150,7 @@ class FlowModel(SavedWhole, LikelihoodModel):
         z, log_det = (flow or self.flow).forward_and_log_det(self.as_weights(x), seed)
         return -self.base.log_prob(z) - log_det
 
+    @tf.autograph.experimental.do_not_convert
     def log_prob(self, x, seed=None):
         """`log p(x)`, `[N, ...] -> [N]`, nats, with the estimator `eval_log_det`.
 
@@ -163,6 +164,7 @@ class FlowModel(SavedWhole, LikelihoodModel):
         x = self.as_weights(x)
         return bits_per_dim(-self.log_prob(x, seed), math.prod(x.shape[1:]), self.nbits)
 
+    @tf.autograph.experimental.do_not_convert
     def sample(self, n, seed=None, temperature=1.0):
         """Draws `[n, ...]`, the inverse of `temperature` times a draw of `seed` from the base.
 
@@ -176,6 +178,7 @@ class FlowModel(SavedWhole, LikelihoodModel):
                          lambda value: 0 <= value < math.inf)
         return self.flow.inverse_alone(temperature * self.base.sample(n, seed=seeds.as_seed(seed)))
 
+    @tf.autograph.experimental.do_not_convert
     def __call__(self, x, *args, **kwargs):
         # Here, as Keras takes tensors only.
         x = x if isinstance(x, keras.KerasTensor) else self.as_weights(x)
@@ -188,7 +191,7 @@ class FlowModel(SavedWhole, LikelihoodModel):
 
     def compute_output_shape(self, input_shape):
         """`(N,)`, the shape of `log p(x)`."""
-        return (input_shape[0],)
+        return input_shape[:1]
 
     # Training -------------------------------------------------------------------------------
 
@@ -236,8 +239,8 @@ class FlowModel(SavedWhole, LikelihoodModel):
 
     def test_on_batch(self, x, y=None, sample_weight=None, *args, **kwargs):
         """As in Keras."""
-        batch = one_batch(self.as_weights(x), y, sample_weight)
-        return super().test_on_batch(*batch, *args, **kwargs)
+        return super().test_on_batch(*one_batch(self.as_weights(x), y, sample_weight), *args,
+                                     **kwargs)
 
     def predict_on_batch(self, x):
         """As in Keras: `log p(x)`."""
@@ -280,8 +283,6 @@ class FlowModel(SavedWhole, LikelihoodModel):
                                                dtype=self.variable_dtype)]
         with serving.named_failures(format):
             super().export(filepath, format, verbose, input_signature, **kwargs)
-
-    # Private --------------------------------------------------------------------------------
 
     def _check_support(self, x):
         if hasattr(self.flow, "check_support"):

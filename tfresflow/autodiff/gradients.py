@@ -25,6 +25,7 @@ from tfresflow.functions.sweep import check_sweep
 __all__ = ["gradients"]
 
 
+@tf.autograph.experimental.do_not_convert
 def gradients(flow, loss, x, seed=None, variables=None, autodiff=Recomputed()):
     """The value of a loss of `z` and `log_det`, and its gradient.
 

@@ -5,6 +5,7 @@ import importlib
 import weakref
 
 import keras
+import tensorflow as tf
 
 __all__ = ["Configurable", "deserialize", "saved_as", "serialize", "serialize_whole"]
 
@@ -78,7 +79,16 @@ def _import_companions(config):
 
 
 class Configurable:
-    """Mixin of dataclasses: the configuration is the fields."""
+    """Mixin of dataclasses: the configuration is the fields.
+
+    AutoGraph leaves `__call__` as it is: loops and conditions in it are TensorFlow's own, and to
+    rewrite all that it calls would take longer than to trace it.
+    """
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if "__call__" in vars(cls):
+            cls.__call__ = tf.autograph.experimental.do_not_convert(cls.__call__)
 
     def get_config(self):
         """The fields, as Keras saves them."""
