@@ -110,6 +110,17 @@ def test_closed_forms_conv(p, q, size, kernel_size):
     np.testing.assert_allclose(layer.upper_bound(), 0.9, rtol=1e-6)
 
 
+@pytest.mark.parametrize("size, seed", [((6, 6), 0), ((9, 9), 1), ((9, 9), 2)])
+def test_the_crowded_spectrum_of_a_convolution_is_measured(size, seed):
+    """To a millionth, where a thousand steps of power iteration may lack 4e-4."""
+    layer = conv(2, 2, size, 3, seed)
+    norm = np.linalg.norm(dense_operator(layer, (*size, 2)), 2)
+    assert float(layer.measure_norm()) == pytest.approx(norm, rel=1e-6)
+    layer.refresh_norm()
+    norm = np.linalg.norm(dense_operator(layer, (*size, 2)), 2)
+    assert norm == pytest.approx(layer.coeff, rel=1e-6)
+
+
 @pytest.mark.fast("1-1.5-2.5", "1-2.5-1.5", "0-inf-1")
 @pytest.mark.parametrize("p, q", GENERAL)
 @pytest.mark.parametrize("seed", range(2))

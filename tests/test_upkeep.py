@@ -139,6 +139,22 @@ def test_weights_that_were_replaced_get_their_norms(name):
         assert float(layer.measure_norm()) <= 1.01 * layer.coeff
 
 
+@pytest.mark.parametrize("among", [1, 30])
+def test_a_replaced_kernel_where_singular_values_lie_close(among):
+    """To the tolerance of the iteration at once, also where many others are as they were."""
+    iterate = layers.PowerIteration(rtol=1e-12, max_steps=100_000)
+    equal = [layers.InducedNormDense(3, 0.7, use_bias=False, power_iteration=iterate,
+                                     dtype="float64") for _ in range(among)]
+    random = np.random.RandomState(0)
+    for layer in equal:
+        layer.build([None, 3])
+    for _ in range(10):
+        p, q = (np.linalg.qr(random.randn(3, 3))[0] for _ in range(2))
+        equal[0].kernel.assign(q @ np.diag([2, 1.98, 0.5]) @ p)
+        upkeep.catch_up(equal)
+        assert np.linalg.norm(equal[0](np.eye(3)), 2) == pytest.approx(0.7, abs=1e-9)
+
+
 def test_weights_that_did_not_change_keep_their_norms():
     flow = small()
     before = vectors(flow)

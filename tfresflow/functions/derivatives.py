@@ -17,7 +17,8 @@ from tensorflow.python.eager import forwardprop_util, record
 __all__ = ["OUTSIDE", "differentiable", "held", "hidden", "is_followed", "once", "with_gradient"]
 
 OUTSIDE = ("a `tf.autodiff.ForwardAccumulator` must be opened inside of a `tf.function` that has "
-           "stochastic log-determinants or fixed points (inverses, samples), not around it")
+           "stochastic log-determinants or fixed points (inverses, samples), not around it; a "
+           "`tf.GradientTape` inside of a `tf.vectorized_map` of these (or take `tf.map_fn`)")
 
 
 def with_gradient(compute, backward, sources):

@@ -101,6 +101,19 @@ class Norm:
         """`search` for a kernel that has taken the place of another one."""
         return self.search(function, state)
 
+    def anew(self, function, state):
+        """`(u, v)` from which to begin where the kernels of B stacked layers are other ones."""
+        return state.u, self.mixed(state)
+
+    def mixed(self, state):
+        """v with a fresh start mixed in: of the maximiser to be found it may have nothing."""
+        fresh = tf.random.stateless_normal(tf.shape(state.v), [0, 1], dtype=state.v.dtype)
+        known = tf.where(tf.math.is_finite(state.v), state.v, tf.zeros_like(state.v))
+        axes = list(range(1, known.shape.rank))
+        norm, of_fresh = (tf.sqrt(tf.reduce_sum(v ** 2, axes, keepdims=True))
+                          for v in (known, fresh))
+        return known + 0.3 * fresh * (norm + 1e-6) / of_fresh
+
     def thorough(self, num_steps):
         """A `PowerIteration` of as many steps, or fewer where they are enough."""
         return PowerIteration(num_steps)

@@ -21,8 +21,9 @@ class InducedNormDense(InducedNorm, keras.layers.Dense):
     Mirrors `keras.layers.Dense`, `[N, ..., inputs] -> [N, ..., units]`, with
     `W = kernel / max(1, ||kernel|| / coeff)`. In the 2-norm a call costs one matrix-vector product
     more than Keras's, and each change of the kernel a few steps of power iteration. Where that
-    finds the norm (orders other than from 1, or to inf), it is at most `coeff` up to the `rtol` of
-    the iteration, 1e-3 unless `power_iteration` says otherwise; `upper_bound` is proven.
+    finds the norm (orders other than from 1, or to inf), it is at most `coeff` up to about the
+    `rtol` of the iteration, 1e-3 unless `power_iteration` says otherwise, or some times that where
+    the largest singular values lie close together; `upper_bound` is proven.
 
     Args:
       units: positive integer.

@@ -34,6 +34,8 @@ class PowerIteration(Configurable):
     Args:
       num_steps: fixed number of steps; None: stop by tolerance.
       rtol, atol: stop when a step changes the estimate s of the norm by at most `atol + rtol * s`.
+        Where the largest singular values lie close together, s may then be too small by some
+        times that.
       max_steps: most steps when stopping by tolerance.
 
     Raises:
@@ -116,38 +118,45 @@ def power_iteration(matvec, adjoint, u, v, orders=(2.0, 2.0), *, max_steps, rtol
     return u, v, s
 
 
-def krylov(matvec, adjoint, v, size=20):
-    """Near the first right singular vector: the best of v, `W^T W v`, `(W^T W)^2 v`, ... combined.
+def krylov(matvec, adjoint, v, restarts=0, size=20):
+    """Near the first right singular vectors: the best of v, `W^T W v`, `(W^T W)^2 v`, ... combined.
 
     Where the largest singular values lie close together, as those of fresh weights do, power
     iteration takes ten times the steps.
 
     Args:
-      matvec: `v -> W v`, `[1, ...]`, any shapes.
+      matvec: `v -> W v`, `[B, ...]` for B operators at once, any shapes.
       adjoint: `u -> W^T u`.
-      v: `[1, ...]`, where to start.
+      v: `[B, ...]`, where to start.
+      restarts: how often it begins again with what it has found.
       size: vectors that are combined, orthogonalised.
 
     Returns:
-      `[1, ...]`, of unit norm: the Ritz vector of the largest Ritz value.
+      `[B, ...]`, of unit norm: the Ritz vector of the largest Ritz value of each.
     """
+    shape, flat = v.shape, tf.reshape(v, [v.shape[0], 1, -1])
+    zeros = [tf.zeros([v.shape[0], size, n], v.dtype) for n in (flat.shape[2], size)]
+
     def step(k, basis, products, v):
-        before = tf.norm(v)
+        before = tf.norm(v, axis=2, keepdims=True)
         for _ in range(2):  # once is not enough in finite precision
-            v -= (v @ tf.transpose(basis)) @ basis
-        after = tf.norm(v)
+            v -= tf.matmul(tf.matmul(v, basis, transpose_b=True), basis)
+        after = tf.norm(v, axis=2, keepdims=True)
         # Nothing is left where the space ends; what rounding leaves must not be scaled up.
         v = tf.where(after > 1e-5 * before, v / tf.maximum(after, _TINY), 0)
-        place = tf.one_hot([k], size, dtype=v.dtype)
-        basis += tf.transpose(place) * v
-        v = tf.reshape(adjoint(matvec(tf.reshape(v, shape))), [1, -1])
-        return k + 1, basis, products + tf.transpose(place) * (v @ tf.transpose(basis)), v
+        place = tf.reshape(tf.one_hot(k, size, dtype=v.dtype), [1, size, 1])
+        basis += place * v
+        v = tf.reshape(adjoint(matvec(tf.reshape(v, shape))), flat.shape)
+        return k + 1, basis, products + place * tf.matmul(v, basis, transpose_b=True), v
 
-    shape, flat = v.shape, tf.reshape(v, [1, -1])
-    start = tf.constant(0), tf.zeros([size, flat.shape[1]], v.dtype), tf.zeros([size] * 2, v.dtype)
-    _, basis, products, _ = tf.while_loop(lambda k, *_: k < size, step, (*start, flat))
-    combined = tf.linalg.eigh(products)[1][:, -1]  # of a lower triangle, which is what there is
-    return tf.reshape(combined[tf.newaxis] @ basis, shape)
+    def run(i, v):
+        _, basis, products, _ = tf.while_loop(lambda k, *_: k < size, step,
+                                              (tf.constant(0), *zeros, v))
+        combined = tf.linalg.eigh(products)[1][..., -1]  # of lower triangles: what there is
+        return i + 1, tf.matmul(combined[:, tf.newaxis], basis)
+
+    _, flat = tf.while_loop(lambda i, _: i <= restarts, run, (tf.constant(0), flat))
+    return tf.reshape(flat, shape)
 
 
 def best_distinct(v, estimates, count):

@@ -12,6 +12,8 @@ from tfresflow.layers.norms import krylov
 
 __all__ = ["SpectralNorm"]
 
+_RESTARTS = 9  # of a thorough search: the top of a convolution's spectrum is crowded
+
 
 class _State(typing.NamedTuple):
     """Of one layer; or stacked, kernels `[B, ...]` and vectors `[B, ...]`, of B of them."""
@@ -43,8 +45,8 @@ class SpectralNorm(Norm):
     def measure(self, function, kernel, orders, iterate=None, seed=1):
         inputs, _ = function.event_shapes(kernel)
         v = tf.random.stateless_normal([1, *inputs], [seed, 1], dtype=kernel.dtype)
-        u = function.product(kernel, v)
-        iterate = iterate or self.thorough(1000)
+        u, v = shared(_search, function, _RESTARTS)([kernel, v])
+        iterate = iterate or self.thorough(20)
         _, _, sigma = shared(_maximise, function, iterate)([kernel, u, v])
         return tf.reduce_max(sigma)
 
@@ -58,14 +60,13 @@ class SpectralNorm(Norm):
         return fingerprint(state.kernel, count=state.v.shape[0])
 
     def search(self, function, state):
-        return shared(_search, function)(list(state))
+        return shared(_search, function, 0)([state.kernel, state.v])
 
     def refresh(self, function, state):
-        """As `search`, from the old singular vector with a fresh start mixed in."""
-        v = state.v
-        fresh = tf.random.stateless_normal(v.shape, [0, 1], dtype=v.dtype)
-        mixed = v / tf.norm(v) + 0.1 * fresh / tf.norm(fresh)
-        return self.search(function, state._replace(v=mixed))
+        return shared(_search, function, _RESTARTS)([state.kernel, self.mixed(state)])
+
+    def anew(self, function, state):
+        return _search(function, 1, [state.kernel, self.mixed(state)])
 
 
 def _maximise(function, iterate, state):
@@ -74,16 +75,17 @@ def _maximise(function, iterate, state):
     return iterate(lambda v: function.product(kernel, v), function.adjoint_map(kernel), u, v)
 
 
-def _search(function, state):
-    """`(u, v)` near the first singular vectors of `[kernel, u, v]`, from a Krylov space."""
-    kernel, u, v = map(tf.stop_gradient, state)
+def _search(function, restarts, state):
+    """`(u, v)` near the first singular vectors of `[kernel, v]`, from Krylov spaces."""
+    kernel, v = map(tf.stop_gradient, state)
     adjoint = function.adjoint_map(kernel)
 
     def product(v):
         return function.product(kernel, v)
 
+    u = product(v)
     if u.shape.num_elements() < v.shape.num_elements():
-        u = krylov(adjoint, product, u)
+        u = krylov(adjoint, product, u, restarts)
         return u, adjoint(u)
-    v = krylov(product, adjoint, v)
+    v = krylov(product, adjoint, v, restarts)
     return product(v), v

@@ -16,7 +16,8 @@ from tfresflow.layers.norms import PowerIteration
 
 __all__ = ["any_changed", "catch_up", "update_norms"]
 
-_FAR = 0.3  # how much of a kept vector a single step moves where the kernel is another one
+_FAR = 0.1  # how much of a kept vector a single step moves where the kernel is another one
+_RTOL, _STEPS = 1e-6, 1000  # power iteration is as thorough as that there, at least
 
 
 def update_norms(layers, iterate=None):
@@ -94,20 +95,22 @@ def _follow(norm, function, iterate, coeff, state):
     may have nothing of the old maximum.
     """
     state = norm.read(map(tf.stop_gradient, state))
+    old_v = state.v
     new_u, new_v, _ = norm.maximise(function, PowerIteration(1), state)
-
-    def update(iterate, v):
-        return _update(norm, function, iterate, coeff, state._replace(u=new_u, v=v))
+    state = state._replace(u=new_u, v=new_v)
 
     def anew():
-        fresh = tf.random.stateless_normal(tf.shape(state.v), [0, 1], dtype=state.v.dtype)
-        known = tf.where(tf.math.is_finite(new_v), new_v, tf.zeros_like(new_v))
-        return update(PowerIteration(rtol=1e-6, max_steps=1000),
-                      known + 0.3 * fresh * (tf.norm(known) + 1e-6) / tf.norm(fresh))
+        # The tolerance of a step of training, from near the maximum, would be met anywhere.
+        thorough = PowerIteration(rtol=min(_RTOL, iterate.rtol), max_steps=max(
+            _STEPS, iterate.max_steps, iterate.num_steps or 0))
+        u, v = norm.anew(function, state)
+        return _update(norm, function, thorough, coeff, state._replace(u=u, v=v))
 
-    # Not so, either, if one is not finite.
-    near = tf.norm(new_v - state.v) <= _FAR * tf.norm(state.v)
-    return tf.cond(near, lambda: update(iterate, new_v), anew)
+    # Of each layer, as others beside it may be as they were. Not so if one is not finite.
+    moved, length = (tf.norm(tf.reshape(v, [*norm.mark(state).shape, -1]), axis=1)
+                     for v in (new_v - old_v, old_v))
+    near = tf.reduce_all(moved <= _FAR * length)
+    return tf.cond(near, lambda: _update(norm, function, iterate, coeff, state), anew)
 
 
 def _any_changed(sizes, tensors, marks):

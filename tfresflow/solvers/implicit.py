@@ -33,7 +33,8 @@ from tfresflow.solvers.structures import flattened
 __all__ = ["Implicit", "check_policy", "check_solver", "checked", "solved"]
 
 _POLICIES = ("raise", "warn", "ignore")
-_SINGULAR = "`I - dF/dh` is not invertible, or, for a series, F is no contraction"
+_SINGULAR = ("`I - dF/dh` is not invertible, or, for a series, F is no contraction; F mixes rows, "
+             "of which it must treat each by itself (a single vector is `[1, D]`)")
 # Graphs whose gradient is built in another graph, where what a closure holds is not recorded.
 _BODIES = ("WhileBodyFuncGraph", "WhileCondFuncGraph", "CondBranchFuncGraph")
 

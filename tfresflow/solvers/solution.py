@@ -23,7 +23,7 @@ class Solution(typing.NamedTuple):
     """What a solver returns: the answer for each example, and whether it converged.
 
     Attributes:
-      value: `[N, ...]`.
+      value: `[N, ...]`; of a list or dictionary of unknowns, such a structure.
       num_steps: `[N]` int32, evaluations of the function (steps of a linear solver) until the
         example was done.
       residual: `[N]`, 2-norm of `F(value) - value`; linear, of `b - (I - M) value`.
