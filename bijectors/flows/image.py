@@ -23,6 +23,9 @@ def image_flow(event_shape, *, nblocks=(16, 16, 16), idim=512, kernels=(3, 1, 3)
     Logit, then for each scale its blocks, each followed by an ActNorm; 2x2 squeezes between the
     scales; fully connected blocks at the end. Lip(g) <= coeff^3 for three kernels.
 
+    The support is a little wider than [0, 1]: samples may be outside of it by up to
+    `logit_alpha / (1 - 2 logit_alpha)`, from -0.056 to 1.056 for 0.05. Clip them for pictures.
+
     Args:
       event_shape: `[H, W, C]`; H and W divisible by 2 for each squeeze.
       nblocks: residual blocks of each scale; a single number is that of a single scale.

@@ -44,6 +44,12 @@ print(subprocess.run([sys.executable, "-c", program, path], check=True, text=Tru
 print(model.log_prob([[0.0, 0.0]], seed=0).numpy())
 
 # %% [markdown]
+# With `use_ema=True` in the optimizer, a file that is saved *during* training, as by
+# `ModelCheckpoint`, holds two sets of weights. Loaded, `evaluate` and `predict` use the averages;
+# `log_prob` and `sample` the trained weights, unless they are called within
+# `model.averaged_weights()`. Loaded with `compile=False`, the averages are the weights. After `fit`
+# they are, too.
+#
 # ## For programs that have only TensorFlow
 #
 # `model.export` writes a SavedModel with the signatures `log_prob`, `sample`, `forward` and

@@ -96,10 +96,13 @@ plt.show()
 
 # %% [markdown]
 # ## Samples
+#
+# The logit's `alpha = 0.05` keeps pixels off its ends, so the model's support is a little wider than
+# [0, 1]: a sample may be outside by up to `alpha / (1 - 2 alpha)`, 0.056. For pictures clip it.
 
 # %%
 with model.averaged_weights():
-    samples = model.sample(24, seed=0).numpy()
+    samples = np.clip(model.sample(24, seed=0).numpy(), 0, 1)
 figure, axes = plt.subplots(4, 12, figsize=(9, 3.2))
 for axis, image in zip(axes.flat, np.concatenate([test[:24] / 15, samples])):
     axis.imshow(image[..., 0], cmap="gray_r", vmin=0, vmax=1)

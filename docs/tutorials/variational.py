@@ -55,15 +55,14 @@ surrogate = tfd.TransformedDistribution(
     tfd.MultivariateNormalDiag(tf.zeros(2), tf.ones(2)), flow)
 
 # %% [markdown]
-# `fit_surrogate_posterior` needs to be told the variables: those of Keras layers are not found by
-# TFP. Norms follow their weights by themselves, in any training loop.
+# TFP finds the variables of the flow's layers: they are `surrogate.trainable_variables`. Norms
+# follow their weights by themselves, in any training loop.
 
 # %%
-variables = [v.value for layer in flow.layers for v in layer.trainable_variables]
 rate = keras.optimizers.schedules.CosineDecay(5e-3, decay_steps=1200)
 losses = tfp.vi.fit_surrogate_posterior(
     target_log_prob, surrogate, keras.optimizers.Adam(rate, global_clipnorm=10.0), num_steps=1200,
-    sample_size=128, trainable_variables=variables, seed=1)
+    sample_size=128, seed=1)
 
 # %%
 samples = surrogate.sample(4000, seed=2)
