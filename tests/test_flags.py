@@ -32,6 +32,7 @@ CONFIGS = sorted(path.name for path in (ROOT / "configs").glob("*.cfg"))
                    "Did you mean eval?"),
     (["--flagfile=configs/none.cfg"], "configs/none.cfg'. Paths"),
     (["--seed=99999999999"], "--seed must be less than 2^31"),
+    (["--sample_seed=-2"], "--sample_seed must be less than 2^31, and not negative, or -1"),
     (["--data=folder"], "--dataroot must name the file or folder for --data=folder"),
     (["--data=folder", "--dataroot=nowhere"], "--dataroot=nowhere: no such folder"),
     (["--data=csv", "--dataroot=nowhere.csv"], "--dataroot=nowhere.csv: no such file"),
@@ -193,8 +194,9 @@ TYPED = {name: f"--{name}={value}" for name, value in written(Settings()).items(
 @pytest.mark.parametrize("command, data, used", [
     ("eval", "digits", "val_batchsize checkpoint n_exact_terms_eval eval_probes exact"),
     ("eval", "moons", "val_batchsize checkpoint n_exact_terms_eval eval_probes exact n_test"),
-    ("sample", "digits", "val_batchsize checkpoint n_sample_images temperature"),
-    ("sample", "moons", "val_batchsize checkpoint n_exact_terms_eval exact temperature n_test")])
+    ("sample", "digits", "val_batchsize checkpoint n_sample_images temperature sample_seed"),
+    ("sample", "moons", "val_batchsize checkpoint n_exact_terms_eval exact temperature n_test "
+     "sample_seed")])
 def test_each_flag_that_a_command_does_not_look_at_is_told(command, data, used, tmp_path, capsys):
     """Those that a run has for good are compared with its own."""
     flags.save(Settings(data=data), tmp_path, "")

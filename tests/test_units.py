@@ -65,7 +65,13 @@ def test_the_same_rows_times_5_plus_100_score_differently(trained, run, tmp_path
 def test_a_run_does_not_go_on_with_another_table(trained, run, tmp_path, capsys):
     pd.concat([frame(trained)] * 2).to_csv(tmp_path / "other.csv", index=False)
     assert main([*TRAIN, f"--workdir={run}", f"--dataroot={tmp_path / 'other.csv'}"]) == 2
-    assert "other files in dataroot" in capsys.readouterr().err
+    assert "content of dataroot (there " in capsys.readouterr().err
+    shutil.copy(tmp_path / "other.csv", tmp_path / "table.csv")
+    settings = {**json.loads((run / "settings.json").read_text()),
+                "dataroot": str(tmp_path / "table.csv")}
+    (run / "settings.json").write_text(json.dumps(settings))
+    assert main([*TRAIN, f"--workdir={run}", f"--dataroot={tmp_path / 'table.csv'}"]) == 2
+    assert f"content of dataroot ({tmp_path / 'table.csv'} has changed)" in capsys.readouterr().err
 
 
 def test_columns_are_found_by_name(trained, run, tmp_path):
@@ -95,6 +101,44 @@ def test_samples_are_in_units_and_names_of_the_file(trained):
     assert np.all(np.abs(samples.mean() - real.mean()) < real.std())
     assert np.all((0.3 < samples.std() / real.std()) & (samples.std() / real.std() < 3))
     assert PIL.Image.open(trained / "run" / "columns.png").size[0] > 300
+
+
+def test_samples_have_a_seed_of_their_own(trained, run):
+    kept, drawn = (run / "settings.json").read_text(), [(run / "samples.csv").read_text()]
+    for seed in ("--sample_seed=0", "--sample_seed=5", "--sample_seed=5"):
+        assert main(["x", "sample", f"--workdir={run}", seed]) == 0
+        drawn.append((run / "samples.csv").read_text())
+    of_run, same, other, again = drawn
+    assert of_run == same != other == again
+    assert (run / "settings.json").read_text() == kept
+
+
+def test_one_pass_does_not_tell_the_error_of_the_probes(trained, run, capsys):
+    for args, said in ((["--noexact", "--eval_probes=1"], "(data) (probes: unknown, one pass)\n"),
+                       (["--exact"], "(data) +- 0.0000 (probes)\n")):
+        assert main(["x", "eval", f"--workdir={run}", *args]) == 0
+        assert said in capsys.readouterr().out
+        metrics = json.loads((run / "metrics.json").read_text())
+        errors = {metrics[name] for name in metrics if name.endswith("_stderr_probes")}
+        assert errors == ({0.0} if "--exact" in args else {None})
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("rows", [2, 400])
+def test_histograms_are_of_all_rows(rows, tmp_path, monkeypatch):
+    """Of data up to a few outermost rows, of samples what is among them, perhaps none."""
+    figures = []
+    monkeypatch.setattr(plots, "_save", lambda figure, path: figures.append(figure))
+    data = np.random.RandomState(0).randn(rows, 1).astype("float32")
+    for samples, share in ((data + 1e3, 0), (np.r_[data, data + 1e3], 0.5)):
+        plots.columns(data, samples, ["a"], tmp_path / "x.png")
+        areas = []
+        for patch in figures[-1].axes[0].patches:
+            x, y = patch.get_xy().T
+            areas.append(abs(np.sum(np.diff(x) * (y[1:] + y[:-1]) / 2)))
+        assert areas[0] == pytest.approx(1, abs=0.01)
+        assert areas[1] == pytest.approx(share, abs=0.01)
+        plots.plt.close(figures[-1])
 
 
 def test_axes_are_labelled_in_units_and_names_of_the_file(tmp_path, monkeypatch):

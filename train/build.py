@@ -153,13 +153,16 @@ def _solver(settings):
 
 
 def _learning_rate(settings):
-    """Rises linearly over the warm-up, then stays, or falls along a cosine to zero."""
+    """Rises linearly over the warm-up, then stays, or falls along a cosine to zero.
+
+    A schedule even if it is constant: a number would be a variable of the optimizer, and so a part
+    of checkpoints, which a run that goes on with another rate would find there.
+    """
     schedules, warmup = keras.optimizers.schedules, settings.warmup_iters
     if settings.lr_decay:
         return schedules.CosineDecay(0.0 if warmup else settings.lr,
                                      max(1, total_steps(settings) - warmup),
                                      warmup_target=settings.lr if warmup else None,
                                      warmup_steps=warmup)
-    if not warmup:
-        return settings.lr
-    return schedules.PolynomialDecay(settings.lr / warmup, warmup, settings.lr, power=1.0)
+    rise = max(1, warmup)
+    return schedules.PolynomialDecay(settings.lr / rise, rise, settings.lr, power=1.0)

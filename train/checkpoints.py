@@ -29,7 +29,7 @@ def restore(model, settings, name):
     saved = _managers(checkpoint, settings.workdir, settings.keep_checkpoints)
     for path in reversed(saved[name].checkpoints):
         try:
-            _parts_in(path, checkpoint).restore(path).assert_consumed()
+            _parts_in(path, checkpoint, model).restore(path).assert_consumed()
             return checkpoint, saved, path
         except (tf.errors.OpError, ValueError, AssertionError) as error:
             print(f"warning: {path} is not readable and is skipped "
@@ -88,12 +88,20 @@ def _checkpoint(model):
                                means=tf.Variable(np.zeros(1 + len(Means.NAMES))))
 
 
-def _parts_in(path, checkpoint):
-    """The checkpoint as `path` has it: version 0.1 had neither marks of norms nor means."""
-    names = {name.split("/")[0] for name, _ in tf.train.list_variables(path)}
+def _parts_in(path, checkpoint, model):
+    """The checkpoint as `path` has it.
+
+    Version 0.1 had neither marks of norms nor means, and after the optimizer's step a rate that was
+    constant: here it finds a place, and is not looked at.
+    """
+    saved = [name.split("/")[0] for name, _ in tf.train.list_variables(path)]
     parts = {name: getattr(checkpoint, name)
              for name in ("variables", "marks", "best", "seconds", "means")}
-    return tf.train.Checkpoint(**{name: part for name, part in parts.items() if name in names})
+    if saved.count("variables") == len(parts["variables"]) + 1:
+        step, variables = model.optimizer.iterations.value, list(parts["variables"])
+        after = 1 + next(i for i, variable in enumerate(variables) if variable is step)
+        parts["variables"] = [*variables[:after], tf.Variable(0.0), *variables[after:]]
+    return tf.train.Checkpoint(**{name: part for name, part in parts.items() if name in saved})
 
 
 def _managers(checkpoint, workdir, keep_last):

@@ -89,9 +89,13 @@ def _likelihood(model, settings, source):
         per_example = values.mean(axis=0)
         metrics[name] = float(means.mean())
         metrics[f"{name}_stderr_data"] = float(per_example.std(ddof=1) / np.sqrt(nll.shape[1]))
-        metrics[f"{name}_stderr_probes"] = (
-            float(means.std(ddof=1) / np.sqrt(draws)) if draws > 1 else 0.0)
+        metrics[f"{name}_stderr_probes"] = 0.0 if settings.exact else _stderr(means)
     return metrics
+
+
+def _stderr(means):
+    """Standard error of the mean of several; of a single one it is not known."""
+    return float(means.std(ddof=1) / np.sqrt(len(means))) if len(means) > 1 else None
 
 
 def _baseline(settings, source):
@@ -130,8 +134,10 @@ def _print(metrics):
     for name, label in (("bits_per_dim", "test bits/dim"), ("nll_nats", "test NLL, nats"),
                         ("nll_nats_original_units", "test NLL, nats, units of the file")):
         if name in metrics:
+            probes = metrics[f"{name}_stderr_probes"]
             rows.append((label, f"{metrics[name]:.4f} +- {metrics[name + '_stderr_data']:.4f} "
-                                f"(data) +- {metrics[name + '_stderr_probes']:.4f} (probes)"))
+                                "(data) " + ("(probes: unknown, one pass)" if probes is None else
+                                             f"+- {probes:.4f} (probes)")))
     if "histogram_bits_per_dim" in metrics:
         rows.append(("per-pixel histogram, bits/dim", f"{metrics['histogram_bits_per_dim']:.4f} "
                                                       f"+- {metrics['histogram_stderr']:.4f}"))

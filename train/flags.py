@@ -164,8 +164,9 @@ def conflicts(settings, workdir, fingerprint=None):
     differing = [f"{name} (there {old[name]!r}, here {new[name]!r})"
                  for name in FIXED if name in old and old[name] != new[name]]
     if fingerprint is not None and old.get(FINGERPRINT, fingerprint) != fingerprint:
-        differing.append(f"other files in dataroot (there {old.get('dataroot')}, here "
-                         f"{settings.dataroot})")
+        there, here = old.get("dataroot"), settings.dataroot
+        differing.append("content of dataroot (" + (
+            f"{here} has changed)" if there == here else f"there {there}, here {here})"))
     if differing:
         raise ValueError(f"--workdir={workdir} holds a run with other settings: "
                          f"{', '.join(differing)}. Choose another --workdir or these settings")

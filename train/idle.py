@@ -42,7 +42,7 @@ def _commands(s):
     yield "eval_probes", s.command != "sample", "with sample, which does not evaluate"
     for name in ("exact", "n_exact_terms_eval"):  # a density is drawn of toys alone
         yield name, s.command != "sample" or s.data in TOYS, "with sample, which does not evaluate"
-    for name in ("n_sample_images", "temperature"):
+    for name in ("n_sample_images", "temperature", "sample_seed"):
         yield name, s.command != "eval", "with eval, which draws no samples"
     for name in ("eval_probes", "n_exact_terms_eval"):
         yield name, not s.exact, "with --exact"

@@ -72,11 +72,15 @@ def columns(data, samples, names, path, most=6):
     figure, axes = plt.subplots(1, count, figsize=(2.6 * count, 2.8),
                                 squeeze=False)
     for i, ax in enumerate(axes[0]):
-        low, high = np.percentile(data[:, i], [0.5, 99.5])
+        # From a row to a row: of a few, all are within.
+        low, high = (float(np.percentile(data[:, i], percent, method=method))
+                     for percent, method in ((0.5, "lower"), (99.5, "higher")))
         # In float64, and of some width where nearly all rows have one value.
         bins = np.linspace(low, high if high > low else low + max(1.0, abs(low)), 40)
         for values, colour, label in ((data, _BLUE, "data"), (samples, _ORANGE, "samples")):
-            ax.hist(values[:, i], bins, density=True, histtype="step", color=colour, label=label)
+            # Densities of all rows: `density=True` would be of those within, which may be none.
+            weights = np.full(len(values), 1 / (len(values) * (bins[1] - bins[0])))
+            ax.hist(values[:, i], bins, weights=weights, histtype="step", color=colour, label=label)
         ax.set_xlabel(names[i].replace("$", r"\$"))  # else matplotlib sets it as a formula
         ax.set_ylabel("density" if i == 0 else "")
     axes[0, 0].legend()

@@ -38,8 +38,8 @@ def sample(model, settings):
 
 
 def _draw(model, settings, count):
-    draw = tf.function(lambda n: model.sample(n, settings.seed, settings.temperature),
-                       autograph=False)
+    seed = settings.seed if settings.sample_seed == -1 else settings.sample_seed
+    draw = tf.function(lambda n: model.sample(n, seed, settings.temperature), autograph=False)
     with solving():
         return draw(count).numpy()
 

@@ -65,6 +65,7 @@ NOT_NEGATIVE = Rule(lambda v: v >= 0, "at least 0")
 FRACTION = Rule(lambda v: 0 < v < 1, "in (0, 1)")
 BITS = Rule(lambda v: 1 <= v <= 8, "in 1..8")
 SEED = Rule(lambda v: 0 <= v < 2 ** 31, "less than 2^31, and not negative")
+SAMPLE_SEED = Rule(lambda v: v == -1 or SEED.holds(v), "less than 2^31, and not negative, or -1")
 AT_LEAST_TWO = Rule(lambda v: v >= 2, "at least 2: a standard error needs two")
 ALPHA = Rule(lambda v: v == -1 or 0 < v < 0.5, "in (0, 0.5), or -1")
 PATH = Rule(lambda v: not re.search(r"\\|\[.*\]", os.path.normpath(v)),
@@ -171,7 +172,8 @@ class TrainingFlags:
     """Training."""
 
     workdir: str = flag("", "Folder of the run; empty: runs/<data>.", PATH)
-    seed: int = flag(0, "Seed of everything random.", SEED)
+    seed: int = flag(
+        0, "Seed of everything random, and of samples unless sample_seed says another.", SEED)
     task: str = flag("density", "What to train for.", allowed=("density",))
     optimizer: str = flag(
         "adam", "Optimizer.", allowed=("adam", "adamw", "adamax", "rmsprop", "sgd"))
@@ -215,10 +217,15 @@ class EvaluationFlags:
         "best", "Which weights to evaluate and to sample from.", allowed=("best", "last"))
     n_exact_terms_eval: int = flag(
         20, "Terms that are always computed, in evaluation.", NOT_NEGATIVE)
-    eval_probes: int = flag(3, "Passes over the test part with fresh probes.", POSITIVE)
+    eval_probes: int = flag(
+        3, "Passes over the test part with fresh probes; the error of the probes needs two or "
+        "more.", POSITIVE)
     exact: bool = flag(False, "Exact log-determinants, for few dimensions.")
     n_sample_images: int = flag(64, "Samples to draw.", POSITIVE)
     temperature: float = flag(1.0, "Standard deviation of the latent in samples.", NOT_NEGATIVE)
+    sample_seed: int = flag(
+        -1, "Seed of the samples; another one draws others from the same model. -1: the run's "
+        "seed.", SAMPLE_SEED)
 
 
 GROUPS = (DataFlags, ModelFlags, TrainingFlags, EvaluationFlags)
@@ -235,7 +242,7 @@ class Settings(EvaluationFlags, TrainingFlags, ModelFlags, DataFlags):
 FIXED = tuple(f.name for group in (DataFlags, ModelFlags) for f in dataclasses.fields(group)
               if f.name not in ("dataroot", "val_batchsize", "n_test", "solver", "rtol", "atol",
                                 "max_solver_steps", "autodiff", "mem_eff"))
-FIXED += "seed", "optimizer", "ema_val"
+FIXED += "seed", "optimizer", "ema_val", "update_freq"
 
 
 def read(field, value):
