@@ -97,7 +97,7 @@ plt.show()
 # %% [markdown]
 # ## Samples
 #
-# The logit's `alpha = 0.05` keeps pixels off its ends, so the model's support is a little wider than
+# The logit's `alpha = 0.05` keeps pixels off its ends, so the support is a little wider than
 # [0, 1]: a sample may be outside by up to `alpha / (1 - 2 alpha)`, 0.056. For pictures clip it.
 
 # %%
