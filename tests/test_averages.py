@@ -104,7 +104,7 @@ def test_what_early_stopping_restores_is_its_best():
     np.testing.assert_allclose(raw_score(it), min(logs), rtol=1e-5)
 
 
-@pytest.mark.fast("keras")
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["keras", "weights.h5"])
 def test_what_a_checkpoint_holds_scores_what_it_scored(suffix, tmp_path):
     it, path = made(), tmp_path / f"best.{suffix}"

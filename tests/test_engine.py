@@ -237,6 +237,7 @@ def test_an_empty_batch():
         assert y.shape == (0, 3) and log_det.shape == (0,)
 
 
+@pytest.mark.slow
 @pytest.mark.allocator
 def test_peak_memory_against_the_batch():
     """A block in chunks keeps the activations of a chunk, however large the batch."""

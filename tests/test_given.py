@@ -80,7 +80,7 @@ def one_column():
     return x, made, [w.numpy() for w in made.weights]
 
 
-@pytest.mark.fast("array")
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [lambda x: x, pd.Series, lambda x: x.tolist()],
                          ids=["array", "series", "list"])
 def test_one_column_needs_no_second_axis(one_column, kind):

@@ -203,6 +203,7 @@ def test_keras_callbacks_and_a_dataset(tmp_path):
     assert path.exists() and (tmp_path / "log.csv").read_text().count("\n") == 4
 
 
+@pytest.mark.slow
 def test_one_step_on_two_replicas(mirrored):
     """The same weights on both, finite, and moved."""
     with mirrored.scope():

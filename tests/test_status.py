@@ -106,6 +106,7 @@ def test_no_row_of_the_log_is_missing_after_a_kill(tmp_path, monkeypatch, ends_a
     assert b"\r" not in (tmp_path / "run" / "log.csv").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("only_train")
 def test_the_log_of_a_resumed_run_is_that_of_an_undisturbed_one(tmp_path, monkeypatch, capsys):
     """The means of training are of whole intervals; what the command line changes is told."""
