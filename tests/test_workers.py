@@ -32,13 +32,14 @@ def float64(tmp_path_factory):
 @pytest.fixture(scope="module")
 def one_device(tmp_path_factory, float64):
     workdir = tmp_path_factory.mktemp("runs") / "one"
-    [code], _, [error] = finish([start(*SHORT, f"--workdir={workdir}", env=float64)])
+    [code], _, [error] = finish([start(*SHORT, f"--workdir={workdir}", module="tests.only_train",
+                                       env=float64)])
     assert code == 0, error
     return checkpoint(workdir)
 
 
 def alone(*args, env):
-    return [start(*args, env=env)]
+    return [start(*args, module="tests.only_train", env=env)]
 
 
 def two_by_slurm(*args, env):
@@ -79,14 +80,18 @@ def test_keras_fit_on_two_workers_of_two_replicas(tmp_path):
     assert np.load(files[0])["val_loss"] < np.load(tmp_path / "0" / "epoch0-0.npz")["val_loss"]
 
 
+def begin_long(*args):
+    return start_workers(2, *LONG, *args, module="tests.only_train")
+
+
 def test_one_of_two_workers_killed_again_and_again_all_end_as_if_undisturbed(tmp_path):
     """kill -9 of either at a random moment; the other says so and ends within a minute."""
     undisturbed, workdir, moments = tmp_path / "undisturbed", tmp_path / "run", random.Random(0)
-    codes, _, errors = finish(start_workers(2, *LONG, f"--workdir={undisturbed}"))
+    codes, _, errors = finish(begin_long(f"--workdir={undisturbed}"))
     assert codes == [0, 0], errors
     step, longest = 0, 0.0
     for i in range(KILLS):
-        workers = start_workers(2, *LONG, f"--workdir={workdir}")
+        workers = begin_long(f"--workdir={workdir}")
         # In training, past a checkpoint, or already while the model is built and traced.
         for text in ["workers are here"] if i % 2 else 2 * ["  validation "]:
             wait_for(workers[0], text)
@@ -101,7 +106,7 @@ def test_one_of_two_workers_killed_again_and_again_all_end_as_if_undisturbed(tmp
         assert checkpoint_step(workdir) >= step
         step = checkpoint_step(workdir)
     assert longest < 60 and 100 <= step < STEPS, (longest, step)
-    codes, out, errors = finish(start_workers(2, *LONG, f"--workdir={workdir}"))
+    codes, out, errors = finish(begin_long(f"--workdir={workdir}"))
     assert codes == [0, 0], errors
     assert f"continuing from step {step}" in out[0]
     assert_equal(checkpoint(workdir), checkpoint(undisturbed))

@@ -147,7 +147,11 @@ class Geometric(_Roulette):
 class Poisson(_Roulette):
     """`N ~ Poisson(rate)` on {0, 1, ...}: `P(N >= j) = 1 - sum_{i<j} e^-rate rate^i / i!`.
 
-    N is the number of terms after the exact ones.
+    N is the number of terms after the exact ones. The variance is infinite for every L = Lip(g)
+    above 0: the weights grow as factorials, and no power of L outweighs them. Where L^n_exact is
+    small this is not seen. Where it is not, so for blocks that contract with L near 1, a mean of
+    thousands of draws may be off by a nat and more, by many of its own standard errors: take
+    `Geometric` there.
 
     Args:
       rate: mean of N, positive.
