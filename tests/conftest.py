@@ -20,7 +20,7 @@ tf.config.threading.set_intra_op_parallelism_threads(1)  # pytest's processes sh
 _LONGEST = ["test_workers", "test_reproduce", "test_registry", "test_autodiff", "test_main",
             "test_distributed", "test_interrupted", "test_faults", "test_logdet", "test_xla",
             "test_second_derivatives", "test_engine", "test_averages", "test_inverses",
-            "test_norms", "test_model", "test_given"]
+            "test_norms", "test_model", "test_given", "test_units", "test_serving"]
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest leaves out what is slow

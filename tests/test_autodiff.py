@@ -122,7 +122,7 @@ def assert_close(got, want, rtol):
         np.testing.assert_allclose(one, other, rtol=rtol, atol=0.1 * rtol * max(scale, 1e-3))
 
 
-@pytest.mark.fast("line", "chain_with_tfp", "exact", "plane_max_min")
+@pytest.mark.fast("line", "exact", "plane_max_min")
 @pytest.mark.parametrize("name", FLOWS)
 def test_every_way_is_the_tape(name):
     """In float64, of any loss, eager and traced."""
@@ -184,7 +184,7 @@ def test_law_weighted_sums_in_parts(name, monkeypatch):
         assert_equal(got, want)
 
 
-@pytest.mark.fast("line-1-False")
+@pytest.mark.slow
 @pytest.mark.parametrize("name, micro_batches, halves", [
     ("plane", 5, True), ("line", 1, False), ("tabular", 3, True), ("image_factor_out", 3, False),
     ("image_factor_out", 1, True)])

@@ -58,6 +58,7 @@ def test_trains_in_a_model_of_ones_own():
     fit(model, layer.flow)
 
 
+@pytest.mark.slow
 def test_trains_in_a_functional_model_and_is_saved(tmp_path):
     inputs = keras.Input([2], dtype="float64")
     layer = FlowLayer(small())

@@ -62,6 +62,7 @@ def test_where_blocks_begin_with_an_activation(preact, first_resblock, expected)
     assert activations_first(flow) == expected
 
 
+@pytest.mark.slow
 def test_widths_and_kernels():
     flow = flows.image_flow([8, 8, 1], **SMALL, kernels=(5, 1, 3))
     first, *_, last = [b for b in steps(flow) if isinstance(b, bijectors.InvertibleResidual)]

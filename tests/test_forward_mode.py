@@ -85,7 +85,7 @@ def test_inverse_and_samples(wrap):
     check(lambda: block.inverse(tf.identity(z)), z, wrap)
 
 
-@pytest.mark.fast("Implicit-eager", "Truncated-eager")
+@pytest.mark.fast("Truncated-eager")
 @ways
 @pytest.mark.parametrize("method", [
     solvers.Implicit(), solvers.Truncated(4), solvers.Unrolled(30)], ids=lambda m: type(m).__name__)

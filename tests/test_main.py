@@ -134,6 +134,7 @@ def test_a_resumed_run_ends_where_an_undisturbed_one_does(trained, tmp_path):
     assert parts["bits_per_dim"] == pytest.approx(whole["bits_per_dim"], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_toy_densities(tmp_path):
     workdir = tmp_path / "run"
     assert main(["x", "--flagfile=configs/toy.cfg", "--data=8gaussians", f"--workdir={workdir}",

@@ -56,7 +56,7 @@ def of_gradients(estimator, net, x):
     return tf.add_n([tf.reduce_sum(tf.sin(3 * d)) for d in gradients])
 
 
-@pytest.mark.fast("shape8-neumann-tape")
+@pytest.mark.slow
 @pytest.mark.parametrize("shape, gradient, memory", [
     *(([3], "neumann", memory) for memory in MEMORY), ([3], "series", "chunks"),
     ([1], "neumann", "chunks"), ([2], "neumann", "chunks"), ([2], "series", "released"),

@@ -80,7 +80,7 @@ def test_a_pipe_hears_of_a_run_at_once(tmp_path):
     assert re.search("^building the model", said, re.M) and "preparing the first step" in said
 
 
-@pytest.mark.fast("in the validation")
+@pytest.mark.slow
 @pytest.mark.usefixtures("only_train")
 @pytest.mark.parametrize("ends_at", ["in the validation", "before the checkpoint"])
 def test_no_row_of_the_log_is_missing_after_a_kill(tmp_path, monkeypatch, ends_at):

@@ -103,6 +103,7 @@ def test_samples_are_in_units_and_names_of_the_file(trained):
     assert PIL.Image.open(trained / "run" / "columns.png").size[0] > 300
 
 
+@pytest.mark.slow
 def test_samples_have_a_seed_of_their_own(trained, run):
     kept, drawn = (run / "settings.json").read_text(), [(run / "samples.csv").read_text()]
     for seed in ("--sample_seed=0", "--sample_seed=5", "--sample_seed=5"):
@@ -113,6 +114,7 @@ def test_samples_have_a_seed_of_their_own(trained, run):
     assert (run / "settings.json").read_text() == kept
 
 
+@pytest.mark.slow
 def test_one_pass_does_not_tell_the_error_of_the_probes(trained, run, capsys):
     for args, said in ((["--noexact", "--eval_probes=1"], "(data) (probes: unknown, one pass)\n"),
                        (["--exact"], "(data) +- 0.0000 (probes)\n")):
