@@ -1,5 +1,7 @@
 """Two virtual CPUs for the tests of distribution, and repeatable randomness."""
 
+import gc
+
 from train import environment
 
 environment.prepare()
@@ -39,6 +41,12 @@ def pytest_collection_modifyitems(config, items):
         raise pytest.UsageError(f"`fast` must name cases that there are. Received: {unknown}")
     place = {name: i for i, name in enumerate(_LONGEST)}
     items.sort(key=lambda item: place.get(item.path.stem, len(place)))
+
+
+def pytest_collection_finish():
+    """What was imported stays: the garbage collector need not look at it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)

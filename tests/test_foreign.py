@@ -24,7 +24,7 @@ def fit(flow, x):
     return model
 
 
-@pytest.mark.fast("Chain_tfp_variables")
+@pytest.mark.fast("Chain_with_tfp")
 @pytest.mark.parametrize("name", ["Chain_with_tfp", "Chain_tfp_constants", "Chain_tfp_variables"])
 def test_chains_with_members_of_tfp_train_sample_and_save(name, tmp_path):
     flow, x = build(name, 32)

@@ -80,6 +80,7 @@ def test_seeds_of_every_sign_and_size():
             rtol=rtol)
 
 
+@pytest.mark.slow
 def test_a_density_without_a_seed_compiles():
     flow = flows.toy_flow(nblocks=1, dims=(4,), actnorm=False, seed=0)
     dist = tfd.TransformedDistribution(tfd.Sample(tfd.Normal(0.0, 1.0), [2]), tfb.Invert(flow))

@@ -62,11 +62,12 @@ data = data.map(lambda image: (image + tf.random.uniform(tf.shape(image))) / 16)
 # %%
 flow = image_flow([8, 8, 1], nblocks=(2, 2), idim=24, fc_idim=32, n_fc_blocks=2, coeff=0.95, seed=0)
 model = FlowModel(flow, nbits=4)
-steps = 25 * 25
+epochs = 14
 model.compile(keras.optimizers.Adam(
-    keras.optimizers.schedules.CosineDecay(0.0, steps, warmup_target=4e-3, warmup_steps=50),
+    keras.optimizers.schedules.CosineDecay(0.0, epochs * len(data), warmup_target=4e-3,
+                                          warmup_steps=50),
     global_clipnorm=1.0, use_ema=True, ema_momentum=0.98))
-history = model.fit(data, epochs=25, validation_data=noisy(test, 0), shuffle=False, verbose=0)
+history = model.fit(data, epochs=epochs, validation_data=noisy(test, 0), shuffle=False, verbose=0)
 scores = model.evaluate(noisy(test, 1), batch_size=100, return_dict=True, verbose=0)
 scores
 
@@ -107,11 +108,11 @@ figure, axes = plt.subplots(4, 12, figsize=(9, 3.2))
 for axis, image in zip(axes.flat, np.concatenate([test[:24] / 15, samples])):
     axis.imshow(image[..., 0], cmap="gray_r", vmin=0, vmax=1)
     axis.set_axis_off()
-figure.suptitle("test images (two rows above) and samples of one minute of training (below)")
+figure.suptitle("test images (two rows above) and samples (below)")
 plt.show()
 
 # %% [markdown]
-# One minute on two cores is little. `python -m tfresflow --flagfile=configs/digits.cfg` trains a
+# That is little training. `python -m tfresflow --flagfile=configs/digits.cfg` trains a
 # larger flow for three minutes.
 #
 # ## Folders of images, without Python
@@ -132,6 +133,6 @@ for i, image in enumerate(levels[:300]):
 command = [sys.executable, "-m", "tfresflow", "train", "--data=folder",
            f"--dataroot={folder / 'digits'}", f"--workdir={folder / 'run'}", "--nblocks=1-1",
            "--idim=8", "--fc_idim=8", "--niters=20", "--val_every=10", "--batchsize=32",
-           "--nbits=4"]
+           "--nbits=4", "--eval_probes=2", "--n_sample_images=16"]
 print(subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE).stdout)
 print(sorted(path.name for path in (folder / "run").iterdir()))
