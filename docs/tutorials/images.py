@@ -63,10 +63,9 @@ data = data.map(lambda image: (image + tf.random.uniform(tf.shape(image))) / 16)
 flow = image_flow([8, 8, 1], nblocks=(2, 2), idim=24, fc_idim=32, n_fc_blocks=2, coeff=0.95, seed=0)
 model = FlowModel(flow, nbits=4)
 epochs = 14
-model.compile(keras.optimizers.Adam(
-    keras.optimizers.schedules.CosineDecay(0.0, epochs * len(data), warmup_target=4e-3,
-                                          warmup_steps=50),
-    global_clipnorm=1.0, use_ema=True, ema_momentum=0.98))
+rate = keras.optimizers.schedules.CosineDecay(
+    0.0, epochs * len(data), warmup_target=4e-3, warmup_steps=50)
+model.compile(keras.optimizers.Adam(rate, global_clipnorm=1.0, use_ema=True, ema_momentum=0.98))
 history = model.fit(data, epochs=epochs, validation_data=noisy(test, 0), shuffle=False, verbose=0)
 scores = model.evaluate(noisy(test, 1), batch_size=100, return_dict=True, verbose=0)
 scores
