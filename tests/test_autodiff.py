@@ -176,8 +176,8 @@ def test_law_weighted_sums_in_parts(name, monkeypatch):
     weights = tf.linspace(tf.constant(0.0, tf.float64), 2.0, 7)
     part = Part(as_seed(4), tf.constant(7, tf.int64))
     want = OfATape(flow)._sums(x, weights, part)
-    models = [FlowModel(flow, micro_batches=3, autodiff=WAYS[way], dtype="float64")
-              for way in ("recomputed", "stored", "released")]
+    models = [FlowModel(flow, micro_batches=3, autodiff=way, dtype="float64")
+              for way in WAYS.values()]
     all_ways = tf.function(lambda x: [model._sums(x, weights, part) for model in models],
                            autograph=False)
     for got in all_ways(x):

@@ -191,7 +191,7 @@ class FlowModel(SavedWhole, LikelihoodModel):
 
     def compute_output_shape(self, input_shape):
         """`(N,)`, the shape of `log p(x)`."""
-        return input_shape[:1]
+        return (input_shape[0],)
 
     # Training -------------------------------------------------------------------------------
 
@@ -239,8 +239,8 @@ class FlowModel(SavedWhole, LikelihoodModel):
 
     def test_on_batch(self, x, y=None, sample_weight=None, *args, **kwargs):
         """As in Keras."""
-        return super().test_on_batch(*one_batch(self.as_weights(x), y, sample_weight), *args,
-                                     **kwargs)
+        batch = one_batch(self.as_weights(x), y, sample_weight)
+        return super().test_on_batch(*batch, *args, **kwargs)
 
     def predict_on_batch(self, x):
         """As in Keras: `log p(x)`."""

@@ -41,7 +41,6 @@ class Exact(Configurable, Estimator):
         return y, log_abs_det(identity + matrices)
 
 
-@tf.autograph.experimental.do_not_convert
 def jacobian(g, x):
     """`(g(x), dg/dx)`, `[N, ...]` and `[N, D, D]`."""
     composition, weights = as_composition(g)
