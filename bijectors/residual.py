@@ -182,8 +182,7 @@ def _solve(root, g, parallel, z, weights):
     def solve(z):
         return list(root.solve(_Step(g), z, [z, *weights])), []
 
-    solution, _ = (side_by_side(solve, [z]) if parallel else
-                   at_least(1, solve, [z]))
+    solution, _ = side_by_side(solve)(z) if parallel else at_least(1, solve, [z])
     return tuple(solution)
 
 

@@ -93,7 +93,7 @@ def test_side_by_side(size):
     def run(x):
         with tf.GradientTape() as tape:
             tape.watch(x)
-            [cubes], [total] = parts.side_by_side(function, [x])
+            [cubes], [total] = parts.side_by_side(function)(x)
             loss = tf.reduce_sum(x * cubes) + 5 * total
         return cubes, total, tape.gradient(loss, x)
 

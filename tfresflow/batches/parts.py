@@ -1,11 +1,10 @@
 """Functions of a batch, evaluated in parts: in chunks, as two halves at a time, padded.
 
-All take a function of tensors `[n, ...]` that returns a list of such tensors and a list of sums
-over n, and return both lists for the whole batch.
+Each function of a batch here takes tensors `[n, ...]` and returns a list of such tensors and a list
+of sums over n.
 """
 
 import dataclasses
-import functools
 import typing
 
 import tensorflow as tf
@@ -15,7 +14,7 @@ from tfresflow.checks.rules import check_whole
 from tfresflow.saving.configurable import Configurable
 
 __all__ = ["Chunked", "Chunks", "at_least", "chunks_of", "in_chunks", "in_parts", "largest_bytes",
-           "side_by_side"]
+           "padded", "side_by_side"]
 
 
 def largest_bytes(g, weights, x):
@@ -31,12 +30,6 @@ class Chunks(typing.NamedTuple):
 
     size: int
     parallel: int | None
-
-    def run(self, function, *batched):
-        """Runs `function` on one chunk."""
-        if self.parallel is None:
-            return function(*batched)
-        return side_by_side(function, batched, self.parallel)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,15 +66,16 @@ def in_chunks(function, chunks, batched, events, like=()):
     """`in_parts` with the size that `chunks` gives; under XLA the whole batch at once."""
     if xla.is_compiling():  # XLA plans memory by itself, and knows no parts of computed sizes
         return function(*batched)
-    run = functools.partial(chunks.run, function)
-    return in_parts(run, batched, chunks.size, events, like)
+    if chunks.parallel is not None:
+        function = side_by_side(function, chunks.parallel)
+    return in_parts(function, batched, chunks.size, events, like)
 
 
 def in_parts(function, batched, size, events, like=(), dtype=None):
     """Runs a function of a batch on `size` examples at a time, one part after the other.
 
     Args:
-      function: `(*batched) -> (outputs, sums)`, see the top of this file.
+      function: of a batch, see the top of this file.
       batched: what the function is given, `[N, ...]`.
       size: an integer, or a scalar tensor.
       events: shape of one example of each tensor that it returns.
@@ -89,7 +83,7 @@ def in_parts(function, batched, size, events, like=(), dtype=None):
       dtype: of what it returns; default that of the first of `batched`.
 
     Returns:
-      Both lists, for the whole batch.
+      What the function returns, of the whole batch.
     """
     static, dtype = batched[0].shape[0], dtype or batched[0].dtype
     n = tf.shape(batched[0])[0] if static is None else static
@@ -115,54 +109,63 @@ def in_parts(function, batched, size, events, like=(), dtype=None):
             for a, event in zip(arrays, events)], sums
 
 
-def side_by_side(function, batched, least=2):
-    """Runs a function on both halves of a batch at the same time.
+def side_by_side(function, least=2):
+    """A function of a batch that evaluates `function` on both halves of it at the same time.
 
     Static shapes stay static: the gradients of unknown ones cost operations.
 
     Args:
-      function: `(*batched) -> (outputs, sums)`, see the top of this file.
-      batched: what the function is given, `[N, ...]`.
+      function: of a batch, see the top of this file; examples of zeros must add nothing to the
+        sums, as a batch of unknown size is padded to two.
       least: a batch of fewer examples is not divided.
-
-    Returns:
-      Both lists, for the whole batch.
     """
-    n, sizes = batched[0].shape[0], 2
-    if n is None and least:
-        return at_least(2, lambda *batched: side_by_side(function, batched, 0), batched)
-    if n is not None and n < least:
-        return function(*batched)
-    if n is None or n % 2:
-        n = tf.shape(batched[0])[0] if n is None else n
-        sizes = [n // 2, n - n // 2]
-    elif not tf.executing_eagerly():
-        function = tf.function(function, autograph=False)  # traced once for both
-    halves = zip(*(tf.split(t, sizes) for t in batched))
-    one, other = halves
-    (first, sums), (second, more) = function(*one), function(*other)
-    return ([tf.concat(pair, axis=0) for pair in zip(first, second)],
-            [a + b for a, b in zip(sums, more)])
+    def run(*batched):
+        if batched[0].shape[0] is not None and batched[0].shape[0] < least:
+            return function(*batched)
+        batched, cut = padded(2, batched)
+        n, sizes, half = batched[0].shape[0], 2, function
+        if n is None or n % 2:
+            n = tf.shape(batched[0])[0] if n is None else n
+            sizes = [n // 2, n - n // 2]
+        elif not tf.executing_eagerly():
+            half = tf.function(function, autograph=False)  # traced once for both
+        one, other = zip(*(tf.split(t, sizes) for t in batched))
+        (first, sums), (second, more) = half(*one), half(*other)
+        return (cut([tf.concat(pair, axis=0) for pair in zip(first, second)]),
+                [a + b for a, b in zip(sums, more)])
+
+    return run
 
 
 def at_least(least, function, batched):
-    """Runs a function of a batch that is padded with examples of zeros to at least `least`.
+    """What a function of a batch returns where it is given `least` examples or more.
+
+    Args:
+      least, batched: see `padded`.
+      function: see `side_by_side`.
+    """
+    batched, cut = padded(least, batched)
+    outputs, sums = function(*batched)
+    return cut(outputs), sums
+
+
+def padded(least, batched):
+    """A batch with examples of zeros added to it, so that it has at least `least`.
 
     A worker's share of the last batch may be empty, and TensorFlow's convolutions of an empty
     float32 batch have wrong shapes on CPUs, those for the gradient none at all.
 
     Args:
       least: number of examples.
-      function, batched: see `side_by_side`; examples of zeros must add nothing to the sums.
+      batched: tensors `[N, ...]`.
 
     Returns:
-      Both lists, without the examples that were added.
+      The tensors, and a function that takes what was added out of a list of such tensors.
     """
     if batched[0].shape[0] is not None and batched[0].shape[0] >= least:
-        return function(*batched)
+        return batched, list
     n = tf.shape(batched[0])[0]
     added = tf.maximum(least - n, 0)
-    outputs, sums = function(*[
-        tf.ensure_shape(tf.pad(t, [[0, added]] + [[0, 0]] * (t.shape.rank - 1)),
-                        [None, *t.shape[1:]]) for t in batched])
-    return [t[:n] for t in outputs], sums
+    rows = [tf.ensure_shape(tf.pad(t, [[0, added]] + [[0, 0]] * (t.shape.rank - 1)),
+                            [None, *t.shape[1:]]) for t in batched]
+    return rows, lambda outputs: [t[:n] for t in outputs]

@@ -49,7 +49,9 @@ def shared(function, *static):
     def call(*args):
         if is_followed(filter(tf.is_tensor, tf.nest.flatten(args))):  # not into its graph
             return function(*static, *args)
-        return _traced(function, static, _shapes(args), xla.is_compiling())(*args)
+        traced = _traced(function, static, _shapes(args), xla.is_compiling())
+        x, size = traced.sized(args[0])
+        return _with_size(traced.run(x, *args[1:]), size)
 
     return call
 
@@ -161,23 +163,27 @@ class _Traced:
 
     def __init__(self, function):
         self._first = None
-        self._run = tf.function(function, autograph=False, reduce_retracing=True,
-                                experimental_attributes={"_noinline": True})
+        self.run = tf.function(function, autograph=False, reduce_retracing=True,
+                               experimental_attributes={"_noinline": True})
 
-    def __call__(self, x, *args):
+    def sized(self, x):
+        """`(x, n)`: what to call `run` with, and N where it is unknown inside but not outside."""
         if isinstance(x, list) or not x.shape.rank:
-            return self._run(x, *args)
+            return x, None
         n = x.shape[0]
         self._first = self._first or (n,)
         if n is None or n == self._first[0] or tf.executing_eagerly():
-            return self._run(x, *args)
-        # Of unknown size inside. The reshape keeps that from the gradient with respect to x.
-        outputs = self._run(tf.reshape(x, x.shape), *args)
-        for output in tf.nest.flatten(outputs):
-            if output.shape.rank:
-                output.set_shape([n if output.shape[0] is None else output.shape[0],
-                                  *output.shape[1:]])
-        return outputs
+            return x, None
+        return tf.reshape(x, x.shape), n  # which keeps that from the gradient with respect to x
+
+
+def _with_size(outputs, n):
+    """The tensors `outputs`, whose first axis is n where it is unknown and n is not None."""
+    for output in tf.nest.flatten(outputs) if n is not None else ():
+        if output.shape.rank:
+            output.set_shape([n if output.shape[0] is None else output.shape[0],
+                              *output.shape[1:]])
+    return outputs
 
 
 def _shapes(args):

@@ -115,9 +115,21 @@ def sum_series(jacobian, v, c):
     Returns:
       `(log_det, w)`: the mean over the probes `[N]`, and a list of one `[N, ...]` a probe.
     """
-    if jacobian.matrix is None:
-        return _by_products(jacobian.vjp, v, *reversed(_signed(c)))
-    return sum_powers(jacobian.matrix, v, rounds(c))
+    if jacobian.matrix is not None:
+        return sum_powers(jacobian.matrix, v, rounds(c))
+    by_k, signed = _signed(c)
+
+    def term(k, us, log_det, ws):
+        us = [jacobian.vjp(u) for u in us]
+        log_det += tf.gather(by_k, k) * tf.add_n([dot(u, v_p) for u, v_p in zip(us, v)])
+        weight = tf.gather(signed, k)
+        return k + 1, us, log_det, [w + weight * u for w, u in zip(ws, us)]
+
+    n = last_nonzero(signed)
+    state = (tf.constant(1), list(v), tf.zeros_like(dot(v[0], v[0])), list(v))
+    _, _, log_det, ws = tf.while_loop(lambda k, *_: k <= n, term, state,
+                                      maximum_iterations=_most(signed))
+    return log_det / len(v), ws
 
 
 def _of(log_det):
@@ -129,20 +141,6 @@ def _signed(c):
     k = tf.cast(tf.range(tf.shape(c)[0]), c.dtype)
     signed = tf.where(k % 2 == 0, c, -c)
     return tf.math.divide_no_nan(-signed, k), signed  # the value begins with k = 1
-
-
-def _by_products(vjp, v, signed, by_k):
-    def term(k, us, log_det, ws):
-        us = [vjp(u) for u in us]
-        log_det += tf.gather(by_k, k) * tf.add_n([dot(u, v_p) for u, v_p in zip(us, v)])
-        weight = tf.gather(signed, k)
-        return k + 1, us, log_det, [w + weight * u for w, u in zip(ws, us)]
-
-    n = last_nonzero(signed)
-    state = (tf.constant(1), list(v), tf.zeros_like(dot(v[0], v[0])), list(v))
-    _, _, log_det, ws = tf.while_loop(lambda k, *_: k <= n, term, state,
-                                      maximum_iterations=_most(signed))
-    return log_det / len(v), ws
 
 
 def _most(weights):

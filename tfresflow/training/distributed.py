@@ -155,20 +155,21 @@ class DistributedModel(keras.Model):
         The shapes that a trace is for come from the iterator's type, which all workers share: one
         that traced again where others do not would no longer meet them in the sums.
         """
-        def on_data(data, even):
+        iterators = tf.data.Iterator, tf.distribute.DistributedIterator
+
+        def on_next(source):
+            data, even = source, False
+            if isinstance(source, iterators):
+                data, even = source.get_next(), is_even(source)
             step = self._autoconvert_optionals(functools.partial(on_replica, even=even))
             results = self.distribute_strategy.run(step, (data,))
             return {m.name: m.result() for m in self.metrics}, data, results
 
-        def on_iterator(iterator):
-            return on_data(iterator.get_next(), is_even(iterator))
-
         @functools.lru_cache(maxsize=None)
         def traced(kind):
-            return self._traced(on_iterator, [kind.spec])
+            return self._traced(on_next, [kind.spec])
 
-        on_batch = self._traced(lambda data: on_data(data, False))
-        iterators = tf.data.Iterator, tf.distribute.DistributedIterator
+        on_batch = self._traced(on_next)
 
         def function(iterator):
             logs = None

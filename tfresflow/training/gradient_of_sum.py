@@ -63,10 +63,10 @@ class ByFlow:
 
     def sum(self, x, weights, places):
         x = self._model.as_weights(x)
-        batched = [x, tf.cast(weights, x.dtype), places]
-        if threads.are_prepared():
-            return parts.side_by_side(self._sum, batched, 4)
-        return self._sum(*batched) if x.shape[0] else parts.at_least(1, self._sum, batched)
+        run = parts.side_by_side(self._sum, 4) if threads.are_prepared() else self._sum
+        batched, cut = parts.padded(1, [x, tf.cast(weights, x.dtype), places])
+        losses, sums = run(*batched)
+        return cut(losses), sums
 
     def by_variables(self, sums, weights):
         count = len(self._bound.weights)
