@@ -66,17 +66,18 @@ def _likelihood(model, settings, source):
     score = tf.function(lambda x, seed: model.compute_nll(x, seed, model.eval_flow),
                         reduce_retracing=True, autograph=False)
     draws = 1 if settings.exact else settings.eval_probes
-    rows = [[] for _ in range(draws)]
-    passes, began = draws * data.steps(settings, "test"), time.monotonic()
-    due = began + _SECONDS
+    rows, first = [[] for _ in range(draws)], None
+    passes, due = draws * data.steps(settings, "test"), time.monotonic() + _SECONDS
     for i, x in enumerate(data.load(settings, "test")):
         for r in range(draws):
             seed = seeds.fold_in(seeds.as_seed(settings.seed), tf.constant(_STREAM + draws * i + r))
             rows[r].append(score(x, seed).numpy())
-            if (now := time.monotonic()) > due:
-                done, due = draws * i + r + 1, now + _SECONDS
-                print(f"evaluated {done} of {passes} batches  "
-                      f"{duration((passes - done) * (now - began) / done)} left", flush=True)
+            done, now = draws * i + r + 1, time.monotonic()
+            first = now if done == 1 else first  # that also had to be traced
+            if now > due:
+                each, due = (now - first) / max(done - 1, 1), now + _SECONDS
+                left = f"  {duration((passes - done) * each)} left" if done > 1 else ""
+                print(f"evaluated {done} of {passes} batches{left}", flush=True)
     nll = np.stack([np.concatenate(row) for row in rows]).astype(np.float64)  # [draws, n]
     names = {"nll_nats": nll}
     if model.nbits:
