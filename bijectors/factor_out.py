@@ -172,6 +172,10 @@ class _OnFirst(Step):
         z, dz, *others = self._step.vijp(x[0], rows, dx[0], dlog_det)
         return (z, x[1]), (dz, dx[1]), *others
 
+    def bounds(self, x, rows):
+        z, lower, upper = self._step.bounds(x[0], rows)
+        return (z, x[1]), lower, upper
+
     def release(self, x, rows, dlog_det):
         z, pull = self._step.release(x[0], rows, dlog_det)
         return (z, x[1]), lambda dz: _beside(dz[1], *pull(dz[0]))

@@ -1,6 +1,8 @@
 """The invertible residual block."""
 
 import dataclasses
+import functools
+import math
 import typing
 import warnings
 
@@ -121,17 +123,35 @@ class InvertibleResidual(Flow):
         """
         return lipschitz(self.branch)
 
+    @functools.cached_property
+    def _estimator(self):
+        return logdet.in_block(self.log_det, self._floor())
+
+    def _floor(self):
+        """A number below all singular values of I + J, or None if it is not known.
+
+        `|(I + J)^-1| <= 1 / (1 - L)` in the norm of order p in which g has the constant L, and
+        `D^|1/2 - 1/p|` times that in the norm of order 2. Half of it, as the norms of layers hold
+        up to the tolerance with which they are estimated.
+        """
+        if unbounded(self.branch) or self.lipschitz >= 1:
+            return None
+        orders = {order for layer in leaf_layers([self.branch]) if hasattr(layer, "fixed_orders")
+                  for order in layer.fixed_orders}
+        size = math.prod(self.event_shape)
+        return (1 - self.lipschitz) / 2 / (1 if orders <= {2} else math.sqrt(size))
+
     def forward_and_log_det(self, x, seed=None):
         def evaluate(x):
-            return self.log_det(self.branch, x, seed), []
+            return self._estimator(self.branch, x, seed), []
 
         (g_x, log_det), _ = at_least(1, evaluate, [x])
         return x + g_x, log_det
 
     def bind(self, seed=None, size=None, dtype=None):
         spec = tf.TensorSpec([size, *self.event_shape], dtype or self._float)
-        return logdet.bind(self.log_det, self.branch, seeds.as_seed(seed), spec, self.inverse_alone,
-                           _Adjoint(self.adjoint))
+        return logdet.bind(self._estimator, self.branch, seeds.as_seed(seed), spec,
+                           self.inverse_alone, _Adjoint(self.adjoint))
 
     def inverse_and_log_det(self, z, seed=None):
         x = self.inverse_alone(z)

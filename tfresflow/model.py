@@ -14,7 +14,7 @@ from tfresflow.checks.members import check_base, check_flow, check_nbits, latent
 from tfresflow.checks.precision import check_float
 from tfresflow.checks.rules import check, check_number, check_whole
 from tfresflow.functions.branch import norm_layers
-from tfresflow.functions.steps import say_together
+from tfresflow.functions.steps import Rows, bind, say_together
 from tfresflow.functions.sweep import check_sweep
 from tfresflow.logdet.base import check_estimator
 from tfresflow.losses import StandardNormal, bits_per_dim
@@ -157,6 +157,24 @@ class FlowModel(SavedWhole, LikelihoodModel):
         If that is stochastic, random without a `seed`; `predict` and `evaluate` are repeatable.
         """
         return -self.compute_nll(x, seeds.as_seed(seed), self.eval_flow)
+
+    @tf.autograph.experimental.do_not_convert
+    def log_prob_bounds(self, x, seed=None):
+        """`(lower, upper)`, `[N]` each, nats: `log p(x)` for the probes of `seed` is between.
+
+        Their mean over probes bounds `log p(x)` itself. Both are the same where the log-determinant
+        is exact, and infinite where `eval_log_det` gives no bounds: `logdet.Bracket` does.
+
+        Args:
+          x: `[N, ...]`.
+          seed: see `log_prob`.
+        """
+        x = self.as_weights(x)
+        n = x.shape[0]
+        bound = bind(self.eval_flow, seeds.as_seed(seed), n, x.dtype)
+        z, lower, upper = bound.bounds(x, Rows(tf.range(tf.shape(x)[0] if n is None else n)))
+        log_prob = self.base.log_prob(z)
+        return log_prob + lower, log_prob + upper
 
     def bits_per_dim(self, x, seed=None):
         """Bits per dimension, `[N, ...] -> [N]`, as `log_prob`; `ValueError` without `nbits`."""

@@ -1,9 +1,9 @@
 """The Jacobian of g at x, as the estimators need it.
 
-`vjp(u)` is `u^T J`, `form(w, v)` the two factors of `w^T J v`, one of which holds J. Both come from
-vector-Jacobian products, but for the plane (`is_small`). There, forward mode beside the evaluation
-of g gives the matrix in D products, after which a term of the series is next to nothing, and `form`
-takes one product.
+`vjp(u)` is `u^T J`, `jvp(t)` is `J t`, and `form(w, v)` the two factors of `w^T J v`, one of which
+holds J. The series takes vector-Jacobian products, but for the plane (`is_small`). There, forward
+mode beside the evaluation of g gives the matrix in D products, after which a term of the series is
+next to nothing, and `form` takes one product.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ def linearise(g, weights, x):
         y, jvp = g.linearise_forward(weights, x)
         return y, _Forward(jvp, x)
     y, vjp = g.linearise(weights, x)
-    return y, _Reverse(vjp)
+    return y, _Reverse(vjp, lambda: g.linearise_forward(weights, x)[1])
 
 
 def is_small(x):
@@ -32,7 +32,13 @@ def is_small(x):
 @dataclasses.dataclass
 class _Reverse:
     vjp: typing.Callable
+    forward: typing.Callable
     matrix = None
+
+    @functools.cached_property
+    def jvp(self):
+        """`J t` of t; made when it is first asked for."""
+        return self.forward()
 
     def form(self, w, v):
         return self.vjp(w), v
@@ -54,6 +60,11 @@ class _Forward:
     def matrix(self):
         """D by D numbers `[N]`, the derivative of y_i with respect to x_j in place `[j][i]`."""
         return [tf.unstack(column, axis=1) for column in self.columns]
+
+    def vjp(self, u):
+        u = tf.unstack(u, axis=1)
+        return tf.stack([tf.add_n([a * b for a, b in zip(u, column)]) for column in self.matrix],
+                        axis=1)
 
     def form(self, w, v):
         return self.jvp(v), w

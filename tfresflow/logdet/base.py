@@ -1,12 +1,16 @@
 """What a residual block takes as `log_det`."""
 
+import functools
+import math
+
 import keras
+import tensorflow as tf
 
 from tfresflow.checks.rules import check_function
 from tfresflow.functions.steps import Paired, say_together
 from tfresflow.saving.configurable import Configurable
 
-__all__ = ["Estimator", "bind", "check_estimator"]
+__all__ = ["Estimator", "bind", "check_estimator", "in_block"]
 
 
 class Estimator:
@@ -35,15 +39,41 @@ class Estimator:
         """`(g(x), log_det)`, `[N, ...]` and `[N]` nats; arguments as for `LogDet.__call__`."""
         raise NotImplementedError(f"{type(self).__name__}.__call__")
 
+    def bounds(self, g, x, seed=None):
+        """`(g(x), lower, upper)`, see `LogDet.bounds`: here none are known."""
+        y, log_det = self(g, x, seed)
+        unknown = tf.fill(tf.shape(log_det), tf.constant(math.inf, log_det.dtype))
+        return y, -unknown, unknown
+
+    def in_block(self, floor):
+        """The same estimator for a residual block, see `terms.Law.in_block`."""
+        del floor
+        return self
+
     def bind(self, g, seed, spec, inverse, adjoint):
         """The step `x -> x + g(x)`, see `LogDet.bind`; a tape differentiates `__call__`."""
         del spec, adjoint
+        return _Estimated(self, g, inverse, seed)
 
+
+class _Estimated(Paired):
+    """The step of an estimator that may be any function."""
+
+    def __init__(self, estimator, g, inverse, seed):
         def pair(x, seed):
-            y, log_det = self(g, x, seed)
+            y, log_det = estimator(g, x, seed)
             return x + y, log_det
 
-        return Paired(pair, inverse, [v.value for v in g.trainable_variables], seed)
+        def bounds(x, seed):
+            known = getattr(estimator, "bounds", functools.partial(Estimator.bounds, estimator))
+            y, lower, upper = known(g, x, seed)
+            return x + y, lower, upper
+
+        super().__init__(pair, inverse, [v.value for v in g.trainable_variables], seed)
+        self._bounds = bounds
+
+    def bounds(self, x, rows):
+        return self._bounds(x, self._part(rows))
 
 
 def bind(log_det, *args):
@@ -71,6 +101,16 @@ def bind(log_det, *args):
     if hasattr(log_det, "bind"):
         return log_det.bind(*args)
     return Estimator.bind(log_det, *args)
+
+
+def in_block(log_det, floor):
+    """The estimator for a residual block all of whose singular values are above `floor`.
+
+    Args:
+      log_det: see `bind`.
+      floor: a positive number, a lower bound of the singular values of I + J; None: not known.
+    """
+    return log_det.in_block(floor) if hasattr(log_det, "in_block") else log_det
 
 
 def check_estimator(name, log_det):

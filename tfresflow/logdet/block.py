@@ -18,9 +18,8 @@ from tfresflow.functions.jacobian import linearise
 from tfresflow.functions.steps import Step
 from tfresflow.functions.traced import shared
 from tfresflow.logdet.memory import LIGHT, Tape
-from tfresflow.logdet.series import sum_beside
 
-__all__ = ["Block", "PlaneBlock", "is_in_plane"]
+__all__ = ["Block", "PlaneBlock", "bounds_of", "is_in_plane"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,7 +31,7 @@ class Block(Step):
       g, weights: a normalized `Function` and its weights.
       inverse: `z -> x`.
       adjoint: a linear solver, `(matvec, b, adjoint) -> z` with `z = matvec(z) + b`.
-      c: weights of the terms.
+      drawn: of the law for the number of terms.
       seed, first: of the probes, see `seeds.Part`.
       spec: of the batch, the size None where it is not known.
     """
@@ -42,7 +41,7 @@ class Block(Step):
     weights: list
     inverse: typing.Callable
     adjoint: typing.Callable
-    c: tf.Tensor
+    drawn: tf.Tensor
     seed: tf.Tensor
     first: tf.Tensor
     spec: tf.TensorSpec
@@ -95,9 +94,14 @@ class Block(Step):
         y, dz, *of_value = shared(_pushed, self.adjoint, self.g)(x, dx - beside, self.weights)
         return x + y, dz, log_det, list(map(tf.add, of_log_det, of_value))
 
+    def bounds(self, x, rows):
+        y, lower, upper = shared(bounds_of, self.log_det, self.g, self._chunks(rows))(
+            x, *self._draw(rows), self.weights)
+        return x + y, lower, upper
+
     def _draw(self, rows):
-        """What the shared functions draw from: weights of terms, seed, place of the first row."""
-        return self.c, self.seed, self.first + tf.cast(rows.start, tf.int64)
+        """What the shared functions draw from: drawn terms, seed, place of the first row."""
+        return self.drawn, self.seed, self.first + tf.cast(rows.start, tf.int64)
 
     def _chunks(self, rows):
         chunks = chunks_of(self.g, self.weights, self.spec, rows.chunk_bytes)
@@ -110,11 +114,11 @@ class PlaneBlock(Block):
     """A block of the plane, for the gradient `w^T J v` with one probe: J is formed beside it.
 
     Args:
-      coefficients: c as `series.rounds` has them.
+      prepared: of the law, see `Law.prepare`.
       v: the probe of the whole batch.
     """
 
-    coefficients: tf.Tensor
+    prepared: tf.Tensor
     v: tf.Tensor
 
     @property
@@ -138,8 +142,9 @@ class PlaneBlock(Block):
     def _pull(self, x, rows, dz, dlog_det, kept):
         n = tf.shape(x)[0] if x.shape[0] is None else x.shape[0]
         v = tf.ensure_shape(self.v[rows.start:rows.start + n], x.shape)
-        dx, log_det, *dweights = shared(_gradient_in_plane, self.g, self._chunks(rows))(
-            x, dz, dlog_det, self.coefficients, v, tuple(kept), self.weights)
+        gradient = shared(_gradient_in_plane, self.log_det.law, self.g, self._chunks(rows))
+        dx, log_det, *dweights = gradient(x, dz, dlog_det, self.prepared, v, tuple(kept),
+                                          self.weights)
         return dz + dx, log_det, dweights
 
 
@@ -179,13 +184,13 @@ def _value(g, chunks, keep, x, weights):
     return in_chunks(chunk, chunks, [x], events)[0]
 
 
-def _taped(log_det, g, x, c, seed, first, weights):
+def _taped(log_det, g, x, drawn, seed, first, weights):
     """`(g(x), log_det)`, everything kept."""
     v = log_det.draw_probes(x, seed, first)
-    return Tape()(g, weights, x, v, c, log_det.gradient)
+    return Tape()(g, weights, x, v, log_det.terms(drawn), log_det.gradient)
 
 
-def _gradient(log_det, g, chunks, x, dz, dlog_det, c, seed, first, weights):
+def _gradient(log_det, g, chunks, x, dz, dlog_det, drawn, seed, first, weights):
     """`[dx, log_det, *dweights]`, dx without the dz of the identity."""
     v = log_det.draw_probes(x, seed, first)
 
@@ -198,7 +203,7 @@ def _gradient(log_det, g, chunks, x, dz, dlog_det, c, seed, first, weights):
         with tf.GradientTape() as tape:
             tape.watch([x, *weights])
             y, jacobian = linearise(g, weights, x)
-            value, targets = log_det.gradient.recorded(tape, jacobian, v, c)
+            value, targets = log_det.gradient.recorded(tape, jacobian, v, log_det.terms(drawn))
             tensors, cotangents = targets(dlog_det)
         dx, *dweights = tape.gradient([y, *tensors], [x, *weights], [dz, *cotangents],
                                       unconnected_gradients="zero")
@@ -208,16 +213,26 @@ def _gradient(log_det, g, chunks, x, dz, dlog_det, c, seed, first, weights):
     return [*outputs, *dweights]
 
 
-def _released(log_det, g, x, dlog_det, c, seed, first, weights):
+def _released(log_det, g, x, dlog_det, drawn, seed, first, weights):
     """`[g(x), log_det, *the derivatives of <dlog_det, log_det>]`, all but g(x) constants."""
     v = log_det.draw_probes(x, seed, first)
     with tf.GradientTape() as tape:
         tape.watch([x, *weights])
         y, jacobian = linearise(g, weights, x)
-        value, targets = log_det.gradient.recorded(tape, jacobian, v, c)
+        value, targets = log_det.gradient.recorded(tape, jacobian, v, log_det.terms(drawn))
         tensors, cotangents = targets(dlog_det)
     ready = tape.gradient(tensors, [x, *weights], cotangents, unconnected_gradients="zero")
     return [y, *map(tf.stop_gradient, [value, *ready])]
+
+
+def bounds_of(log_det, g, chunks, x, drawn, seed, first, weights):
+    """`[g(x), lower, upper]`."""
+    def chunk(x, *v):
+        y, jacobian = linearise(g, weights, x)
+        return [y, *log_det.terms(drawn).bounds(jacobian, v)], []
+
+    v = log_det.draw_probes(x, seed, first)
+    return in_chunks(chunk, chunks, [x, *v], [x.shape[1:], [], []])[0]
 
 
 def _pushed(adjoint, g, x, b, weights):
@@ -230,7 +245,7 @@ def _pushed(adjoint, g, x, b, weights):
     return [y, dz, *tape.gradient(y, weights, dz, unconnected_gradients="zero")]
 
 
-def _gradient_in_plane(g, chunks, x, dz, dlog_det, coefficients, v, kept, weights):
+def _gradient_in_plane(law, g, chunks, x, dz, dlog_det, prepared, v, kept, weights):
     """`[dx, log_det, *dweights]`: J follows from its products with v and with what is across it.
 
     That with v is taken anyway, as w^T J v is differentiated, and a piece of g at a time, so that
@@ -250,7 +265,7 @@ def _gradient_in_plane(g, chunks, x, dz, dlog_det, coefficients, v, kept, weight
                     other = jvp(other)
             tapes.append((tape, [y, product], [h, t, *own]))
             h, t = y, product
-        log_det, w = sum_beside(v, t, other, coefficients)
+        log_det, w = law.sum_beside(v, t, other, prepared)
         d, dweights = [dz, each(dlog_det, w)], []
         for tape, targets, sources in reversed(tapes):
             *d, = tape.gradient(targets, sources, d, unconnected_gradients="zero")

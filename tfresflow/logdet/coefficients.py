@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from tfresflow.batches import seeds
 from tfresflow.checks.rules import check_number, check_whole
-from tfresflow.saving.configurable import Configurable
+from tfresflow.logdet.terms import Law
 
 __all__ = ["Geometric", "Poisson", "Truncated"]
 
@@ -26,7 +26,7 @@ _BITS = 53  # of a random number, as many as float64 has
 
 @keras.saving.register_keras_serializable("tfresflow")
 @dataclasses.dataclass(frozen=True)
-class Truncated(Configurable):
+class Truncated(Law):
     """The first n terms of the series, no more: cheap, but biased.
 
     The bias is at most `D L^(n+1) / (1 - L)` nats, with L = Lip(g) and D the size of one x.
@@ -61,7 +61,7 @@ class Truncated(Configurable):
         return tf.ones([self.num_terms + 1], dtype)
 
 
-class _Roulette(Configurable):
+class _Roulette(Law):
     """What the two unbiased rules share: subclasses say `_survival`.
 
     N is drawn by inversion: term k is there if a random whole number below 2^53 is below

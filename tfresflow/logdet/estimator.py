@@ -7,14 +7,16 @@ import keras
 import tensorflow as tf
 
 from tfresflow.batches import seeds
+from tfresflow.batches.parts import chunks_of
 from tfresflow.checks.rules import check_function, check_kind, check_object, check_whole
 from tfresflow.functions.branch import as_composition, functionalize
 from tfresflow.functions.traced import is_shareable, shared
+from tfresflow.logdet.adaptive import Adaptive
 from tfresflow.logdet.base import Estimator
-from tfresflow.logdet.block import Block, PlaneBlock, is_in_plane
-from tfresflow.logdet.coefficients import Poisson
+from tfresflow.logdet.block import Block, PlaneBlock, bounds_of, is_in_plane
 from tfresflow.logdet.memory import Auto, Memory
-from tfresflow.logdet.series import Neumann, rounds
+from tfresflow.logdet.series import Neumann
+from tfresflow.logdet.terms import Terms, law_of
 from tfresflow.saving.configurable import Configurable
 
 __all__ = ["LogDet", "normal", "rademacher"]
@@ -67,8 +69,8 @@ class LogDet(Configurable, Estimator):
     probes. Costs one evaluation of g, and one vector-Jacobian product for each term and probe.
 
     Args:
-      coefficients: how many terms, and their weights: `Poisson` or `Geometric`, which are unbiased,
-        or `Truncated`.
+      coefficients: how many terms, and their weights: `Adaptive`, `Poisson` or `Geometric`, which
+        are unbiased, or `Truncated`.
       gradient: `Neumann()` or `Series()`; the value is the same.
       memory: what is kept for the backward pass of a `tf.GradientTape`: `Auto()`, `Recompute()`,
         `Released()` or `Tape()`. `FlowModel` uses its own `autodiff` instead.
@@ -96,15 +98,16 @@ class LogDet(Configurable, Estimator):
     References: Chen et al., Residual Flows (2019), equation 7.
     """
 
-    coefficients: typing.Any = Poisson()
+    coefficients: typing.Any = Adaptive()
     gradient: typing.Any = Neumann()
     memory: typing.Any = Auto()
     probe: typing.Any = normal
     num_probes: int = 1
 
     def __post_init__(self):
-        check_object("coefficients", self.coefficients, "be `Truncated(...)`, `Geometric(...)`, "
-                     "`Poisson(...)`, or an object that has `draw(seed, dtype)`", "draw")
+        check_object("coefficients", self.coefficients, "be `Adaptive(...)`, `Geometric(...)`, "
+                     "`Poisson(...)`, `Truncated(...)`, or an object that has `draw(seed, dtype)`",
+                     "draw")
         check_object("gradient", self.gradient, "be `Neumann()` or `Series()` of tfresflow.logdet",
                      "recorded", "targets")
         check_kind("memory", self.memory, "be `Auto()`, `Recompute()`, `Released()` or `Tape()` of "
@@ -129,6 +132,25 @@ class LogDet(Configurable, Estimator):
         g, weights = as_composition(g)
         return shared(_estimate, self, g)(x, *_parts(seed), weights)
 
+    def bounds(self, g, x, seed=None):
+        """Evaluates g and, in place of the estimate, bounds of what it is for these probes.
+
+        Args:
+          g, x, seed: see `__call__`.
+
+        Returns:
+          `(g(x), lower, upper)`: `[N, ...]` and twice `[N]`, nats; infinite but for `Bracket`.
+        """
+        x = tf.convert_to_tensor(x)
+        g, weights = functionalize(g)
+        seed, first = _parts(seed)
+        return tuple(shared(bounds_of, self, g, chunks_of(g, weights, x))(
+            x, self.draw_terms(seed, x.dtype), seed, first, weights))
+
+    def in_block(self, floor):
+        """The same estimator for a residual block, see `terms.Law.in_block`."""
+        return dataclasses.replace(self, coefficients=self.law.in_block(floor))
+
     def bind(self, g, seed, spec, inverse, adjoint):
         """The step `x -> x + g(x)` of a flow: norms are applied and the number of terms drawn.
 
@@ -148,8 +170,8 @@ class LogDet(Configurable, Estimator):
             kind, shape = PlaneBlock, tuple(spec.shape)
         # No part of a function that is differentiated: TensorFlow would optimise the gradient of
         # each block by itself, for the zeros that belong to these.
-        c, *draws = shared(_draws, self, spec.dtype, shape)(seed, first)
-        return kind(self, g, weights, inverse, adjoint, c, seed, first, spec, *draws)
+        drawn, *more = shared(_draws, self, spec.dtype, shape)(seed, first)
+        return kind(self, g, weights, inverse, adjoint, drawn, seed, first, spec, *more)
 
     def draw_probes(self, x, seed, first):
         """Probes, each `[N, ...]` as x, of which shape and dtype count."""
@@ -159,8 +181,17 @@ class LogDet(Configurable, Estimator):
         return tuple(tf.unstack(tf.ensure_shape(v, [x.shape[0], *shape]), axis=1))
 
     def draw_terms(self, seed, dtype):
-        """Weights of the terms, `[n + 1]`."""
-        return self.coefficients.draw(seeds.split(seed, 2)[0], dtype)
+        """What the law for the number of terms draws, a tensor: most draw weights of the terms."""
+        return self.law.draw(seeds.split(seed, 2)[0], dtype)
+
+    def terms(self, drawn):
+        """The `Terms` of what `draw_terms` returned."""
+        return Terms(self.law, drawn)
+
+    @property
+    def law(self):
+        """`coefficients`, as a `terms.Law`."""
+        return law_of(self.coefficients)
 
     @property
     def shareable(self):
@@ -170,17 +201,18 @@ class LogDet(Configurable, Estimator):
 
 def _estimate(log_det, g, x, seed, first, weights):
     """All of a block in one function: a flow of equal blocks is traced as calls of it."""
-    v, c = log_det.draw_probes(x, seed, first), log_det.draw_terms(seed, x.dtype)
-    return log_det.memory(g.normalized(), g.normalize(weights), x, v, c, log_det.gradient)
+    v, drawn = log_det.draw_probes(x, seed, first), log_det.draw_terms(seed, x.dtype)
+    return log_det.memory(g.normalized(), g.normalize(weights), x, v, log_det.terms(drawn),
+                          log_det.gradient)
 
 
 def _draws(log_det, dtype, shape, seed, first):
-    """`[c, *draws]`: what all parts of a batch share."""
-    c = log_det.draw_terms(seed, dtype)
+    """`[drawn, *more]`: what all parts of a batch share."""
+    drawn = log_det.draw_terms(seed, dtype)
     if shape is None:
-        return [c]
+        return [drawn]
     [v] = log_det.draw_probes(tf.TensorSpec(shape, dtype), seed, first)
-    return [c, rounds(c), v]
+    return [drawn, log_det.law.prepare(drawn), v]
 
 
 def _parts(seed):

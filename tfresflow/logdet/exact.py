@@ -40,6 +40,11 @@ class Exact(Configurable, Estimator):
         identity = tf.eye(matrices.shape[-1], dtype=y.dtype)
         return y, log_abs_det(identity + matrices)
 
+    def bounds(self, g, x, seed=None):
+        """`(g(x), lower, upper)`, see `LogDet.bounds`: both are the value."""
+        y, log_det = self(g, x)
+        return y, log_det, log_det
+
 
 def jacobian(g, x):
     """`(g(x), dg/dx)`, `[N, ...]` and `[N, D, D]`."""

@@ -4,11 +4,11 @@
     Released   the log-determinant's gradient is taken in the forward pass and scaled by the
                scalar cotangent later (equation 10); needs one cotangent for all examples
     Recompute  only x, the probe v and the Neumann vector w (`series.py`); the backward pass runs
-               g once more and takes one gradient of <g, dy> + <c w^T J, v>. Right for any
+               g once more and takes one gradient of <g, dy> + <d w^T J, v>. Right for any
                cotangents
     Auto       Tape or Recompute, whichever is faster at the size at hand; the default
 
-Each is a function `(g, weights, x, v, c, gradient) -> (g(x), log_det)`; the numbers and the
+Each is a function `(g, weights, x, v, terms, gradient) -> (g(x), log_det)`; the numbers and the
 gradients are the same for all of them, and so are the derivatives of the gradients: `plain.py`. A
 training step, which sees the whole flow, keeps less: `autodiff` and `block.py`.
 """
@@ -24,7 +24,6 @@ from tfresflow.batches.rows import each
 from tfresflow.functions.derivatives import differentiable, held, is_followed, with_gradient
 from tfresflow.functions.jacobian import linearise
 from tfresflow.logdet.plain import first_order
-from tfresflow.logdet.series import sum_series
 from tfresflow.saving.configurable import Configurable
 
 __all__ = ["LIGHT", "Auto", "Memory", "Recompute", "Released", "Tape"]
@@ -35,12 +34,12 @@ LIGHT = 2 ** 16  # bytes of activations that to keep is faster than to compute t
 class Memory(Configurable):
     """Base of what a `LogDet` takes as `memory`; a subclass defines `__call__`."""
 
-    def __call__(self, g, weights, x, v, c, gradient):
+    def __call__(self, g, weights, x, v, terms, gradient):
         """`(g(x), log_det)`, `[N, ...]` and `[N]`, whose gradient keeps what this strategy keeps.
 
         Args:
           g, weights: a `Function` and its weights.
-          x, v, c: where, the probes and the weights of the terms.
+          x, v, terms: where, the probes, and the `Terms` with which they are summed.
           gradient: `Neumann()` or `Series()`.
         """
         raise NotImplementedError(f"{type(self).__name__}.__call__")
@@ -65,12 +64,12 @@ class Tape(Memory):
       True
     """
 
-    def __call__(self, g, weights, x, v, c, gradient):
+    def __call__(self, g, weights, x, v, terms, gradient):
         def forward(x, *weights):
             with tf.GradientTape(persistent=True) as tape:
                 tape.watch([x, *weights])
                 y, jacobian = linearise(g, weights, x)
-                log_det, targets = gradient.recorded(tape, jacobian, v, c)
+                log_det, targets = gradient.recorded(tape, jacobian, v, terms)
 
             def backward(_, dy, dlog_det, *__):
                 tensors, cotangents = targets(dlog_det)
@@ -78,7 +77,7 @@ class Tape(Memory):
 
             return (y, log_det), backward
 
-        return _estimate(forward, g, weights, x, v, c, gradient)
+        return _estimate(forward, g, weights, x, v, terms, gradient)
 
 
 @keras.saving.register_keras_serializable("tfresflow")
@@ -111,14 +110,14 @@ class Released(Memory):
     References: Chen et al., Residual Flows (2019), equation 10.
     """
 
-    def __call__(self, g, weights, x, v, c, gradient):
+    def __call__(self, g, weights, x, v, terms, gradient):
         def forward(x, *weights):
             with tf.GradientTape() as log_det_tape:
                 log_det_tape.watch([x, *weights])
                 with tf.GradientTape(persistent=True) as g_tape:
                     g_tape.watch([x, *weights])
                     y, jacobian = linearise(g, weights, x)
-                log_det, targets = gradient.recorded(log_det_tape, jacobian, v, c)
+                log_det, targets = gradient.recorded(log_det_tape, jacobian, v, terms)
                 tensors, cotangents = targets(tf.ones_like(log_det))
             dx_ready, *dweights_ready = held(
                 _gradient(log_det_tape, tensors, [x, *weights], cotangents))
@@ -131,7 +130,7 @@ class Released(Memory):
 
             return (y, log_det), backward
 
-        return _estimate(forward, g, weights, x, v, c, gradient)
+        return _estimate(forward, g, weights, x, v, terms, gradient)
 
 
 @keras.saving.register_keras_serializable("tfresflow")
@@ -160,19 +159,20 @@ class Recompute(Chunked, Memory):
       TensorShape([2, 3])
     """
 
-    def __call__(self, g, weights, x, v, c, gradient):
+    def __call__(self, g, weights, x, v, terms, gradient):
         chunks = chunks_of(g, weights, x, self.chunk_bytes)
 
         def forward(x, *weights):
-            y, log_det, *w = _forward(g, chunks, x, v, c, list(weights))
+            y, log_det, *w = _forward(g, chunks, x, v, terms, list(weights))
             w = held(w)
 
             def backward(x, dy, dlog_det, *weights):
-                return _backward(g, gradient, chunks, x, v, c, dy, dlog_det, w, list(weights))
+                return _backward(g, gradient, chunks, x, v, terms, dy, dlog_det, w,
+                                 list(weights))
 
             return (y, log_det), backward
 
-        return _estimate(forward, g, weights, x, v, c, gradient)
+        return _estimate(forward, g, weights, x, v, terms, gradient)
 
 
 @keras.saving.register_keras_serializable("tfresflow")
@@ -201,23 +201,24 @@ class Auto(Memory):
 
     tape_bytes: int = LIGHT
 
-    def __call__(self, g, weights, x, v, c, gradient):
+    def __call__(self, g, weights, x, v, terms, gradient):
         n = x.shape[0]
         small = n is not None and n * largest_bytes(g, weights, x) <= self.tape_bytes
-        return (Tape() if small else Recompute())(g, weights, x, v, c, gradient)
+        return (Tape() if small else Recompute())(g, weights, x, v, terms, gradient)
 
 
-def _estimate(forward, g, weights, x, v, c, gradient):
+def _estimate(forward, g, weights, x, v, terms, gradient):
     """`(g(x), log_det)`, differentiable to any order.
 
     Args:
       forward: `(x, *weights) -> ((g(x), log_det), backward)`, where
         `backward(x, dy, dlog_det, *weights)` is `[dx, *dweights]`.
-      g, weights, x, v, c, gradient: as `Recompute` takes them.
+      g, weights, x, v, terms, gradient: as `Recompute` takes them.
     """
     def plain(x, dy, dlog_det, *others):
-        weights, (c, *v) = list(others[:count]), others[count:]
-        dx, _, *dweights = first_order(g, gradient, x, v, c, dy, dlog_det, weights)
+        weights, (drawn, *v) = list(others[:count]), others[count:]
+        again = dataclasses.replace(terms, drawn=drawn)
+        dx, _, *dweights = first_order(g, gradient, x, v, again, dy, dlog_det, weights)
         return [dx, *dweights]
 
     def compute(x, *weights):
@@ -227,27 +228,28 @@ def _estimate(forward, g, weights, x, v, c, gradient):
     def backward(sources, dy, dlog_det):
         x, *weights = sources
         fast = plain_here if followed else state["fast"]  # whose tensors would be hidden
-        return differentiable(fast, plain, [x, dy, dlog_det, *weights], [c, *v])
+        return differentiable(fast, plain, [x, dy, dlog_det, *weights],
+                              [terms.drawn, *v])
 
     def plain_here(*sources):
-        return plain(*sources, c, *v)
+        return plain(*sources, terms.drawn, *v)
 
     count, state, followed = len(weights), {}, is_followed([x, *weights])
     return with_gradient(compute, backward, [x, *weights])
 
 
-def _forward(g, chunks, x, v, c, weights):
+def _forward(g, chunks, x, v, terms, weights):
     """`[g(x), log_det, *w]`."""
     def chunk(x, *v):
         y, jacobian = linearise(g, weights, x)
-        log_det, w = sum_series(jacobian, v, c)
+        log_det, w = terms.sum(jacobian, v)
         return [y, log_det, *w], []
 
     events = [x.shape[1:], [], *(x.shape[1:] for _ in v)]
     return in_chunks(chunk, chunks, [x, *v], events)[0]
 
 
-def _backward(g, gradient, chunks, x, v, c, dy, dlog_det, w, weights):
+def _backward(g, gradient, chunks, x, v, terms, dy, dlog_det, w, weights):
     """`[dx, *dweights]`."""
     def chunk(x, dy, dlog_det, *v_and_w):
         v, w = v_and_w[:len(v_and_w) // 2], v_and_w[len(v_and_w) // 2:]
@@ -259,7 +261,7 @@ def _backward(g, gradient, chunks, x, v, c, dy, dlog_det, w, weights):
         with tf.GradientTape() as tape:
             tape.watch([x, *weights])
             y, jacobian = linearise(g, weights, x)
-            tensors, cotangents = gradient.targets(jacobian, v, c, w)(dlog_det)
+            tensors, cotangents = gradient.targets(jacobian, v, terms, w)(dlog_det)
         dx, *dweights = _gradient(tape, [y, *tensors], [x, *weights], [dy, *cotangents])
         return [dx], dweights
 

@@ -9,26 +9,25 @@ of the true gradient: second derivatives are unbiased, too.
 import tensorflow as tf
 
 from tfresflow.functions.jacobian import linearise
-from tfresflow.logdet.series import sum_series
 
 __all__ = ["first_order"]
 
 
-def first_order(g, gradient, x, v, c, dy, dlog_det, weights):
+def first_order(g, gradient, x, v, terms, dy, dlog_det, weights):
     """`[dx, log_det, *dweights]`, differentiable to any order.
 
     Args:
       g, weights: a `Function` and its weights.
       gradient: `Neumann()` or `Series()`.
-      x, v, c: where, the probes and the weights of the terms.
+      x, v, terms: where, the probes, and the `Terms`.
       dy, dlog_det: cotangents of g(x) and of the estimate.
     """
     # Not on the tape, but on those around it: a constant of this order alone.
-    log_det, w = sum_series(linearise(g, weights, x)[1], v, c)
+    log_det, w = terms.sum_plainly(linearise(g, weights, x)[1], v)
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch([x, *weights])
         y, jacobian = linearise(g, weights, x)
-        tensors, cotangents = gradient.targets(jacobian, v, c, w)(dlog_det)
+        tensors, cotangents = gradient.targets(jacobian, v, terms, w)(dlog_det)
     dx, *dweights = tape.gradient([y, *tensors], [x, *weights], [dy, *cotangents],
                                   unconnected_gradients="zero")
     return [dx, log_det, *dweights]

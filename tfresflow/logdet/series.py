@@ -27,7 +27,7 @@ from tfresflow.functions.derivatives import held
 from tfresflow.functions.steps import say_together
 from tfresflow.saving.configurable import Configurable
 
-__all__ = ["Neumann", "Series", "rounds", "sum_beside", "sum_powers", "sum_series"]
+__all__ = ["Neumann", "Series", "in_basis", "rounds", "sum_beside", "sum_powers", "sum_series"]
 
 
 @keras.saving.register_keras_serializable("tfresflow")
@@ -49,13 +49,13 @@ class Series(Configurable):
 
     is_form = False
 
-    def targets(self, jacobian, v, c, w):
+    def targets(self, jacobian, v, terms, w):
         """See `Neumann`; w does not count."""
-        return _of(sum_series(jacobian, v, c)[0])
+        return _of(terms.sum(jacobian, v)[0])
 
-    def recorded(self, tape, jacobian, v, c):
+    def recorded(self, tape, jacobian, v, terms):
         """The estimate `[N]`, and its `targets` on a tape that is recording."""
-        log_det = sum_series(jacobian, v, c)[0]
+        log_det = terms.sum(jacobian, v)[0]
         return log_det, _of(log_det)
 
 
@@ -89,19 +89,24 @@ class Neumann(Configurable):
         super().__init_subclass__(**kwargs)
         say_together(cls, "is_form", "targets", "recorded", by=Series)
 
-    def targets(self, jacobian, v, c, w):
+    def targets(self, jacobian, v, terms, w):
         """What is differentiated: from a scale `[N]` to `(tensors, cotangents)`.
 
         These give the gradient of `sum(scale log_det)`, where w is held constant.
+
+        Args:
+          jacobian, v: see `sum_series`.
+          terms: `terms.Terms`, whose sum w is; not looked at here.
+          w: of `sum_series`.
         """
         products, others = zip(*map(jacobian.form, w, v))
         return lambda scale: (list(products), [each(scale / len(v), other) for other in others])
 
-    def recorded(self, tape, jacobian, v, c):
+    def recorded(self, tape, jacobian, v, terms):
         """See `Series`."""
         with tape.stop_recording():
-            log_det, w = sum_series(jacobian, v, c)
-        return log_det, self.targets(jacobian, v, c, held(w))
+            log_det, w = terms.sum(jacobian, v)
+        return log_det, self.targets(jacobian, v, terms, held(w))
 
 
 def sum_series(jacobian, v, c):
@@ -204,16 +209,21 @@ def sum_beside(v, product, other, coefficients):
     Returns:
       `(log_det, w)`: `[N]` and `[N, 2]`.
     """
+    a, b, c, d = in_basis(v, product, other)
+    now, after = _clenshaw(a + d, a * d - b * c, coefficients)
+    value, w0 = tf.unstack(now - d * after)
+    w1 = b * after[1]
+    v0, v1 = tf.unstack(v, axis=1)
+    return (v0 * v0 + v1 * v1) * value, tf.stack([v0 * w0 - v1 * w1, v1 * w0 + v0 * w1], axis=1)
+
+
+def in_basis(v, product, other):
+    """`(a, b, c, d)`, each `[N]`: the rows of J, `a b` and `c d`, in the basis of `sum_beside`."""
     v0, v1 = tf.unstack(v, axis=1)
     (p0, p1), (q0, q1) = (tf.unstack(t, axis=1) for t in (product, other))
     squared = v0 * v0 + v1 * v1
     r0, r1 = tf.math.divide_no_nan(v0, squared), tf.math.divide_no_nan(v1, squared)
-    a, c = r0 * p0 + r1 * p1, r0 * p1 - r1 * p0
-    b, d = r0 * q0 + r1 * q1, r0 * q1 - r1 * q0
-    now, after = _clenshaw(a + d, a * d - b * c, coefficients)
-    value, w0 = tf.unstack(now - d * after)
-    w1 = b * after[1]
-    return squared * value, tf.stack([v0 * w0 - v1 * w1, v1 * w0 + v0 * w1], axis=1)
+    return (r0 * p0 + r1 * p1, r0 * q0 + r1 * q1, r0 * p1 - r1 * p0, r0 * q1 - r1 * q0)
 
 
 def _clenshaw(trace, determinant, coefficients):

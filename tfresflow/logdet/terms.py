@@ -1,0 +1,108 @@
+"""Which terms of the power series are summed, and how: what `LogDet` takes as `coefficients`."""
+
+import dataclasses
+import math
+import typing
+
+import tensorflow as tf
+
+from tfresflow.functions.traced import is_shareable
+from tfresflow.logdet.series import rounds, sum_beside, sum_series
+from tfresflow.saving.configurable import Configurable
+
+__all__ = ["Law", "Terms", "law_of"]
+
+
+class Law(Configurable):
+    """Base of the laws for the number of terms; a subclass defines `draw`.
+
+    What is drawn are the weights of the terms, one for each k. A law whose weights follow from the
+    terms themselves overrides the sums, too, and draws what these need.
+    """
+
+    def draw(self, seed, dtype):
+        """`[K + 1]`: weights of J^0, J^1, ..., the first of which is 1.
+
+        Args:
+          seed: `[2]` integer tensor.
+          dtype: of the weights.
+        """
+        raise NotImplementedError(f"{type(self).__name__}.draw")
+
+    def sum(self, jacobian, v, drawn):
+        """See `series.sum_series`."""
+        return sum_series(jacobian, v, drawn)
+
+    def sum_plainly(self, jacobian, v, drawn):
+        """The same as `sum`, by operations whose derivatives are those of the value and of w."""
+        return self.sum(jacobian, v, drawn)
+
+    def bounds(self, jacobian, v, drawn):
+        """`(lower, upper)`, `[N]` each: proven bounds of the mean over all draws of this `sum`.
+
+        Here there are none. The probes are given.
+        """
+        unknown = tf.fill(tf.shape(v[0])[:1], tf.constant(math.inf, v[0].dtype))
+        return -unknown, unknown
+
+    def in_block(self, floor):
+        """The same law, for a residual block.
+
+        Args:
+          floor: a positive number below all singular values of I + J, or None.
+        """
+        del floor
+        return self
+
+    def prepare(self, drawn):
+        """What `sum_beside` takes of that which was drawn: once for all parts of a batch."""
+        return rounds(drawn)
+
+    def sum_beside(self, v, product, other, prepared):
+        """See `series.sum_beside`."""
+        return sum_beside(v, product, other, prepared)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Given(Law):
+    """Any object that has `draw`."""
+
+    rule: typing.Any
+
+    def draw(self, seed, dtype):
+        return self.rule.draw(seed, dtype)
+
+    @property
+    def shareable(self):
+        """Whether equal ones always compute the same, so that blocks may share a graph."""
+        return is_shareable(self.rule)
+
+
+def law_of(rule):
+    """The `Law` of an object that has `draw`, and may have more of one."""
+    return rule if hasattr(rule, "sum") else _Given(rule)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Terms:
+    """A law, and what was drawn from it for one estimate.
+
+    Args:
+      law: a `Law`.
+      drawn: a tensor.
+    """
+
+    law: Law
+    drawn: typing.Any
+
+    def sum(self, jacobian, v):
+        """`(log_det, w)`, see `series.sum_series`."""
+        return self.law.sum(jacobian, v, self.drawn)
+
+    def sum_plainly(self, jacobian, v):
+        """The same, differentiable."""
+        return self.law.sum_plainly(jacobian, v, self.drawn)
+
+    def bounds(self, jacobian, v):
+        """`(lower, upper)`, see `Law.bounds`."""
+        return self.law.bounds(jacobian, v, self.drawn)
