@@ -40,7 +40,8 @@ def draws_of(law, matrix, signs, count=4000):
         log_det, [w] = law.sum(jacobian, [v], drawn)
         return log_det, w
 
-    for part in np.array_split(RNG.integers(0, 2 ** 53, count), max(1, count * size ** 2 // 2 ** 19)):
+    parts = max(1, count * size ** 2 // 2 ** 19)
+    for part in np.array_split(RNG.integers(0, 2 ** 53, count), parts):
         v = np.tile(probes, [len(part), 1])
         log_det, w = run(tf.constant(v), tf.constant(np.repeat(part, len(probes))))
         values.append(tf.reduce_mean(tf.reshape(log_det, [len(part), -1]), axis=1))

@@ -1,6 +1,7 @@
 """Flags and configs: read, explained, and refused in one clear line."""
 
 import os
+import types
 
 import pytest
 
@@ -8,7 +9,7 @@ from bijectors import InvertibleResidual
 from tests.command import ROOT, SMOKE
 from tfresflow import autodiff, logdet, solvers
 from train import environment, flags
-from train.build import build_model, build_optimizer
+from train.build import _eval_log_det, build_model, build_optimizer
 from train.main import main
 from train.settings import FILES, FIXED, Settings, written
 
@@ -76,7 +77,6 @@ def test_help(capsys):
     assert main(["x", "--help"]) == 0
     out = capsys.readouterr().out
     assert "  --nblocks=16-16-16\n" in out and "--noexact" not in out
-    assert "  --[no]exact\n      Exact log-determinants, for few dimensions. Default: no.\n" in out
     assert "  --[no]add_noise\n      Dequantise with uniform noise. Default: yes.\n" in out
 
 
@@ -105,29 +105,36 @@ def test_optimizers(name, decay):
     assert (made.weight_decay or 0.0) == decay and made.global_clipnorm == 1.0 and made.use_ema
 
 
-POISSON = logdet.Poisson(2.0, 2)
-
-
-@pytest.mark.parametrize("args, log_det, eval_log_det, way", [
-    ([], logdet.LogDet(POISSON), logdet.LogDet(logdet.Poisson(2.0, 20)), autodiff.Recomputed()),
+@pytest.mark.parametrize("args, log_det, way", [
+    ([], logdet.LogDet(logdet.Adaptive(0.05), probe=logdet.rademacher), autodiff.Recomputed()),
     (["--n_power_series=6", "--noneumann_grad", "--autodiff=released"],
-     logdet.LogDet(logdet.Truncated(6), logdet.Series()),
-     logdet.LogDet(logdet.Poisson(2.0, 20)),  # what is reported stays unbiased
-     autodiff.Released()),
+     logdet.LogDet(logdet.Truncated(6), logdet.Series()), autodiff.Released()),
     (["--n_dist=geometric", "--geom_p=0.3", "--n_samples=2", "--n_exact_terms=1", "--nomem_eff"],
-     logdet.LogDet(logdet.Geometric(0.3, 1, 2)), logdet.LogDet(logdet.Geometric(0.3, 20)),
-     autodiff.Stored()),
-    (["--probe=rademacher", "--n_probes=3", "--exact", "--autodiff=recomputed"],
-     logdet.LogDet(POISSON, probe=logdet.rademacher, num_probes=3), logdet.Exact(),
+     logdet.LogDet(logdet.Geometric(0.3, 1, 2)), autodiff.Stored()),
+    (["--probe=normal", "--n_probes=3", "--n_dist=poisson", "--autodiff=recomputed"],
+     logdet.LogDet(logdet.Poisson(2.0, 2), probe=logdet.normal, num_probes=3),
      autodiff.Recomputed())])
-def test_flags_of_the_estimate(args, log_det, eval_log_det, way):
+def test_flags_of_the_estimate(args, log_det, way):
     args = ["x", "--data=8gaussians", "--nblocks=1", "--dims=8", *args]
     model = build_model(flags.parse([*args, "--solver=broyden", "--max_solver_steps=70"]))
     assert model.autodiff == way
-    for flow, want in ((model.flow, log_det), (model.eval_flow, eval_log_det)):
+    for flow, want in ((model.flow, log_det), (model.eval_flow, logdet.Exact())):
         blocks = [b for b in flow.bijectors if isinstance(b, InvertibleResidual)]
         assert len(blocks) == 1 and blocks[0].log_det == want
         assert isinstance(blocks[0].solver, solvers.Broyden) and blocks[0].solver.max_steps == 70
+
+
+@pytest.mark.parametrize("args, size, want", [
+    ([], 65, logdet.LogDet(logdet.Bracket(0.0001))),
+    ([], 64, logdet.Exact()), (["--exact"], 65, logdet.Exact()),
+    (["--tolerance=0"], 65, logdet.LogDet(logdet.Adaptive(0.05))),
+    (["--tolerance=0", "--n_dist=poisson", "--probe=normal", "--n_samples=2"], 65,
+     logdet.LogDet(logdet.Poisson(2.0, 20), probe=logdet.normal)),
+    (["--tolerance=0", "--n_dist=geometric", "--geom_p=0.3", "--n_power_series=6"], 65,
+     logdet.LogDet(logdet.Geometric(0.3, 20)))])  # what is reported stays unbiased
+def test_flags_of_evaluation(args, size, want):
+    source = types.SimpleNamespace(kind="table", event_shape=(size,))
+    assert _eval_log_det(flags.parse(["x", *args]), source, 5) == want
 
 
 @pytest.mark.parametrize("args, rates", [
@@ -166,10 +173,12 @@ def told(capsys):
 @pytest.mark.parametrize("args, said", [
     (["--data=moons", "--idim=3", "--nofc_end", "--preact"], ["fc_end", "idim", "preact"]),
     (["--data=moons", "--n_power_series=5", "--n_samples=2"], ["n_samples"]),
-    (["--data=moons", "--n_power_series=5", "--n_dist=geometric"], []),  # of the evaluation
-    (["--data=moons", "--n_power_series=5", "--n_dist=geometric", "--exact"], ["n_dist"]),
-    (["--data=moons", "--exact", "--eval_probes=3", "--n_exact_terms_eval=9"],
-     ["eval_probes", "n_exact_terms_eval"]),
+    (["--n_power_series=5", "--n_dist=geometric", "--tolerance=0"], []),  # of the evaluation
+    (["--n_power_series=5", "--n_dist=geometric"], ["n_dist"]),
+    (["--exact", "--eval_probes=3", "--tolerance=0.1"], ["eval_probes", "tolerance"]),
+    (["--data=moons", "--exact", "--tolerance=0.1"], ["exact", "tolerance"]),
+    (["--n_dist=poisson", "--n_exact_terms_eval=9"], ["n_exact_terms_eval"]),
+    (["--n_exact_terms=9", "--n_lambda=3"], ["n_exact_terms", "n_lambda"]),
     (["--data=csv", "--dataroot=x", "--n_test=5", "--geom_p=0.3", "--p_range=1.5-3"],
      ["geom_p", "n_test", "p_range"]),
     (["--flagfile=configs/mnist5k.cfg", "--ema_decay=0.9"], []),
@@ -192,11 +201,10 @@ TYPED = {name: f"--{name}={value}" for name, value in written(Settings()).items(
 
 
 @pytest.mark.parametrize("command, data, used", [
-    ("eval", "digits", "val_batchsize checkpoint n_exact_terms_eval eval_probes exact"),
-    ("eval", "moons", "val_batchsize checkpoint n_exact_terms_eval eval_probes exact n_test"),
+    ("eval", "digits", "val_batchsize checkpoint tolerance eval_probes exact"),
+    ("eval", "moons", "val_batchsize checkpoint n_test"),
     ("sample", "digits", "val_batchsize checkpoint n_sample_images temperature sample_seed"),
-    ("sample", "moons", "val_batchsize checkpoint n_exact_terms_eval exact temperature n_test "
-     "sample_seed")])
+    ("sample", "moons", "val_batchsize checkpoint temperature n_test sample_seed")])
 def test_each_flag_that_a_command_does_not_look_at_is_told(command, data, used, tmp_path, capsys):
     """Those that a run has for good are compared with its own."""
     flags.save(Settings(data=data), tmp_path, "")

@@ -17,6 +17,7 @@ from tfresflow.functions.branch import norm_layers
 from tfresflow.functions.steps import Rows, bind, say_together
 from tfresflow.functions.sweep import check_sweep
 from tfresflow.logdet.base import check_estimator
+from tfresflow.logdet.exact import Exact, is_small
 from tfresflow.losses import StandardNormal, bits_per_dim
 from tfresflow.saving.adopted import adopted
 from tfresflow.saving.whole import SavedWhole
@@ -63,7 +64,8 @@ class FlowModel(SavedWhole, LikelihoodModel):
         normal, of the dtype of the flow's weights.
       nbits: for images quantised to `2^nbits` levels and scaled to [0, 1): report bits/dim
         beside nats.
-      eval_log_det: estimator of the log-determinant outside training; default the flow's own.
+      eval_log_det: estimator of the log-determinant outside training; default `logdet.Exact()` for
+        rows of up to 64 numbers, else the flow's own.
       autodiff: what a training step keeps between the forward and the backward pass, one of
         `tfresflow.autodiff`; default `Recomputed()`: the input of each block. It has no effect in a
         subclass that overrides the loss (`compute_nll`, `example_losses`): one tape around the loss
@@ -130,6 +132,8 @@ class FlowModel(SavedWhole, LikelihoodModel):
                         "autodiff": autodiff, "seed": seed, "micro_batches": micro_batches,
                         "skip_nonfinite": skip_nonfinite, "name": self.name, **kwargs}
         self.nbits = nbits
+        if eval_log_det is None and is_small(flow):
+            eval_log_det = Exact()
         self.eval_flow = flow.with_log_det(eval_log_det) if eval_log_det is not None else flow
         # Keras does not look into bijectors: a list of layers it sees, trains and saves.
         self.flow_layers = list(flow.layers)

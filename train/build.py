@@ -1,14 +1,18 @@
 """Settings to a model: the one place that turns flag values into objects."""
 
+import dataclasses
+import math
+
 import keras
 
 from bijectors import flows
 from tfresflow import FlowModel, autodiff, layers, logdet, solvers
+from tfresflow.logdet.exact import SMALL
 from tfresflow.training import optimizers
 from train import data
 from train.settings import written
 
-__all__ = ["build_model", "build_optimizer", "steps_per_epoch", "total_steps"]
+__all__ = ["build_model", "build_optimizer", "is_exact", "steps_per_epoch", "total_steps"]
 
 _AUTODIFF = {"recomputed": autodiff.Recomputed, "stored": autodiff.Stored,
              "released": autodiff.Released}
@@ -27,10 +31,10 @@ def build_model(settings):
     """
     keras.utils.set_random_seed(settings.seed)
     source = data.describe(settings)
-    image = source.kind == "image"
-    return FlowModel(_flow(settings, source), nbits=settings.nbits if image else None,
-                     eval_log_det=_eval_log_det(settings), autodiff=_autodiff(settings),
-                     seed=settings.seed,
+    image, flow = source.kind == "image", _flow(settings, source)
+    return FlowModel(flow, nbits=settings.nbits if image else None,
+                     eval_log_det=_eval_log_det(settings, source, len(flow.branches())),
+                     autodiff=_autodiff(settings), seed=settings.seed,
                      micro_batches=settings.update_freq, skip_nonfinite=settings.skip_nonfinite)
 
 
@@ -122,6 +126,8 @@ def _coefficients(settings, n_exact):
         return logdet.Truncated(settings.n_power_series)
     if settings.n_dist == "poisson":
         return logdet.Poisson(settings.n_lambda, n_exact, settings.n_samples)
+    if settings.n_dist == "adaptive":
+        return logdet.Adaptive(settings.threshold)
     return logdet.Geometric(settings.geom_p, n_exact, settings.n_samples)
 
 
@@ -137,14 +143,22 @@ def _autodiff(settings):
     return _AUTODIFF[settings.autodiff or default]()
 
 
-def _eval_log_det(settings):
-    """What is evaluated is the unbiased density, also after training with a truncated series."""
-    if settings.exact:
+def is_exact(settings, source):
+    """Whether log-determinants are exact in evaluation, as they are where that is cheap."""
+    return settings.exact or source.kind != "image" and math.prod(source.event_shape) <= SMALL
+
+
+def _eval_log_det(settings, source, blocks):
+    """What is evaluated has bounds, or is unbiased, also after training with a truncated series."""
+    if is_exact(settings, source):
         return logdet.Exact()
-    rule = (logdet.Geometric(settings.geom_p, settings.n_exact_terms_eval)
-            if settings.n_dist == "geometric" else
-            logdet.Poisson(settings.n_lambda, settings.n_exact_terms_eval))
-    return logdet.LogDet(rule, probe=_PROBES[settings.probe])
+    if settings.tolerance:
+        unit = math.log(2) if source.kind == "image" else 1.0
+        return logdet.LogDet(logdet.Bracket(unit * settings.tolerance / max(1, blocks)),
+                             probe=logdet.rademacher)
+    without = dataclasses.replace(settings, n_power_series=0, n_samples=1)
+    return logdet.LogDet(_coefficients(without, settings.n_exact_terms_eval),
+                         probe=_PROBES[settings.probe])
 
 
 def _solver(settings):

@@ -1,5 +1,7 @@
 """`eval`: what the model is worth on the test part, and whether it is invertible."""
 
+import functools
+import math
 import pathlib
 import sys
 import time
@@ -11,6 +13,7 @@ from bijectors import norm_report
 from tfresflow.batches import seeds
 from tfresflow.losses import bits_per_dim
 from train import data, flags, plots
+from train.build import is_exact
 from train.errors import blame_the_input
 from train.files import fingerprint, write_json
 from train.settings import FILES
@@ -62,35 +65,47 @@ def _warn_of_other_files(settings):
 
 
 def _likelihood(model, settings, source):
-    """Mean and standard errors over data and over probes of the negative log-likelihood."""
-    score = tf.function(lambda x, seed: model.compute_nll(x, seed, model.eval_flow),
-                        reduce_retracing=True, autograph=False)
-    draws = 1 if settings.exact else settings.eval_probes
+    """The mean negative log-likelihood, its standard errors over data and probes, its bounds."""
+    exact = is_exact(settings, source)
+    bounded = exact or settings.tolerance > 0
+
+    @functools.partial(tf.function, reduce_retracing=True, autograph=False)
+    def score(x, seed):
+        if not bounded:
+            nll = model.compute_nll(x, seed, model.eval_flow)
+            return nll, tf.fill(tf.shape(nll), tf.constant(math.inf, nll.dtype))
+        lower, upper = model.log_prob_bounds(x, seed)
+        return -0.5 * (lower + upper), 0.5 * (upper - lower)
+
+    draws = 1 if exact else settings.eval_probes
     rows, first = [[] for _ in range(draws)], None
     passes, due = draws * data.steps(settings, "test"), time.monotonic() + _SECONDS
     for i, x in enumerate(data.load(settings, "test")):
         for r in range(draws):
             seed = seeds.fold_in(seeds.as_seed(settings.seed), tf.constant(_STREAM + draws * i + r))
-            rows[r].append(score(x, seed).numpy())
+            rows[r].append(np.stack(score(x, seed)))
             done, now = draws * i + r + 1, time.monotonic()
             first = now if done == 1 else first  # that also had to be traced
             if now > due:
                 each, due = (now - first) / max(done - 1, 1), now + _SECONDS
                 left = f"  {duration((passes - done) * each)} left" if done > 1 else ""
                 print(f"evaluated {done} of {passes} batches{left}", flush=True)
-    nll = np.stack([np.concatenate(row) for row in rows]).astype(np.float64)  # [draws, n]
-    names = {"nll_nats": nll}
+    found = np.stack([np.concatenate(row, axis=1) for row in rows]).astype(np.float64)
+    nll, half = found[:, 0], found[:, 1].mean()  # [draws, n]; of the mean
+    names = {"nll_nats": (nll, half)}
     if model.nbits:
-        names["bits_per_dim"] = bits_per_dim(nll, int(np.prod(source.event_shape)), model.nbits)
+        size = int(np.prod(source.event_shape))
+        names["bits_per_dim"] = bits_per_dim(nll, size, model.nbits), half / (size * math.log(2))
     if source.scaler:
-        names["nll_nats_original_units"] = nll + source.scaler.log_scale
+        names["nll_nats_original_units"] = nll + source.scaler.log_scale, half
     metrics = {"num_test_examples": nll.shape[1], "num_probe_draws": draws}
-    for name, values in names.items():
+    for name, (values, half) in names.items():
         means = values.mean(axis=1)
         per_example = values.mean(axis=0)
         metrics[name] = float(means.mean())
         metrics[f"{name}_stderr_data"] = float(per_example.std(ddof=1) / np.sqrt(nll.shape[1]))
-        metrics[f"{name}_stderr_probes"] = 0.0 if settings.exact else _stderr(means)
+        metrics[f"{name}_stderr_probes"] = 0.0 if exact else _stderr(means)
+        metrics[f"{name}_truncation"] = float(half) if np.isfinite(half) else None
     return metrics
 
 
@@ -135,10 +150,13 @@ def _print(metrics):
     for name, label in (("bits_per_dim", "test bits/dim"), ("nll_nats", "test NLL, nats"),
                         ("nll_nats_original_units", "test NLL, nats, units of the file")):
         if name in metrics:
-            probes = metrics[f"{name}_stderr_probes"]
-            rows.append((label, f"{metrics[name]:.4f} +- {metrics[name + '_stderr_data']:.4f} "
-                                "(data) " + ("(probes: unknown, one pass)" if probes is None else
-                                             f"+- {probes:.4f} (probes)")))
+            data, probes, truncation = (metrics[f"{name}_{error}"] for error in (
+                "stderr_data", "stderr_probes", "truncation"))
+            errors = [f"+- {data:.4f} (data)", "(probes: unknown, one pass)" if probes is None else
+                      f"+- {probes:.4f} (probes)"]
+            if truncation is not None:
+                errors.append(f"+- {truncation:.4f} (truncation, proven)")
+            rows.append((label, " ".join([f"{metrics[name]:.4f}", *errors])))
     if "histogram_bits_per_dim" in metrics:
         rows.append(("per-pixel histogram, bits/dim", f"{metrics['histogram_bits_per_dim']:.4f} "
                                                       f"+- {metrics['histogram_stderr']:.4f}"))

@@ -40,12 +40,16 @@ def _commands(s):
     for name in sorted(_TRAINING):
         yield name, s.command == "train", f"with {s.command}, which does not train"
     yield "eval_probes", s.command != "sample", "with sample, which does not evaluate"
-    for name in ("exact", "n_exact_terms_eval"):  # a density is drawn of toys alone
-        yield name, s.command != "sample" or s.data in TOYS, "with sample, which does not evaluate"
+    for name in ("exact", "tolerance", "n_exact_terms_eval"):
+        yield name, s.command != "sample", "with sample, which does not evaluate"
+        yield name, s.data not in TOYS, f"with --data={s.data}, of which densities are exact"
     for name in ("n_sample_images", "temperature", "sample_seed"):
         yield name, s.command != "eval", "with eval, which draws no samples"
-    for name in ("eval_probes", "n_exact_terms_eval"):
+    for name in ("eval_probes", "tolerance", "n_exact_terms_eval"):
         yield name, not s.exact, "with --exact"
+    yield "eval_probes", s.data not in TOYS, f"with --data={s.data}, of which densities are exact"
+    yield "n_exact_terms_eval", not s.tolerance, f"with --tolerance={s.tolerance}"
+    yield "n_exact_terms_eval", s.n_dist != "adaptive", "with --n_dist=adaptive"
 
 
 def _data(s):
@@ -65,8 +69,12 @@ def _data(s):
 def _model(s):
     for name in ("n_samples", "n_exact_terms"):
         yield name, not s.n_power_series, "with a truncated series, --n_power_series"
-    for name in ("n_dist", "n_lambda", "geom_p"):  # evaluation is unbiased all the same
-        yield name, not (s.n_power_series and s.exact), "with --n_power_series and --exact"
+    for name in ("n_dist", "n_lambda", "geom_p", "threshold"):
+        yield name, not s.n_power_series or not (s.exact or s.tolerance or s.data in TOYS), (
+            "with --n_power_series, where evaluation is exact or has bounds")
+    for name in ("n_samples", "n_exact_terms"):
+        yield name, s.n_dist != "adaptive", "with --n_dist=adaptive"
+    yield "threshold", s.n_dist == "adaptive", f"with --n_dist={s.n_dist}"
     yield "n_lambda", s.n_dist == "poisson", f"with --n_dist={s.n_dist}"
     yield "geom_p", s.n_dist == "geometric", f"with --n_dist={s.n_dist}"
     for name in ("densenet_depth", "densenet_growth", "learnable_concat"):

@@ -9,13 +9,17 @@
 # %% [markdown]
 # # How sure is a score?
 #
-# A test score has two sources of error, and `metrics.json` of the command line reports both.
+# A test score has three sources of error, and `metrics.json` of the command line reports them apart.
 #
 # - **The data**: another test set of the same size would have another mean. Standard error: the
 #   standard deviation of the rows' $\log p$ over the square root of their number.
 # - **The probes**: the log-determinant of each row is an estimate. Another seed gives another one.
+# - **Truncation**: what the estimate of one probe may be off by. With `logdet.Bracket` (`--tolerance`)
+#   it is proven; of an unbiased series it is zero on average, which says less than it seems:
+#   [](log_determinant.py).
 #
-# A score without them says little. We look at both.
+# A score without them says little. We look at the first two; rows of up to 64 numbers have exact
+# log-determinants in evaluation, so here we ask for estimates.
 
 # %%
 import keras
@@ -30,7 +34,8 @@ keras.utils.set_random_seed(0)
 rows = make_swiss_roll(3000, noise=0.5, random_state=0)[0].astype("float32")
 train, test = rows[:2000], rows[2000:]
 
-model = FlowModel(tabular_flow(3, nblocks=6, dims=(32, 32), coeff=0.95, act="sin", seed=0))
+model = FlowModel(tabular_flow(3, nblocks=6, dims=(32, 32), coeff=0.95, act="sin", seed=0),
+                  eval_log_det=logdet.LogDet())
 model.compile(keras.optimizers.Adam(3e-3, global_clipnorm=1.0))
 model.fit(train, batch_size=100, epochs=15, verbose=0)
 
@@ -48,8 +53,8 @@ print(f"mean of 20 estimates:              {-estimates.mean():.3f} +- {of_probes
 # %% [markdown]
 # The error of the probes is larger than independent estimates of a thousand rows would have: the
 # rows of a batch share the random number of terms. It can be made small, at a price: more probes
-# (`num_probes`), more terms before the roulette begins (`n_exact`), or the exact determinant where
-# the dimension allows. That of the data cannot.
+# (`num_probes`), a smaller `threshold` of `Adaptive`, or the exact determinant where the dimension
+# allows. That of the data cannot.
 #
 # ## Comparing two models
 #
@@ -67,6 +72,6 @@ print(f"sin is better by {np.mean(difference):.3f} +- {np.std(difference) / len(
 # %% [markdown]
 # ## Outliers of the estimate
 #
-# With `Poisson` the roulette has infinite variance in theory: a rare long series has a large
-# weight. `n_exact` makes that so rare that it does not matter in practice. `Geometric(p)` has
-# finite variance where $L^2 < 1 - p$. If the score of one batch jumps, raise `n_exact` first.
+# With `Poisson` the roulette has infinite variance: a rare long series has a large weight. `n_exact`
+# makes that rarer; where blocks contract steeply it only hides it. `Geometric(p)` has finite variance
+# where $L^2 < 1 - p$, `Adaptive` for every contraction.

@@ -44,7 +44,8 @@ def g(x):
 #
 # The way out (*Russian roulette*): draw the number of terms n at random and divide term k by the
 # probability $P(n \ge k)$ that it is computed. In expectation each term counts once. `Poisson` and
-# `Geometric` are such distributions; the first `n_exact` terms are always there.
+# `Geometric` are such distributions; the first `n_exact` terms are always there. `Adaptive`, the
+# default, looks at the terms: they are certain until they are small.
 #
 # We take many probes and numbers of terms, and look at the mean.
 
@@ -52,7 +53,7 @@ def g(x):
 rows, draws = tf.zeros([1000, 3], tf.float64), 300
 rules = {f"Truncated({n})": logdet.Truncated(n) for n in (1, 2, 4, 8)}
 rules |= {"Geometric(0.1)": logdet.Geometric(0.1),
-          "Poisson(2, n_exact=8)": logdet.Poisson(2.0, 8)}
+          "Poisson(2, n_exact=8)": logdet.Poisson(2.0, 8), "Adaptive()": logdet.Adaptive()}
 names, means, errors = [], [], []
 for name, rule in rules.items():
     estimator = logdet.LogDet(rule)
@@ -73,18 +74,62 @@ axis.legend()
 plt.show()
 
 # %% [markdown]
-# Estimates of 1, 2 and 8 terms miss the line by more than their error bars of two standard errors
-# (that of 4 comes near by chance, as the sum swings around its limit); the random ones do not. A
-# single estimate is noisy, but training is content with that. All rows of a batch share the number
+# Estimates that are cut miss the line by more than their error bars of two standard errors (that of
+# 4 terms comes near by chance, as the sum swings around its limit); the random ones do not. A single
+# estimate is noisy, but training is content with that. All rows of a batch share the number
 # of terms, so an average over one batch still has the noise of the roulette; over batches it falls.
 #
+# ## What "unbiased" promises, and what it does not
+#
+# The mean over all draws is right. That says nothing of how many draws it takes to come near it. A
+# term of `Poisson` weighs the inverse of a probability that falls as a factorial does, while the
+# terms themselves fall as $L^k$ only: the variance is infinite for every $L$. Where a block contracts
+# steeply, the mean of thousands of draws is nats too high, and the rare draw that would mend it weighs
+# millions. Their standard error knows little of it.
+
+
+# %%
+def steep(x):
+    return -0.96 * x
+
+
+truth = 8 * np.log(0.04)
+few = tf.zeros([1, 8], tf.float64)
+for name, rule in {"Poisson(2, n_exact=2)": logdet.Poisson(), "Geometric(0.5)": logdet.Geometric(),
+                   "Adaptive()": logdet.Adaptive()}.items():
+    estimator = logdet.LogDet(rule, probe=logdet.rademacher)
+    estimate = tf.function(lambda seed: estimator(steep, few, seed=seed)[1][0], autograph=False)
+    found = np.array([estimate(tf.constant([seed, 1])) for seed in range(1000)])
+    print(f"{name:<22} off by {found.mean() - truth:+.2f} +- {found.std() / 1000 ** 0.5:.2f} nats")
+
+# %% [markdown]
+# `Adaptive` goes on with a probability in proportion to the length of $v^T J^k$, so that no term that
+# is drawn weighs more than `threshold` of what the probe alone would: its variance is finite for
+# every contraction, and there are as few terms as J lets there be.
+#
+# ## Bounds instead of trust
+#
+# For a probe, $v^T \log((I + J)^T (I + J))\, v / 2$ can be bounded from both sides (`Bracket`): Gauss
+# quadrature after a few steps of Golub and Kahan's bidiagonalisation is above it, that of Gauss and
+# Radau below. What is left is the noise of the probes, which a standard error does describe. `eval`
+# of the command line reports both, and the error of the data.
+
+# %%
+for steps in (1, 2, 3):
+    estimator = logdet.LogDet(logdet.Bracket(max_steps=steps, floor=0.05))
+    _, lower, upper = estimator.bounds(g, rows, seed=0)
+    print(f"after {steps} steps: {np.mean(lower):.4f} to {np.mean(upper):.4f} "
+          f"(exact: {exact:.4f} +- {np.std(upper) / 1000 ** 0.5:.4f} of 1,000 probes)")
+
+# %% [markdown]
 # ## What to choose
 #
 # | for | take |
 # |---|---|
-# | training | `LogDet()`: `Poisson(2, n_exact=2)`, one probe |
-# | evaluation of images | `LogDet(Poisson(2, n_exact=20))`: the roulette rarely matters, small variance |
-# | a few dimensions | `Exact()`: the determinant itself |
+# | training | `LogDet()`: `Adaptive()`, one probe of signs |
+# | the numbers of the paper | `LogDet(Poisson(2, n_exact=2), probe=normal)` |
+# | evaluation of images | `LogDet(Bracket())`: the value lies between proven bounds |
+# | a few dimensions | `Exact()`: the determinant itself; `FlowModel` takes it for rows of up to 64 numbers |
 # | gradients that must be repeatable | `LogDet(Truncated(n))`, with n for the tolerance that you need: after n terms less than $D L^{n+1} / ((n+1)(1-L))$ is missing |
 #
 # ## Its gradient
@@ -94,4 +139,4 @@ plt.show()
 # number of terms. `Series()` differentiates the terms. Values are the same in both.
 #
 # References: Chen et al. (2019), section 3 and equations 6 to 8; Kahn (1955) for the roulette;
-# Hutchinson (1990) and Skilling (1989) for the trace.
+# Hutchinson (1990) and Skilling (1989) for the trace; Golub and Meurant (2010) for the bounds.

@@ -74,7 +74,7 @@ class LogDet(Configurable, Estimator):
       gradient: `Neumann()` or `Series()`; the value is the same.
       memory: what is kept for the backward pass of a `tf.GradientTape`: `Auto()`, `Recompute()`,
         `Released()` or `Tape()`. `FlowModel` uses its own `autodiff` instead.
-      probe: `normal` or `rademacher`, or any `probe(shape, seed, dtype)` with E[v v^T] = I for
+      probe: `rademacher` or `normal`, or any `probe(shape, seed, dtype)` with E[v v^T] = I for
         each row of `shape = [N, num_probes, ...]`, made of `seeds.normal` or `seeds.bits` of
         its `seed`. Equal blocks are traced once, unless the probe, or an object of your own among
         these arguments, reads values that may change: see `functions.traced.is_shareable`.
@@ -101,7 +101,7 @@ class LogDet(Configurable, Estimator):
     coefficients: typing.Any = Adaptive()
     gradient: typing.Any = Neumann()
     memory: typing.Any = Auto()
-    probe: typing.Any = normal
+    probe: typing.Any = rademacher
     num_probes: int = 1
 
     def __post_init__(self):

@@ -11,7 +11,9 @@ from tfresflow.functions.traced import shared
 from tfresflow.logdet.base import Estimator
 from tfresflow.saving.configurable import Configurable
 
-__all__ = ["Exact", "jacobian", "log_abs_det"]
+__all__ = ["SMALL", "Exact", "is_small", "jacobian", "log_abs_det"]
+
+SMALL = 64  # numbers in a row: so many products, all at once, cost no more than a series to 1e-3
 
 
 @keras.saving.register_keras_serializable("tfresflow")
@@ -44,6 +46,13 @@ class Exact(Configurable, Estimator):
         """`(g(x), lower, upper)`, see `LogDet.bounds`: both are the value."""
         y, log_det = self(g, x)
         return y, log_det, log_det
+
+
+def is_small(flow):
+    """Whether x of a flow is a row of at most `SMALL` numbers, and it takes other estimators."""
+    shape = getattr(flow, "event_shape", None)
+    return (shape is not None and len(shape) == 1 and shape[0] <= SMALL
+            and hasattr(flow, "with_log_det"))
 
 
 def jacobian(g, x):

@@ -15,7 +15,7 @@ from train.errors import UserError
 __all__ = ["Run", "run", "run_all"]
 
 _QUICK = ("--niters=4", "--val_every=2", "--max_minutes=0", "--eval_probes=1",
-          "--n_exact_terms_eval=2", "--n_test=200", "--n_sample_images=4")
+          "--n_test=200", "--n_sample_images=4")
 
 
 class Run(typing.NamedTuple):

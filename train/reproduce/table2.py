@@ -10,7 +10,7 @@ __all__ = ["reproduce"]
 
 _TERMS = {"mnist5k": 10, "photos": 5}
 _SMALL = ("--nblocks=2-2-2", "--idim=24", "--val_every=200", "--eval_probes=1", "--n_fc_blocks=2",
-          "--n_exact_terms_eval=10", "--n_sample_images=4", "--max_minutes=0")
+          "--n_dist=poisson", "--probe=normal", "--n_sample_images=4", "--max_minutes=0")
 _STEPS = {"mnist5k": "--niters=400", "photos": "--niters=300"}
 
 
