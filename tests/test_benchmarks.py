@@ -3,10 +3,15 @@
 What it measures of normflows needs PyTorch, and is not tested here.
 """
 
+import math
+
+import numpy as np
 import PIL.Image
 import pytest
+import tensorflow as tf
 
-from benchmarks import run
+from benchmarks import noise, probes, run, variance
+from bijectors import flows
 
 SMALL = {"event_shape": [4, 4, 1], "nblocks": [1], "idim": 4, "batch": 2}
 
@@ -62,3 +67,26 @@ def test_growth_plot(tmp_path):
     lines = {name: points for name in (run.OURS, *run.PEERS)}
     run.plot_growth({"terms n": lines, "blocks": lines}, tmp_path / "growth.png")
     assert PIL.Image.open(tmp_path / "growth.png").width > 1000
+
+
+def test_probes_are_unbiased(capsys):
+    flow = flows.tabular_flow(4, nblocks=2, dims=(6, 6), seed=0)
+    x = np.random.RandomState(0).randn(6, 4).astype("float32")
+    once = variance.table("small", flow, x, draws=2)
+    assert len(capsys.readouterr().out.splitlines()) == 3 + len(variance.WAYS) - 1  # no preact
+    own = once, [(4,)] * 2, len(x)
+    sds, exact = noise.noise(*own, 2, probes.sphere, 4)  # four of four directions
+    assert max(sds) < 1e-5
+    for draw, m, first, mean in variance.WAYS.values():
+        if not first and not mean:
+            sds, log_det = noise.noise(*own, 30, draw, m)
+            assert abs(np.mean(log_det - exact)) < 4 * sds[1] / math.sqrt(30) + 1e-6, draw
+    [v] = probes.normal(np.random.RandomState(0), 6, np.zeros([2, 4], int), 1, None)
+    v = [tf.constant(v[:, i], tf.float32) for i in range(2)]
+    whole, first, mean = (once(v, tf.constant(a), tf.constant(b))
+                          for a, b in ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0)))
+    term = sum(tf.reduce_sum(u * own, axis=1) for u, own in zip(whole[2], v))
+    np.testing.assert_allclose(first[0], whole[0] - term, atol=1e-5)
+    # Where no activation comes first, J~ is J.
+    np.testing.assert_allclose(mean[0], first[0], atol=1e-5)
+    np.testing.assert_allclose(mean[1], first[1], atol=1e-5)
