@@ -122,6 +122,46 @@ def test_gradient_is_that_of_the_solution():
             np.testing.assert_allclose(one, other, rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.slow
+def test_compiled_it_is_the_same():
+    net, x = branch([7]), example([7], 6)
+    net.build([None, 7])
+    estimate = logdet.LogDet(logdet.Bracket(1e-6, floor=0.01))
+
+    def run(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            log_det = estimate(net, x, 3)[1]
+        return estimate.bounds(net, x, 3), log_det, tape.gradient(log_det, x)
+
+    (_, lower, upper), value, gradient = tf.function(run, autograph=False)(x)
+    (_, low, high), compiled, other = tf.function(run, autograph=False, jit_compile=True)(x)
+    assert np.all(low <= upper) and np.all(lower <= high) and np.all(high - low < 1e-4)
+    np.testing.assert_allclose(compiled, value, atol=1e-5)
+    np.testing.assert_allclose(other, gradient, atol=1e-5)
+
+
+def test_a_floor_that_is_contradicted_bounds_nothing():
+    x = tf.zeros([1, 3], tf.float64)
+    _, lower, upper = logdet.LogDet(logdet.Bracket(floor=0.5)).bounds(lambda x: -0.9 * x, x, 0)
+    assert upper[0] - lower[0] < 1e-12  # all is known after one step
+    slopes = tf.constant([-0.9, 0.1, 0.3], tf.float64)
+    floor = logdet.LogDet(logdet.Bracket(floor=0.5, max_steps=2))
+    assert floor.bounds(lambda x: slopes * x, x, 0)[1][0] == -np.inf
+
+
+@pytest.mark.parametrize("make, said", [
+    (lambda: logdet.Bracket(tol=0), "`tol` must be positive"),
+    (lambda: logdet.Bracket(floor=-1), "`floor` must be positive"),
+    (lambda: logdet.Bracket(max_steps=0), "`max_steps` must be"),
+    (lambda: logdet.LogDet(logdet.Bracket(), logdet.Series()), "`gradient` must be `Neumann"),
+    (lambda: logdet.LogDet(logdet.Bracket())(lambda x: x / 2, tf.ones([1, 3])),
+     "`floor` must be given")])
+def test_what_is_refused(make, said):
+    with pytest.raises(ValueError, match=said):
+        make()
+
+
 class UnitVectors(logdet.LogDet):
     """One after the other, as the probes of a batch: the mean over D equal rows is the trace."""
 

@@ -75,6 +75,8 @@ class Bracket(Law):
         if self.floor is not None:
             check_number("floor", self.floor, "be positive", lambda value: 0 < value < math.inf)
 
+    has_terms = False
+
     def in_block(self, floor):
         return self if self.floor is not None else dataclasses.replace(self, floor=floor)
 
@@ -141,10 +143,10 @@ class Bracket(Law):
             entries = _put(entries, k, tf.cast(tf.stack([alpha, beta], axis=1), tf.float64))
             low, high, least = _quadrature(entries, k, self.floor)
             scale = 0.5 * length ** 2
-            slack = 8 * _epsilon(v.dtype) / tf.cast(least, v.dtype)  # of rounding, in the logarithm
-            low, high = tf.cast(low, v.dtype) - slack, tf.cast(high, v.dtype) + slack
-            lower = tf.where(done, lower, tf.maximum(lower, scale * low))
-            upper = tf.where(done, upper, tf.minimum(upper, scale * high))
+            # Of rounding, in the logarithm; the eigenvalues of XLA are good to six digits.
+            slack = (8 * _epsilon(v.dtype) + 1e-6 * xla.is_compiling()) / tf.cast(least, v.dtype)
+            lower = tf.where(done, lower, scale * (tf.cast(low, v.dtype) - slack))
+            upper = tf.where(done, upper, scale * (tf.cast(high, v.dtype) + slack))
             solved = beta * tf.abs(y) <= max(rtol, 16 * _epsilon(v.dtype)) * length
             done |= solved & (upper - lower <= tf.maximum(narrow, 4 * scale * slack))
             return k + 1, done, right, beta, y, w, lower, upper, entries, lefts, rights
@@ -166,21 +168,26 @@ def _quadrature(entries, k, floor):
       entries: alpha and beta of all steps, `[N, K, 2]`.
       k, floor: the step, and what all singular values are above.
     """
-    entries = entries[:, :k + 1]
-    alpha, beta = entries[..., 0], entries[..., 1]
+    if not xla.is_compiling():  # which knows no matrices of a computed size
+        entries = entries[:, :k + 1]
+    alpha, beta = tf.unstack(entries, axis=2)
+    places = tf.range(tf.shape(alpha)[1] + 1)
     before = tf.pad(beta[:, :-1], [[0, 0], [1, 0]])
-    diagonal, beside = alpha ** 2 + before ** 2, (alpha * beta)[:, :-1]
-    nodes, vectors = tf.linalg.eigh(_tridiagonal(diagonal, beside))
+    # Rows past the last step are those of the identity, apart from the others.
+    diagonal = tf.where(places[:-1] <= k, alpha ** 2 + before ** 2, 1.0)
+    beside = tf.where(places[:-1] <= k, alpha * beta, 0.0)
+    within = tf.where(places[:-1] < k, beside, 0.0)[:, :-1]
+    nodes, vectors = tf.linalg.eigh(_tridiagonal(diagonal, within))
     upper = _integral(nodes, vectors)
 
-    node, last = floor ** 2, (alpha * beta)[:, -1]
-    reach = last ** 2 * tf.reduce_sum(vectors[:, -1] ** 2 / (nodes - node), axis=1)
-    longer = _tridiagonal(tf.concat([diagonal, (node + reach)[:, tf.newaxis]], axis=1),
-                          alpha * beta)
-    lower = _integral(*tf.linalg.eigh(longer))
-    # A singular value below the floor: nothing is known. Equal entries: the space is used up.
+    node, last = floor ** 2, beside[:, k]
+    reach = last ** 2 * tf.reduce_sum(vectors[:, k] ** 2 / (nodes - node), axis=1)
+    longer = tf.pad(diagonal, [[0, 0], [0, 1]], constant_values=1.0)
+    longer = tf.where(places == k + 1, (node + reach)[:, tf.newaxis], longer)
+    lower = _integral(*tf.linalg.eigh(_tridiagonal(longer, beside)))
+    # A singular value below the floor: nothing is known. No entry beside: the space is used up.
     lower = tf.where(nodes[:, 0] > node, lower, -math.inf)
-    lower = tf.where(last <= 1e-15 * diagonal[:, -1], upper, lower)
+    lower = tf.where(last <= 1e-15 * diagonal[:, k], upper, lower)
     return lower, upper, tf.sqrt(nodes[:, 0])
 
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tfresflow.batches import seeds
 from tfresflow.batches.parts import chunks_of
-from tfresflow.checks.rules import check_function, check_kind, check_object, check_whole
+from tfresflow.checks.rules import check, check_function, check_kind, check_object, check_whole
 from tfresflow.functions.branch import as_composition, functionalize
 from tfresflow.functions.traced import is_shareable, shared
 from tfresflow.logdet.adaptive import Adaptive
@@ -115,6 +115,9 @@ class LogDet(Configurable, Estimator):
         check_function("probe", self.probe, "be `normal`, `rademacher` or a function (shape, seed, "
                        "dtype)", 3, never=(Configurable, keras.layers.Layer))
         check_whole("num_probes", self.num_probes, 1)
+        check(self.law.has_terms or getattr(self.gradient, "is_form", False), "gradient",
+              f"be `Neumann()` with {type(self.coefficients).__name__}, which is no sum of terms",
+              self.gradient)
 
     def __call__(self, g, x, seed=None):
         """Evaluates g and the estimate.

@@ -18,7 +18,12 @@ class Law(Configurable):
 
     What is drawn are the weights of the terms, one for each k. A law whose weights follow from the
     terms themselves overrides the sums, too, and draws what these need.
+
+    Attributes:
+      has_terms: whether `sum` is a sum of terms, which `Series` differentiates.
     """
+
+    has_terms = True
 
     def draw(self, seed, dtype):
         """`[K + 1]`: weights of J^0, J^1, ..., the first of which is 1.
