@@ -20,7 +20,7 @@ from tfresflow.checks.sizes import as_sizes
 from tfresflow.functions.branch import as_composition, functionalize, has_state, leaf_layers
 from tfresflow.functions.traced import shared
 from tfresflow.layers.orders import check_chain, lipschitz, unbounded
-from tfresflow.logdet.base import check_estimator
+from tfresflow.logdet.base import check_estimator, in_block
 from tfresflow.solvers.solution import LINEAR_LIMIT
 
 __all__ = ["InvertibleResidual"]
@@ -125,7 +125,7 @@ class InvertibleResidual(Flow):
 
     @functools.cached_property
     def _estimator(self):
-        return logdet.in_block(self.log_det, self._floor())
+        return in_block(self.log_det, self._floor())
 
     def _floor(self):
         """A number below all singular values of I + J, or None if it is not known.

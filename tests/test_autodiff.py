@@ -52,7 +52,8 @@ def chain_with_tfp():
 FLOWS = {
     "plane": plane,
     "plane_random": lambda: plane(rule=logdet.Geometric(0.3)),
-    "plane_rademacher": lambda: plane(probe=logdet.rademacher),
+    "plane_normal": lambda: plane(probe=logdet.normal),
+    "plane_adaptive": lambda: plane(rule=logdet.Adaptive()),
     "plane_wide": lambda: plane(dims=(400, 1)),
     "plane_two_probes": lambda: plane(num_probes=2),
     "plane_preact": lambda: flows.toy_flow(nblocks=1, dims=(6,), preact=True, **estimator()),
@@ -66,6 +67,10 @@ FLOWS = {
     "tabular": lambda: flows.tabular_flow([5], nblocks=2, dims=(9,), **estimator(num_probes=2)),
     "tabular_series": lambda: flows.tabular_flow([3], nblocks=1, dims=(9,),
                                                  **estimator(gradient=logdet.Series())),
+    "tabular_adaptive": lambda: flows.tabular_flow(
+        [3], nblocks=1, dims=(9,), **estimator(rule=logdet.Adaptive())),
+    "tabular_bracket": lambda: flows.tabular_flow(
+        [3], nblocks=1, dims=(9,), **estimator(rule=logdet.Bracket(1e-9))),
     "image": lambda: image(**estimator()),
     "image_factor_out": lambda: image(factor_out=True, **estimator()),
     "chain_with_tfp": chain_with_tfp,

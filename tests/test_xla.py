@@ -44,7 +44,7 @@ def test_every_flow_compiles(name):
 
 
 ESTIMATORS = {
-    "poisson": logdet.LogDet(),
+    "adaptive": logdet.LogDet(), "poisson": logdet.LogDet(logdet.Poisson()),
     "geometric": logdet.LogDet(logdet.Geometric(0.4, n_exact=1), probe=logdet.rademacher),
     "truncated": logdet.LogDet(logdet.Truncated(11), memory=logdet.Recompute(64), num_probes=2),
     "series": logdet.LogDet(logdet.Poisson(2.0, 0, num_samples=3), logdet.Series(), logdet.Tape()),

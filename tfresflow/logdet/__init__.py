@@ -1,7 +1,7 @@
 """Log-determinants of I + J: exact, truncated and unbiased, with the gradients to match."""
 
 from tfresflow.logdet.adaptive import Adaptive
-from tfresflow.logdet.base import Estimator, bind, in_block
+from tfresflow.logdet.base import Estimator, bind
 from tfresflow.logdet.bracket import Bracket
 from tfresflow.logdet.coefficients import Geometric, Poisson, Truncated
 from tfresflow.logdet.estimator import LogDet, normal, rademacher
@@ -10,5 +10,5 @@ from tfresflow.logdet.memory import Auto, Recompute, Released, Tape
 from tfresflow.logdet.series import Neumann, Series
 
 __all__ = ["Adaptive", "Auto", "Bracket", "Estimator", "Exact", "Geometric", "LogDet", "Neumann",
-           "Poisson", "Recompute", "Released", "Series", "Tape", "Truncated", "bind", "in_block",
-           "normal", "rademacher"]
+           "Poisson", "Recompute", "Released", "Series", "Tape", "Truncated", "bind", "normal",
+           "rademacher"]
