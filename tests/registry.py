@@ -50,7 +50,8 @@ def actnorm(event_shape, per_element=False):
 
 
 def image(**kwargs):
-    settings = {"nblocks": (1, 1), "idim": 4, "fc_idim": 4, "n_fc_blocks": 1, **EXACT, **kwargs}
+    settings = {"nblocks": (1, 1), "idim": 4, "kernels": (3, 3), "fc_idim": 4, "n_fc_blocks": 1,
+                **EXACT, **kwargs}
     return flows.image_flow([4, 4, 1], **settings)
 
 
@@ -104,16 +105,16 @@ REGISTRY = {
     "image_flow": (image, [4, 4, 1]),
     "image_flow_factor_out": (
         lambda: image(nblocks=(1, 1), factor_out=True, squeeze_first=False, preact=False,
-                      fc_actnorm=True), [4, 4, 1]),
+                      fc_actnorm=True, fc_end=False), [4, 4, 1]),
     "image_flow_squeeze_first": (
-        lambda: image(nblocks=(1,), squeeze_first=True, actnorm=False, fc_end=False,
-                      first_resblock=False, act=layers.ELU), [4, 4, 1]),
+        lambda: image(nblocks=(1,), kernels=(3, 1, 3), squeeze_first=True, actnorm=False,
+                      fc_end=False, first_resblock=False, act=layers.ELU), [4, 4, 1]),
     "image_flow_dense_net": (
         lambda: image(nblocks=(1,), act=layers.CLipSwish, fc_end=False,
                       dense_net=flows.DenseNet(depth=2, growth=3)), [4, 4, 1]),
     "image_flow_mixed_norms": (
-        lambda: image(nblocks=(1,), kernels=(3, 3), fc_end=False, act=layers.CLipSwish,
-                      orders=(1.5, 2.5)), [4, 4, 1]),
+        lambda: image(nblocks=(1,), fc_end=False, act=layers.CLipSwish, orders=(1.5, 2.5)),
+        [4, 4, 1]),
     "tabular_flow": (lambda: flows.tabular_flow([3], nblocks=2, dims=(6,), **EXACT), [3]),
     "tabular_flow_with_supports": (lambda: flows.tabular_flow(
         [5], nblocks=1, dims=(6,), supports=SUPPORTS, **EXACT), [5]),
