@@ -15,7 +15,7 @@ from tests.command import ROOT, SMOKE, finish, start, wait_for
 from train import callbacks, fit
 from train.main import main
 
-TINY = ["--data=8gaussians", "--nblocks=2", "--dims=8", "--n_test=400", "--batchsize=50",
+TINY = ["--data=8gaussians", "--nblocks=1", "--dims=8", "--n_test=400", "--batchsize=50",
         "--val_every=100", "--save_every=10", "--n_dist=geometric"]
 LONG = [*TINY, "--niters=5000", "--val_every=5", "--save_every=2"]
 

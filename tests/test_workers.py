@@ -135,6 +135,6 @@ def test_a_bad_cluster_is_one_clear_line(config, message, tmp_path, monkeypatch,
 
 
 def assert_equal(arrays, others):
-    assert arrays.keys() == others.keys() and len(arrays) > 50
+    assert arrays.keys() == others.keys() and len(arrays) > 30
     for name, a in arrays.items():
         np.testing.assert_allclose(a, others[name], rtol=1e-6, atol=1e-7, err_msg=name)
