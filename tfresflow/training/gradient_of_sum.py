@@ -63,6 +63,8 @@ class ByFlow:
 
     def sum(self, x, weights, places):
         x = self._model.as_weights(x)
+        if x.shape[0] == 0:
+            return [tf.zeros([0], x.dtype)], list(map(tf.zeros_like, self.like))
         run = parts.side_by_side(self._sum, 4) if threads.are_prepared() else self._sum
         batched, cut = parts.padded(1, [x, tf.cast(weights, x.dtype), places])
         losses, sums = run(*batched)
