@@ -62,6 +62,13 @@ def seeded():
 
 
 @pytest.fixture(autouse=True)
+def optimised(request):
+    """TensorFlow optimises graphs, which takes more time than they; not of a law's slow cases."""
+    slow = {"fast", "slow"} <= {mark.name for mark in request.node.iter_markers()}
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": slow})
+
+
+@pytest.fixture(autouse=True)
 def in_the_project(monkeypatch):
     """The configs are named from the project's folder."""
     monkeypatch.chdir(ROOT)
