@@ -12,6 +12,7 @@ from bijectors.logit import Logit
 from bijectors.report import norm_report
 from bijectors.residual import InvertibleResidual
 from bijectors.squeeze import Squeeze
+from bijectors.tails import heavy_tails
 
 __all__ = ["ActNorm", "Chain", "ColumnSupports", "FactorOut", "Flatten", "Flow", "Foreign",
-           "InvertibleResidual", "Logit", "Squeeze", "norm_report"]
+           "InvertibleResidual", "Logit", "Squeeze", "heavy_tails", "norm_report"]

@@ -12,7 +12,7 @@ from tfresflow.training import optimizers
 from train import data
 from train.settings import written
 
-__all__ = ["build_model", "build_optimizer", "is_exact", "steps_per_epoch", "total_steps"]
+__all__ = ["build_model", "build_optimizer", "is_exact", "law", "steps_per_epoch", "total_steps"]
 
 _AUTODIFF = {"recomputed": autodiff.Recomputed, "stored": autodiff.Stored,
              "released": autodiff.Released}
@@ -121,7 +121,8 @@ def _alpha(settings):
     return 1e-6 if settings.data.startswith("mnist") else 0.05
 
 
-def _coefficients(settings, n_exact):
+def law(settings, n_exact):
+    """The law for the number of terms, with so many that are always there."""
     if settings.n_power_series:
         return logdet.Truncated(settings.n_power_series)
     if settings.n_dist == "poisson":
@@ -133,7 +134,7 @@ def _coefficients(settings, n_exact):
 
 def _log_det(settings):
     return logdet.LogDet(
-        _coefficients(settings, settings.n_exact_terms),
+        law(settings, settings.n_exact_terms),
         logdet.Neumann() if settings.neumann_grad else logdet.Series(),
         probe=_PROBES[settings.probe], num_probes=settings.n_probes)
 
@@ -157,7 +158,7 @@ def _eval_log_det(settings, source, blocks):
         return logdet.LogDet(logdet.Bracket(unit * settings.tolerance / max(1, blocks)),
                              probe=logdet.rademacher)
     without = dataclasses.replace(settings, n_power_series=0, n_samples=1)
-    return logdet.LogDet(_coefficients(without, settings.n_exact_terms_eval),
+    return logdet.LogDet(law(without, settings.n_exact_terms_eval),
                          probe=_PROBES[settings.probe])
 
 

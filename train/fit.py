@@ -9,11 +9,12 @@ import keras
 
 from tfresflow.training.distributed import NonFinite
 from train import callbacks, checkpoints, cluster, data, evaluate, flags, log, sample
-from train.build import build_model, build_optimizer, steps_per_epoch, total_steps
+from train.build import build_model, build_optimizer, law, steps_per_epoch, total_steps
 from train.errors import Interrupted, UserError, blame_the_disk, blame_the_input
 from train.files import fingerprint, locked
 from train.settings import FILES
 from train.status import saying
+from train.tails import Tails
 
 __all__ = ["report", "train"]
 
@@ -173,10 +174,13 @@ def _log(workdir, epoch, step, trained, scores):
 
 
 def _writers(model, settings, workdir):
-    board, pictures = workdir / "tensorboard", []
+    board, others = workdir / "tensorboard", []
     if model.nbits:
-        pictures = [callbacks.SampleGrid(board / "samples", settings.seed)]
-    return [*pictures, keras.callbacks.TensorBoard(board, write_graph=False),
+        others = [callbacks.SampleGrid(board / "samples", settings.seed)]
+    rule = law(settings, settings.n_exact_terms)
+    if rule.weights() is not None:
+        others.append(Tails(next(iter(data.load(settings, "validation")))[:8], rule))
+    return [*others, keras.callbacks.TensorBoard(board, write_graph=False),
             log.Log(workdir / "log.csv")]
 
 

@@ -88,9 +88,12 @@ class _Roulette(Law):
         """
         bounds = self._bounds
         there = seeds.integers(seed, [self.num_samples, 1], _BITS) < bounds
-        weights = tf.constant(2.0 ** _BITS / bounds, dtype)
+        weights = tf.constant(self.weights(), dtype)
         c = tf.where(there, weights, tf.zeros_like(weights))
         return c[0] if self.num_samples == 1 else tf.reduce_mean(c, axis=0)
+
+    def weights(self):
+        return 2.0 ** _BITS / self._bounds
 
     @functools.cached_property
     def _bounds(self):

@@ -34,6 +34,10 @@ class Law(Configurable):
         """
         raise NotImplementedError(f"{type(self).__name__}.draw")
 
+    def weights(self):
+        """Of each term, where it is drawn, a numpy array from J^0 on; None if there are none."""
+        return None
+
     def sum(self, jacobian, v, drawn):
         """See `series.sum_series`."""
         return sum_series(jacobian, v, drawn)
