@@ -49,8 +49,7 @@ def heavy_tails(flow, x, rule, seed=0):
     weights = law_of(rule).weights()
     if weights is None:
         return {}
-    weights = weights[:_TERMS + 1]
-    weights = weights[weights <= 1e4]
+    weights = weights[:_TERMS + 1][weights[:_TERMS + 1] <= 1e4]
     first = np.searchsorted(weights, 1.0, side="right")  # the first that is not certain
     listener = _Listener()
     flow.with_log_det(listener).forward_and_log_det(x, seed)

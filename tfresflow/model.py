@@ -24,9 +24,10 @@ from tfresflow.saving.whole import SavedWhole
 from tfresflow.training import start
 from tfresflow.training.averages import AveragedModel
 from tfresflow.training.compiling import less_is_better
-from tfresflow.training.given import Given, check_trained, one_batch
+from tfresflow.training.given import Given, check_trained
 from tfresflow.training.gradient_of_sum import ByFlow
 from tfresflow.training.likelihood import LikelihoodModel
+from tfresflow.training.on_batch import OnBatch
 
 __all__ = ["FlowModel"]
 
@@ -34,7 +35,7 @@ _LOSS = "compute_nll", "example_losses"  # what a subclass may override
 
 
 @keras.saving.register_keras_serializable("tfresflow")
-class FlowModel(SavedWhole, LikelihoodModel):
+class FlowModel(SavedWhole, OnBatch, LikelihoodModel):
     """`log p(x) = log p_base(f(x)) + log |det df/dx|`, trained by maximum likelihood.
 
     `compile(optimizer)`, `fit(dataset of x)`, `evaluate`, and `predict`, which gives `log p(x)`.
@@ -64,8 +65,7 @@ class FlowModel(SavedWhole, LikelihoodModel):
         normal, of the dtype of the flow's weights.
       nbits: for images quantised to `2^nbits` levels and scaled to [0, 1): report bits/dim
         beside nats.
-      eval_log_det: estimator of the log-determinant outside training; default `logdet.Exact()` for
-        rows of up to 64 numbers, else the flow's own.
+      eval_log_det: estimator outside of training; default exact up to 64 columns, else the flow's.
       autodiff: what a training step keeps between the forward and the backward pass, one of
         `tfresflow.autodiff`; default `Recomputed()`: the input of each block. It has no effect in a
         subclass that overrides the loss (`compute_nll`, `example_losses`): one tape around the loss
@@ -132,8 +132,7 @@ class FlowModel(SavedWhole, LikelihoodModel):
                         "autodiff": autodiff, "seed": seed, "micro_batches": micro_batches,
                         "skip_nonfinite": skip_nonfinite, "name": self.name, **kwargs}
         self.nbits = nbits
-        if eval_log_det is None and is_small(flow):
-            eval_log_det = Exact()
+        eval_log_det = Exact() if eval_log_det is None and is_small(flow) else eval_log_det
         self.eval_flow = flow.with_log_det(eval_log_det) if eval_log_det is not None else flow
         # Keras does not look into bijectors: a list of layers it sees, trains and saves.
         self.flow_layers = list(flow.layers)
@@ -166,17 +165,15 @@ class FlowModel(SavedWhole, LikelihoodModel):
     def log_prob_bounds(self, x, seed=None):
         """`(lower, upper)`, `[N]` each, nats: `log p(x)` for the probes of `seed` is between.
 
-        Their mean over probes bounds `log p(x)` itself. Both are the same where the log-determinant
-        is exact, and infinite where `eval_log_det` gives no bounds: `logdet.Bracket` does.
+        Their mean over probes bounds `log p(x)`. They are equal where the log-determinant is exact,
+        and infinite where `eval_log_det` gives none: `logdet.Bracket` does.
 
         Args:
-          x: `[N, ...]`.
-          seed: see `log_prob`.
+          x, seed: see `log_prob`.
         """
         x = self.as_weights(x)
-        n = x.shape[0]
-        bound = bind(self.eval_flow, seeds.as_seed(seed), n, x.dtype)
-        z, lower, upper = bound.bounds(x, Rows(tf.range(tf.shape(x)[0] if n is None else n)))
+        step = bind(self.eval_flow, seeds.as_seed(seed), x.shape[0], x.dtype)
+        z, lower, upper = step.bounds(x, Rows(tf.range(tf.shape(x)[0])))
         log_prob = self.base.log_prob(z)
         return log_prob + lower, log_prob + upper
 
@@ -253,21 +250,6 @@ class FlowModel(SavedWhole, LikelihoodModel):
         given.check(*self._takes(), finite=False)
         return super().predict(**given.for_keras(self.variable_dtype))
 
-    def train_on_batch(self, x, y=None, sample_weight=None, *args, **kwargs):
-        """As in Keras; does not set data-dependent weights, see `initialize`."""
-        batch = one_batch(self.as_weights(x), y, sample_weight)
-        self._check_support(batch[0])
-        return super().train_on_batch(*batch, *args, **kwargs)
-
-    def test_on_batch(self, x, y=None, sample_weight=None, *args, **kwargs):
-        """As in Keras."""
-        batch = one_batch(self.as_weights(x), y, sample_weight)
-        return super().test_on_batch(*batch, *args, **kwargs)
-
-    def predict_on_batch(self, x):
-        """As in Keras: `log p(x)`."""
-        return super().predict_on_batch(self.as_weights(x))
-
     def gradient_of_sum(self, x, part):
         return ByFlow(self, x, part)
 
@@ -305,10 +287,6 @@ class FlowModel(SavedWhole, LikelihoodModel):
                                                dtype=self.variable_dtype)]
         with serving.named_failures(format):
             super().export(filepath, format, verbose, input_signature, **kwargs)
-
-    def _check_support(self, x):
-        if hasattr(self.flow, "check_support"):
-            self.flow.check_support(self.as_weights(start.from_array(x, None)[0]))
 
     def _takes(self):
         """Shape of one example if it is known, and `nbits`."""

@@ -119,19 +119,16 @@ class ModelFlags:
     sn_tol: float = flag(0.001, "Relative tolerance of power iteration.", POSITIVE)
     n_power_series: int = flag(0, "Terms of a truncated, biased series; 0: unbiased.", NOT_NEGATIVE)
     n_dist: str = flag(
-        "adaptive", "Number of terms: as the terms themselves say (adaptive, of finite variance "
-        "for every contraction), or n_exact_terms and, after them, one of this distribution.",
+        "adaptive", "Number of terms: until they are small, or n_exact_terms and this many more.",
         allowed=("adaptive", "poisson", "geometric"))
     threshold: float = flag(
-        0.05, "Part of its length to which a probe has shrunk when adaptive terms are no longer "
-        "certain.", FRACTION)
+        0.05, "Part of its length below which adaptive terms are left to chance.", FRACTION)
     n_lambda: float = flag(2.0, "Rate of the Poisson distribution.", POSITIVE)
     geom_p: float = flag(0.5, "Probability to stop, of the geometric distribution.", FRACTION)
     n_samples: int = flag(1, "Draws of the number of terms that are averaged.", POSITIVE)
     n_probes: int = flag(1, "Random vectors (probes) of the trace estimate, averaged.", POSITIVE)
-    probe: str = flag(
-        "rademacher", "Distribution of the probes: signs, or normal numbers as in the reference.",
-        allowed=("normal", "rademacher"))
+    probe: str = flag("rademacher", "Distribution of the probes: signs, or normal numbers.",
+                      allowed=("normal", "rademacher"))
     n_exact_terms: int = flag(2, "Terms that are always computed, in training.", NOT_NEGATIVE)
     neumann_grad: bool = flag(True, "Neumann gradient; else that of the series.")
     mem_eff: bool = flag(True, "Recompute activations in the backward pass; else keep them.")
@@ -224,18 +221,14 @@ class EvaluationFlags:
     tolerance: float = flag(
         0.0005, "Half of the width of the proven bounds of each density in evaluation, bits (of "
         "images) or nats for each dimension; 0: no bounds, but the unbiased series.", NOT_NEGATIVE)
-    n_exact_terms_eval: int = flag(
-        20, "Terms that are always computed, in evaluation without bounds.", NOT_NEGATIVE)
+    n_exact_terms_eval: int = flag(20, "As n_exact_terms, for evaluation unbounded.", NOT_NEGATIVE)
     eval_probes: int = flag(
-        3, "Passes over the test part with fresh probes; the error of the probes needs two or "
-        "more.", POSITIVE)
-    exact: bool = flag(
-        False, "Exact log-determinants; of tables of up to 64 columns they are in any case.")
+        3, "Passes over the test part with fresh probes, whose error needs two.", POSITIVE)
+    exact: bool = flag(False, "Exact log-determinants; of up to 64 columns they are anyway.")
     n_sample_images: int = flag(64, "Samples to draw.", POSITIVE)
     temperature: float = flag(1.0, "Standard deviation of the latent in samples.", NOT_NEGATIVE)
     sample_seed: int = flag(
-        -1, "Seed of the samples; another one draws others from the same model. -1: the run's "
-        "seed.", SAMPLE_SEED)
+        -1, "Seed of the samples, for others of the same model; -1: the run's.", SAMPLE_SEED)
 
 
 GROUPS = (DataFlags, ModelFlags, TrainingFlags, EvaluationFlags)
