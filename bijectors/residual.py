@@ -43,8 +43,8 @@ class InvertibleResidual(Flow):
         `tfresflow.layers` in a `keras.Sequential` if all norms are 2-norms, else in a
         `layers.Branch`. It is built here if it is not built yet.
       event_shape: shape of one x.
-      log_det: `logdet.LogDet(...)` or `logdet.Exact()`; default `LogDet()`: unbiased, Poisson with
-        two exact terms, Neumann gradient.
+      log_det: `logdet.LogDet(...)` or `logdet.Exact()`; default `LogDet()`: unbiased, as
+        many terms as J needs, Neumann gradient.
       solver: fixed-point solver of `tfresflow.solvers` for the inverse; default `Anderson()`.
       adjoint: linear solver of `tfresflow.solvers` for the gradient of the inverse; default
         `BiCGSTAB()`.

@@ -80,7 +80,9 @@ def test_eval_repeats_and_needs_no_flagfile(trained, again, tmp_path, capsys):
     names = {name for name, value in metrics[0].items() if isinstance(value, (int, float))}
     assert len(names) > 10 and metrics[1].keys() == metrics[0].keys()
     for name in names:
-        assert metrics[1][name] == pytest.approx(metrics[0][name], rel=1e-5), name
+        # The width of bounds is a difference of two near numbers.
+        rel = 1e-2 if name.endswith("truncation") else 1e-5
+        assert metrics[1][name] == pytest.approx(metrics[0][name], rel=rel), name
     assert "largest operator norm" in capsys.readouterr().out
 
 
