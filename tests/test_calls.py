@@ -17,13 +17,13 @@ OURS = tuple(str(pathlib.Path(__file__).parents[1] / name) for name in ("bijecto
 def test_from_fit_to_a_product(monkeypatch):
     stacks, init = [], jacobian._Reverse.__init__
 
-    def listening(self, vjp):
+    def listening(self, vjp, forward):
         def product(u):
             stacks.append([(frame.filename, frame.name) for frame in traceback.extract_stack()
                            if frame.filename.startswith(OURS) and frame.name != "<listcomp>"
                            and frame.filename != jacobian.__file__])
             return vjp(u)
-        init(self, product)
+        init(self, product, forward)
 
     monkeypatch.setattr(jacobian._Reverse, "__init__", listening)
     flow = image_flow([8, 8, 1], nblocks=(1,), idim=4, fc_end=False, actnorm=False)

@@ -9,7 +9,7 @@ import PIL.Image
 import pytest
 import tensorflow as tf
 
-from train import data, plots
+from train import build, data, plots
 from train.flags import parse
 from train.main import main
 
@@ -115,9 +115,12 @@ def test_samples_have_a_seed_of_their_own(trained, run):
 
 
 @pytest.mark.slow
-def test_one_pass_does_not_tell_the_error_of_the_probes(trained, run, capsys):
-    for args, said in ((["--noexact", "--eval_probes=1"], "(data) (probes: unknown, one pass)\n"),
-                       (["--exact"], "(data) +- 0.0000 (probes)\n")):
+def test_one_pass_does_not_tell_the_error_of_the_probes(trained, run, capsys, monkeypatch):
+    monkeypatch.setattr(build, "SMALL", 0)
+    bounded = "+- 0.0000 (truncation, proven)\n"
+    one = ["--noexact", "--tolerance=0", "--eval_probes=1"]
+    for args, said in ((one, "(probes: unknown, one pass)\n"),
+                       (["--exact"], f"(probes) {bounded}")):
         assert main(["x", "eval", f"--workdir={run}", *args]) == 0
         assert said in capsys.readouterr().out
         metrics = json.loads((run / "metrics.json").read_text())

@@ -5,10 +5,9 @@ import dataclasses
 import keras
 import tensorflow as tf
 
-from tfresflow.batches import seeds, xla
-from tfresflow.batches.rows import dot, each
+from tfresflow.batches import seeds
 from tfresflow.checks.rules import check_number
-from tfresflow.logdet.series import in_basis
+from tfresflow.logdet.series import in_basis, sum_until_small
 from tfresflow.logdet.terms import Law
 
 __all__ = ["Adaptive"]
@@ -68,32 +67,15 @@ class Adaptive(Law):
         del dtype
         return seeds.integers(seed, [], _BITS)
 
-    def sum(self, jacobian, v, drawn):
-        if jacobian.matrix is not None:
-            return _closed(jacobian.matrix, v)
-        length = _length(v)
+    sum = sum_until_small
 
-        def weight(k, least):
-            late = _DECAY ** tf.cast(tf.maximum(k - _MOST, 0), tf.float64)
-            there = tf.minimum(tf.cast(least, tf.float64) / self.threshold, late)
-            bounds = tf.cast(tf.round(2.0 ** _BITS * there), tf.int64)
-            weights = tf.where(drawn < bounds, 2.0 ** _BITS / tf.cast(bounds, tf.float64), 0.0)
-            return tf.stop_gradient(tf.cast(weights, least.dtype))
-
-        def term(k, c, least, us, log_det, ws):
-            us = [jacobian.vjp(u) for u in us]
-            sign = tf.cast(1 - 2 * (k % 2), c.dtype)
-            by_k = -sign * c / tf.cast(k, c.dtype)
-            log_det += by_k * tf.add_n([dot(u, v_p) for u, v_p in zip(us, v)])
-            least = tf.minimum(least, tf.math.divide_no_nan(_length(us), length))
-            ws = [w + each(sign * c, u) for w, u in zip(ws, us)]
-            return k + 1, weight(k + 1, least), least, us, log_det, ws
-
-        one = tf.ones_like(length)
-        state = tf.constant(1), one, one, list(v), tf.zeros_like(one), list(v)
-        *_, log_det, ws = tf.while_loop(lambda k, c, *_: tf.reduce_any(c > 0), term, state,
-                                        maximum_iterations=2 ** 13 if xla.is_compiling() else None)
-        return log_det / len(v), ws
+    def weight(self, k, least, drawn):
+        """Of term k, `[N]`, 0 where it is not there; least: `s_k` of the terms before it."""
+        late = _DECAY ** tf.cast(tf.maximum(k - _MOST, 0), tf.float64)
+        there = tf.minimum(tf.cast(least, tf.float64) / self.threshold, late)
+        bounds = tf.cast(tf.round(2.0 ** _BITS * there), tf.int64)
+        weights = tf.where(drawn < bounds, 2.0 ** _BITS / tf.cast(bounds, tf.float64), 0.0)
+        return tf.stop_gradient(tf.cast(weights, least.dtype))
 
     def prepare(self, drawn):
         return drawn
@@ -106,21 +88,3 @@ class Adaptive(Law):
         v0, v1 = tf.unstack(v, axis=1)
         return (tf.math.log(tf.abs(determinant)),
                 tf.stack([first * v0 - second * v1, first * v1 + second * v0], axis=1))
-
-
-def _length(vectors):
-    """`[N]`, of the vectors of all probes as one; a constant to the gradient."""
-    return tf.stop_gradient(tf.sqrt(tf.add_n([dot(u, u) for u in vectors])))
-
-
-def _closed(matrix, v):
-    """`(log |det(I + J)|, (I + J)^-T v)` from the numbers of J, see `jacobian.py`."""
-    v = [tf.unstack(v_p, axis=-1) for v_p in v]
-    if len(matrix) == 1:
-        slope = 1 + matrix[0][0]
-        return tf.math.log(tf.abs(slope)), [tf.stack([v_p[0] / slope], axis=-1) for v_p in v]
-    (a, b), (c, d) = (1 + matrix[0][0], matrix[0][1]), (matrix[1][0], 1 + matrix[1][1])
-    determinant = a * d - b * c
-    ws = [tf.stack([(d * v0 - b * v1) / determinant, (a * v1 - c * v0) / determinant], axis=-1)
-          for v0, v1 in v]
-    return tf.math.log(tf.abs(determinant)), ws

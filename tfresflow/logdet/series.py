@@ -27,7 +27,8 @@ from tfresflow.functions.derivatives import held
 from tfresflow.functions.steps import say_together
 from tfresflow.saving.configurable import Configurable
 
-__all__ = ["Neumann", "Series", "in_basis", "rounds", "sum_beside", "sum_powers", "sum_series"]
+__all__ = ["Neumann", "Series", "in_basis", "rounds", "sum_beside", "sum_powers", "sum_series",
+           "sum_until_small"]
 
 
 @keras.saving.register_keras_serializable("tfresflow")
@@ -55,7 +56,7 @@ class Series(Configurable):
 
     def recorded(self, tape, jacobian, v, terms):
         """The estimate `[N]`, and its `targets` on a tape that is recording."""
-        log_det = terms.sum(jacobian, v)[0]
+        log_det = terms.law.sum(jacobian, v, terms.drawn)[0]
         return log_det, _of(log_det)
 
 
@@ -105,7 +106,7 @@ class Neumann(Configurable):
     def recorded(self, tape, jacobian, v, terms):
         """See `Series`."""
         with tape.stop_recording():
-            log_det, w = terms.sum(jacobian, v)
+            log_det, w = terms.law.sum(jacobian, v, terms.drawn)
         return log_det, self.targets(jacobian, v, terms, held(w))
 
 
@@ -135,6 +136,53 @@ def sum_series(jacobian, v, c):
     _, _, log_det, ws = tf.while_loop(lambda k, *_: k <= n, term, state,
                                       maximum_iterations=_most(signed))
     return log_det / len(v), ws
+
+
+def sum_until_small(law, jacobian, v, drawn):
+    """`sum_series` with weights that follow from the terms; where J is known, the sum itself.
+
+    Args:
+      law: `weight(k, least, drawn)` gives the weights of term k, `[N]`, from the least length that
+        the vectors `u_j`, j < k, have had as a part of that of the probes.
+      jacobian, v: see `sum_series`.
+      drawn: what `weight` is given.
+    """
+    if jacobian.matrix is not None:
+        return _closed(jacobian.matrix, v)
+    length = _length(v)
+
+    def term(k, c, least, us, log_det, ws):
+        us = [jacobian.vjp(u) for u in us]
+        sign = tf.cast(1 - 2 * (k % 2), c.dtype)
+        by_k = -sign * c / tf.cast(k, c.dtype)
+        log_det += by_k * tf.add_n([dot(u, v_p) for u, v_p in zip(us, v)])
+        least = tf.minimum(least, tf.math.divide_no_nan(_length(us), length))
+        ws = [w + each(sign * c, u) for w, u in zip(ws, us)]
+        return k + 1, law.weight(k + 1, least, drawn), least, us, log_det, ws
+
+    one = tf.ones_like(length)
+    state = tf.constant(1), one, one, list(v), tf.zeros_like(one), list(v)
+    *_, log_det, ws = tf.while_loop(lambda k, c, *_: tf.reduce_any(c > 0), term, state,
+                                    maximum_iterations=2 ** 13 if xla.is_compiling() else None)
+    return log_det / len(v), ws
+
+
+def _length(vectors):
+    """`[N]`, of the vectors of all probes as one; a constant to the gradient."""
+    return tf.stop_gradient(tf.sqrt(tf.add_n([dot(u, u) for u in vectors])))
+
+
+def _closed(matrix, v):
+    """`(log |det(I + J)|, (I + J)^-T v)` from the numbers of J, see `jacobian.py`."""
+    v = [tf.unstack(v_p, axis=-1) for v_p in v]
+    if len(matrix) == 1:
+        slope = 1 + matrix[0][0]
+        return tf.math.log(tf.abs(slope)), [tf.stack([v_p[0] / slope], axis=-1) for v_p in v]
+    (a, b), (c, d) = (1 + matrix[0][0], matrix[0][1]), (matrix[1][0], 1 + matrix[1][1])
+    determinant = a * d - b * c
+    ws = [tf.stack([(d * v0 - b * v1) / determinant, (a * v1 - c * v0) / determinant], axis=-1)
+          for v0, v1 in v]
+    return tf.math.log(tf.abs(determinant)), ws
 
 
 def _of(log_det):
