@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.registry import branch, every_flow, example, shared
+from tests.registry import REGISTRY, branch, example, shared
 from tests.test_adaptive import HARD
 from tfresflow import logdet, seeds
 from tfresflow.functions.steps import Rows, bind
@@ -93,6 +93,7 @@ def products(matrix, tol):
     return 2 * steps, k
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, most", [("-0.99 I", 0.01), ("symmetric negative", 0.6)])
 def test_bounds_close_in_as_conjugate_gradients_do(name, most):
     ours, of_series = products(HARD[name][0](64), 1e-6)
@@ -171,7 +172,8 @@ class UnitVectors(logdet.LogDet):
         return [tf.tile(basis, [x.shape[0] // size] + [1] * (x.shape.rank - 1))]
 
 
-@every_flow
+@pytest.mark.fast("InvertibleResidual_dense", "FactorOut")
+@pytest.mark.parametrize("name", REGISTRY)
 def test_law_bounds_hold_the_log_determinant(name):
     """Of every flow: with all unit vectors for probes, the exact value is between the bounds."""
     flow, x = shared(name)

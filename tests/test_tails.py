@@ -8,7 +8,7 @@ import tensorflow as tf
 from bijectors import Chain, InvertibleResidual, heavy_tails
 from bijectors.flows import image_flow
 from tests.command import SMOKE
-from tests.registry import every_flow, shared
+from tests.registry import REGISTRY, shared
 from tfresflow import layers, logdet
 from train import tails
 from train.main import main
@@ -32,12 +32,14 @@ def test_the_steep_block_is_named(rule, heavy):
     assert all(factor > 4 for factor in found.values())
 
 
+@pytest.mark.slow
 def test_of_images():
     flow = image_flow([8, 8, 1], nblocks=(1, 1), idim=4, fc_idim=4, n_fc_blocks=1, seed=0)
     assert not heavy_tails(flow, tf.random.uniform([4, 8, 8, 1], seed=0), logdet.Poisson())
 
 
-@every_flow
+@pytest.mark.fast("toy_flow")
+@pytest.mark.parametrize("name", REGISTRY)
 def test_law_every_flow_can_be_asked(name):
     flow, x = shared(name)
     assert set(heavy_tails(flow, x, logdet.Poisson())) <= set(flow.branches())
