@@ -69,9 +69,7 @@ class _Listener(logdet.Estimator):
         self.lengths = []
 
     def __call__(self, g, x, seed=None):
-        part = seeds.as_seed(seed)
-        v = logdet.rademacher(x.shape, part if isinstance(part, seeds.Part) else seeds.Part(part),
-                              x.dtype)
+        v = logdet.rademacher(x.shape, seeds.starting(seed, 0), x.dtype)
         composition, weights = as_composition(g)
         y, lengths = shared(_shrinking, composition)(x, v, weights)
         self.lengths.append(lengths.numpy())

@@ -163,6 +163,14 @@ def test_what_is_refused(make, said):
         make()
 
 
+def test_a_block_changes_only_what_asks_for_its_floor():
+    """Others may be subclasses that hold more than their fields."""
+    for law in (logdet.Adaptive(), logdet.Poisson(), logdet.Bracket(floor=0.5)):
+        estimate = logdet.LogDet(law)
+        assert estimate.in_block(0.1) is estimate
+    assert logdet.LogDet(logdet.Bracket()).in_block(0.1).coefficients.floor == 0.1
+
+
 class UnitVectors(logdet.LogDet):
     """One after the other, as the probes of a batch: the mean over D equal rows is the trace."""
 

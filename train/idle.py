@@ -39,15 +39,13 @@ def idle(settings, argv):
 def _commands(s):
     for name in sorted(_TRAINING):
         yield name, s.command == "train", f"with {s.command}, which does not train"
-    yield "eval_probes", s.command != "sample", "with sample, which does not evaluate"
-    for name in ("exact", "tolerance", "n_exact_terms_eval"):
+    for name in ("eval_probes", "exact", "tolerance", "n_exact_terms_eval"):
         yield name, s.command != "sample", "with sample, which does not evaluate"
         yield name, s.data not in TOYS, f"with --data={s.data}, of which densities are exact"
     for name in ("n_sample_images", "temperature", "sample_seed"):
         yield name, s.command != "eval", "with eval, which draws no samples"
     for name in ("eval_probes", "tolerance", "n_exact_terms_eval"):
         yield name, not s.exact, "with --exact"
-    yield "eval_probes", s.data not in TOYS, f"with --data={s.data}, of which densities are exact"
     yield "n_exact_terms_eval", not s.tolerance, f"with --tolerance={s.tolerance}"
     yield "n_exact_terms_eval", s.n_dist != "adaptive", "with --n_dist=adaptive"
 

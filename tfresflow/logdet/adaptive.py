@@ -8,11 +8,10 @@ import tensorflow as tf
 from tfresflow.batches import seeds
 from tfresflow.checks.rules import check_number
 from tfresflow.logdet.series import in_basis, sum_until_small
-from tfresflow.logdet.terms import Law
+from tfresflow.logdet.terms import BITS, Law
 
 __all__ = ["Adaptive"]
 
-_BITS = 53  # of a random number, as many as float64 has
 _MOST, _DECAY = 2 ** 10, 0.99  # later terms are ever rarer, whatever J is: each sum ends
 
 
@@ -65,7 +64,7 @@ class Adaptive(Law):
     def draw(self, seed, dtype):
         """A random whole number in [0, 2^53): small ones go far."""
         del dtype
-        return seeds.integers(seed, [], _BITS)
+        return seeds.integers(seed, [], BITS)
 
     sum = sum_until_small
 
@@ -73,8 +72,8 @@ class Adaptive(Law):
         """Of term k, `[N]`, 0 where it is not there; least: `s_k` of the terms before it."""
         late = _DECAY ** tf.cast(tf.maximum(k - _MOST, 0), tf.float64)
         there = tf.minimum(tf.cast(least, tf.float64) / self.threshold, late)
-        bounds = tf.cast(tf.round(2.0 ** _BITS * there), tf.int64)
-        weights = tf.where(drawn < bounds, 2.0 ** _BITS / tf.cast(bounds, tf.float64), 0.0)
+        bounds = tf.cast(tf.round(2.0 ** BITS * there), tf.int64)
+        weights = tf.where(drawn < bounds, 2.0 ** BITS / tf.cast(bounds, tf.float64), 0.0)
         return tf.stop_gradient(tf.cast(weights, least.dtype))
 
     def prepare(self, drawn):

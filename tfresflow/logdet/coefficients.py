@@ -17,11 +17,9 @@ import tensorflow as tf
 
 from tfresflow.batches import seeds
 from tfresflow.checks.rules import check_number, check_whole
-from tfresflow.logdet.terms import Law
+from tfresflow.logdet.terms import BITS, Law
 
 __all__ = ["Geometric", "Poisson", "Truncated"]
-
-_BITS = 53  # of a random number, as many as float64 has
 
 
 @keras.saving.register_keras_serializable("tfresflow")
@@ -87,19 +85,19 @@ class _Roulette(Law):
           varies less.
         """
         bounds = self._bounds
-        there = seeds.integers(seed, [self.num_samples, 1], _BITS) < bounds
+        there = seeds.integers(seed, [self.num_samples, 1], BITS) < bounds
         weights = tf.constant(self.weights(), dtype)
         c = tf.where(there, weights, tf.zeros_like(weights))
         return c[0] if self.num_samples == 1 else tf.reduce_mean(c, axis=0)
 
     def weights(self):
-        return 2.0 ** _BITS / self._bounds
+        return 2.0 ** BITS / self._bounds
 
     @functools.cached_property
     def _bounds(self):
         """`2^53 P(term k is there)`, whole numbers from k = 0 up to the last that is not 0."""
-        bounds = np.rint(2.0 ** _BITS * self._survival()).astype("int64")
-        return np.r_[np.full(self.n_exact + 1, 2 ** _BITS), bounds[bounds > 0]]
+        bounds = np.rint(2.0 ** BITS * self._survival()).astype("int64")
+        return np.r_[np.full(self.n_exact + 1, 2 ** BITS), bounds[bounds > 0]]
 
 
 @keras.saving.register_keras_serializable("tfresflow")
@@ -142,7 +140,7 @@ class Geometric(_Roulette):
     def _survival(self):
         """`P(N >= j)` for j = 1, 2, ..., as far as it counts."""
         log_go_on = math.log1p(-self.p)
-        return np.exp(log_go_on * np.arange(math.ceil(-(_BITS + 1) * math.log(2) / log_go_on) + 1))
+        return np.exp(log_go_on * np.arange(math.ceil(-(BITS + 1) * math.log(2) / log_go_on) + 1))
 
 
 @keras.saving.register_keras_serializable("tfresflow")

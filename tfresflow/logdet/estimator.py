@@ -152,7 +152,9 @@ class LogDet(Configurable, Estimator):
 
     def in_block(self, floor):
         """The same estimator for a residual block, see `terms.Law.in_block`."""
-        return dataclasses.replace(self, coefficients=self.law.in_block(floor))
+        law = self.law
+        own = law.in_block(floor)
+        return self if own is law else dataclasses.replace(self, coefficients=own)
 
     def bind(self, g, seed, spec, inverse, adjoint):
         """The step `x -> x + g(x)` of a flow: norms are applied and the number of terms drawn.

@@ -10,7 +10,9 @@ from tfresflow.functions.traced import is_shareable
 from tfresflow.logdet.series import rounds, sum_beside, sum_series
 from tfresflow.saving.configurable import Configurable
 
-__all__ = ["Law", "Terms", "law_of"]
+__all__ = ["BITS", "Law", "Terms", "law_of"]
+
+BITS = 53  # of the random numbers that laws draw, as many as float64 has
 
 
 class Law(Configurable):
