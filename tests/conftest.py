@@ -7,9 +7,11 @@ from train import environment
 environment.prepare()
 
 import keras  # noqa: E402
+import psutil  # noqa: E402
 import pytest  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
+from tests import registry  # noqa: E402
 from tests.allocator import in_a_process_that_counts  # noqa: E402
 from tests.command import ROOT  # noqa: E402
 
@@ -55,6 +57,15 @@ def pytest_pyfunc_call(pyfuncitem):
     return in_a_process_that_counts(pyfuncitem) or None
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item, nextitem):
+    """What was traced goes after the last case of a test, where a process has become large."""
+    done = nextitem is None or nextitem.originalname != item.originalname
+    if done and psutil.Process().memory_info().rss > 2 ** 31:
+        registry.let_go()
+        gc.collect()
+
+
 @pytest.fixture(autouse=True)
 def seeded():
     """Fixed seeds for every test."""
@@ -66,6 +77,8 @@ def optimised(request):
     """TensorFlow optimises graphs, which takes more time than they; not of a law's slow cases."""
     slow = {"fast", "slow"} <= {mark.name for mark in request.node.iter_markers()}
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": slow})
+    yield
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
 
 
 @pytest.fixture(autouse=True)

@@ -14,6 +14,7 @@ import tensorflow_probability as tfp
 import bijectors
 from bijectors import flows
 from tfresflow import layers, logdet, solvers
+from tfresflow.functions import traced
 
 tfb = tfp.bijectors
 
@@ -166,6 +167,12 @@ def shared(name, n=3):
 def _shared(name):
     flow = build(name)[0]
     return flow, _weights(flow)
+
+
+def let_go():
+    """Of flows that are shared, and of what was traced."""
+    _shared.cache_clear()
+    traced._traced.cache_clear()
 
 
 def _weights(flow):

@@ -82,7 +82,8 @@ def test_seeds_of_every_sign_and_size():
 
 @pytest.mark.slow
 def test_a_density_without_a_seed_compiles():
-    flow = flows.toy_flow(nblocks=1, dims=(4,), actnorm=False, seed=0)
+    flow = flows.toy_flow(nblocks=1, dims=(4,), actnorm=False, seed=0,
+                          log_det=logdet.LogDet(logdet.Poisson(2.0)))
     dist = tfd.TransformedDistribution(tfd.Sample(tfd.Normal(0.0, 1.0), [2]), tfb.Invert(flow))
     log_prob = tf.function(dist.log_prob, autograph=False, jit_compile=True)
     x = tf.ones([3, 2])

@@ -14,6 +14,8 @@ import sys
 import tensorflow as tf
 from tensorflow.python.eager import forwardprop_util, record
 
+from tfresflow.functions.custom_gradient import custom_gradient
+
 __all__ = ["OUTSIDE", "differentiable", "held", "hidden", "is_followed", "once", "with_gradient"]
 
 OUTSIDE = ("a `tf.autodiff.ForwardAccumulator` must be opened inside of a `tf.function` that has "
@@ -41,7 +43,7 @@ def with_gradient(compute, backward, sources):
         return backward(sources, *d)
 
     if not is_followed(read):
-        return list(tf.custom_gradient(lambda *own: (compute(*own), gradient))(*read))
+        return list(custom_gradient(lambda *own: (compute(*own), gradient))(*read))
     found = hidden(lambda: compute(*read))
     outputs = _attached(found, read, gradient)
     along = _directions(read)
@@ -138,7 +140,7 @@ def held(tensors):
     return list(map(_held, tensors))
 
 
-@tf.custom_gradient
+@custom_gradient
 def _held(x):
     return tf.identity(x), lambda d: None
 
@@ -156,7 +158,7 @@ def _is_asked_from_around():
 def _attached(found, sources, gradient):
     """The tensors `found`, as functions of the sources for tapes alone."""
     with record.stop_recording():
-        outputs = list(tf.custom_gradient(lambda *_: (list(map(tf.identity, found)), gradient))(
+        outputs = list(custom_gradient(lambda *_: (list(map(tf.identity, found)), gradient))(
             *sources))
     record.record_operation_backprop_only("Gradient", outputs, sources, gradient)
     return outputs

@@ -194,7 +194,7 @@ def _shapes(args):
     return event, tuple(tuple(tensor.shape) for tensor in weights)
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=256)
 def _traced(function, static, shapes, compiled):
     del shapes, compiled  # parts of the key
     return _Traced(functools.partial(function, *static))

@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 
 from tfresflow.functions.branch import PureLayer
+from tfresflow.functions.custom_gradient import custom_gradient
 from tfresflow.functions.function import Function, Scale
 
 __all__ = ["ELU", "ElementwiseLayer", "Identity", "LipSwish", "LipschitzCube", "ReLU", "Sin",
@@ -235,7 +236,7 @@ def _lipswish(x, raw_beta):
     return value / (1.1 * beta), slope / 2.2
 
 
-@tf.custom_gradient
+@custom_gradient
 def _swish_of_twice(h):
     """`swish(2 h) = h + h t` and its slope `1 + t + h (1 - t^2)`, `t = tanh(h)`.
 

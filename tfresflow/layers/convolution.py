@@ -6,6 +6,7 @@ import math
 import numpy as np
 import tensorflow as tf
 
+from tfresflow.functions.custom_gradient import custom_gradient
 from tfresflow.layers.linear import Linear
 
 __all__ = ["Convolution"]
@@ -135,7 +136,7 @@ def _convolve(x, kernel, turned):
     return _add_neighbours(_matmul(x, matrix), kernel.shape)
 
 
-@tf.custom_gradient
+@custom_gradient
 def _direct(x, kernel, turned):
     y = tf.nn.conv2d(x, kernel, 1, "SAME")
 
@@ -148,7 +149,7 @@ def _direct(x, kernel, turned):
     return y, backward
 
 
-@tf.custom_gradient
+@custom_gradient
 def _direct_3d(x, kernel, turned):
     y = tf.nn.conv3d(x, kernel, [1] * 5, "SAME")
 

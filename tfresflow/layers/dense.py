@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from tfresflow.checks.sizes import as_size
+from tfresflow.functions.custom_gradient import custom_gradient
 from tfresflow.layers.induced_norm import InducedNorm
 from tfresflow.layers.linear import Linear
 
@@ -124,7 +125,7 @@ def _matmul(x, kernel, transpose_b=False):
     return _narrow(x, _transposed(kernel) if transpose_b else kernel)
 
 
-@tf.custom_gradient
+@custom_gradient
 def _narrow(x, kernel):
     inputs, units = kernel.shape
     tall = units > _NARROW >= inputs

@@ -6,6 +6,7 @@ import typing
 import keras
 import tensorflow as tf
 
+from tfresflow.functions.custom_gradient import custom_gradient
 from tfresflow.functions.function import Function, product_of
 from tfresflow.functions.traced import is_shareable
 
@@ -85,7 +86,7 @@ def check_activation(activation):
                          f"Received: activation={activation}")
 
 
-@tf.custom_gradient
+@custom_gradient
 def scale_kernel(kernel, factor):
     """`factor kernel`, of a scalar; its gradient in a third of the operations of TensorFlow's."""
     def gradient(d):
