@@ -8,9 +8,12 @@ import math
 
 import numpy as np
 import scipy.linalg
+import tensorflow as tf
+
+from tfresflow import logdet, seeds
 
 __all__ = ["hadamard", "hutch", "kinds", "normal", "over_batch", "over_blocks", "same", "signs",
-           "sphere"]
+           "signs_over_batch", "sphere"]
 
 
 def normal(rng, n, places, m, once):
@@ -31,6 +34,14 @@ def over_batch(rng, n, places, m, once):
     blocks, size = places.shape
     v = _orthogonal(rng, (blocks, -(-n // size)), size, min(n, size))
     return v.reshape(1, blocks, -1, size)[:, :, :n].swapaxes(1, 2)
+
+
+def signs_over_batch(rng, n, places, m, once):
+    """The default of `LogDet`: signs, orthogonal in groups of examples."""
+    parts = [seeds.Part(seeds.as_seed(rng.randint(2 ** 31))) for _ in places]
+    shape = [n, 1, places.shape[1]]
+    drawn = [logdet.orthogonal(shape, part, tf.float32) for part in parts]
+    return np.stack(drawn, axis=2).swapaxes(0, 1)
 
 
 def over_blocks(rng, n, places, m, once):

@@ -14,7 +14,8 @@ import tensorflow as tf
 
 from benchmarks import ours
 from benchmarks.noise import TERMS, estimator, noise, steps
-from benchmarks.probes import hadamard, hutch, normal, over_batch, over_blocks, same, signs, sphere
+from benchmarks.probes import (hadamard, hutch, normal, over_batch, over_blocks, same, signs,
+                               signs_over_batch, sphere)
 from benchmarks.workloads import WORKLOADS, Toy
 from bijectors import InvertibleResidual, flows
 from tfresflow import FlowModel
@@ -26,10 +27,11 @@ WAYS = {  # probes, their m, and what is left out: `first`, `mean` of `estimator
     "normal": (normal, 1, 0.0, 0.0), "signs": (signs, 1, 0.0, 0.0),
     "signs, same for blocks": (same, 1, 0.0, 0.0), "sphere": (sphere, 1, 0.0, 0.0),
     "sphere, 2 orthogonal": (sphere, 2, 0.0, 0.0), "sphere, over batch": (over_batch, 1, 0.0, 0.0),
+    "signs, over batch": (signs_over_batch, 1, 0.0, 0.0),
     "sphere, over blocks": (over_blocks, 1, 0.0, 0.0), "Hadamard, 4": (hadamard, 4, 0.0, 0.0),
     "Hutch++, 1 and 1": (hutch, 2, 0.0, 0.0), "signs, tr(J) exact": (signs, 1, 1.0, 0.0),
     "signs, tr(J~) exact": (signs, 1, 0.0, 1.0),
-    "over batch, tr(J) exact": (over_batch, 1, 1.0, 0.0)}
+    "over batch, tr(J) exact": (signs_over_batch, 1, 1.0, 0.0)}
 
 
 def products(flow, size, draw, m, first, mean):

@@ -106,7 +106,7 @@ def test_optimizers(name, decay):
 
 
 @pytest.mark.parametrize("args, log_det, way", [
-    ([], logdet.LogDet(logdet.Adaptive(0.05), probe=logdet.rademacher), autodiff.Recomputed()),
+    ([], logdet.LogDet(logdet.Adaptive(0.05), probe=logdet.orthogonal), autodiff.Recomputed()),
     (["--n_power_series=6", "--noneumann_grad", "--autodiff=released"],
      logdet.LogDet(logdet.Truncated(6), logdet.Series()), autodiff.Released()),
     (["--n_dist=geometric", "--geom_p=0.3", "--n_samples=2", "--n_exact_terms=1", "--nomem_eff"],

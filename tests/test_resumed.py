@@ -15,7 +15,7 @@ RATES = {"constant": ["--warmup_iters=0"], "rising": ["--warmup_iters=20"],
 STEP = 7
 # What of the flags is in a model or its optimizer; training and evaluation look at the others.
 SEEN = {"lr", "lr_decay", "warmup_iters", "beta_2", "wd", "clip", "ema_decay", "skip_nonfinite",
-        "autodiff", "solver", "rtol", "atol", "max_solver_steps", "exact", "tolerance"}
+        "autodiff", "solver", "rtol", "atol", "max_solver_steps"}
 
 
 def other(field):

@@ -35,7 +35,7 @@ KINDS = {
     "adjoint": (solvers.Neumann(), solvers.FixedPoint(), solvers.BiCGSTAB(), solvers.CG(),
                 solvers.Normal(), solvers.Roulette(logdet.Poisson())),
     "root": (solvers.Implicit(), solvers.Unrolled(2), solvers.Truncated(2)),
-    "probe": (logdet.normal, logdet.rademacher),
+    "probe": (logdet.normal, logdet.orthogonal, logdet.rademacher),
     "power_iteration": (layers.PowerIteration(), layers.PowerIteration(num_steps=3)),
     "dense_net": (flows.DenseNet(1, 3),),
     "flow": (FLOW,), "model": (FlowModel(FLOW), FlowLayer(FLOW)), "tensor": (tf.ones([2, 2]),),

@@ -16,7 +16,8 @@ __all__ = ["build_model", "build_optimizer", "is_exact", "law", "steps_per_epoch
 
 _AUTODIFF = {"recomputed": autodiff.Recomputed, "stored": autodiff.Stored,
              "released": autodiff.Released}
-_PROBES = {"normal": logdet.normal, "rademacher": logdet.rademacher}
+_PROBES = {"normal": logdet.normal, "orthogonal": logdet.orthogonal,
+           "rademacher": logdet.rademacher}
 _SOLVERS = {"anderson": solvers.Anderson, "broyden": solvers.Broyden, "picard": solvers.Picard}
 _OPTIMIZERS = {"adam": optimizers.Adam, "adamw": keras.optimizers.AdamW,
                "adamax": keras.optimizers.Adamax, "rmsprop": keras.optimizers.RMSprop,
@@ -155,8 +156,7 @@ def _eval_log_det(settings, source, blocks):
         return logdet.Exact()
     if settings.tolerance:
         unit = math.log(2) if source.kind == "image" else 1.0
-        return logdet.LogDet(logdet.Bracket(unit * settings.tolerance / max(1, blocks)),
-                             probe=logdet.rademacher)
+        return logdet.LogDet(logdet.Bracket(unit * settings.tolerance / max(1, blocks)))
     without = dataclasses.replace(settings, n_power_series=0, n_samples=1)
     return logdet.LogDet(law(without, settings.n_exact_terms_eval),
                          probe=_PROBES[settings.probe])

@@ -127,8 +127,9 @@ class ModelFlags:
     geom_p: float = flag(0.5, "Probability to stop, of the geometric distribution.", FRACTION)
     n_samples: int = flag(1, "Draws of the number of terms that are averaged.", POSITIVE)
     n_probes: int = flag(1, "Random vectors (probes) of the trace estimate, averaged.", POSITIVE)
-    probe: str = flag("rademacher", "Distribution of the probes: signs, or normal numbers.",
-                      allowed=("normal", "rademacher"))
+    probe: str = flag("orthogonal", "Distribution of the probes: signs, those of small examples "
+                      "orthogonal; independent signs; or normal numbers.",
+                      allowed=("orthogonal", "rademacher", "normal"))
     n_exact_terms: int = flag(2, "Terms that are always computed, in training.", NOT_NEGATIVE)
     neumann_grad: bool = flag(True, "Neumann gradient; else that of the series.")
     mem_eff: bool = flag(True, "Recompute activations in the backward pass; else keep them.")

@@ -126,7 +126,7 @@ for steps in (1, 2, 3):
 #
 # | for | take |
 # |---|---|
-# | training | `LogDet()`: `Adaptive()`, one probe of signs |
+# | training | `LogDet()`: `Adaptive()`, one probe of signs, `orthogonal` among small examples |
 # | the numbers of the paper | `LogDet(Poisson(2, n_exact=2), probe=normal)` |
 # | evaluation of images | `LogDet(Bracket())`: the value lies between proven bounds |
 # | a few dimensions | `Exact()`: the determinant itself; `FlowModel` takes it for rows of up to 64 numbers |

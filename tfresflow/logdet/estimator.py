@@ -15,49 +15,12 @@ from tfresflow.logdet.adaptive import Adaptive
 from tfresflow.logdet.base import Estimator
 from tfresflow.logdet.block import Block, PlaneBlock, bounds_of, is_in_plane
 from tfresflow.logdet.memory import Auto, Memory
+from tfresflow.logdet.probes import orthogonal
 from tfresflow.logdet.series import Neumann
 from tfresflow.logdet.terms import Terms, law_of
 from tfresflow.saving.configurable import Configurable
 
-__all__ = ["LogDet", "normal", "rademacher"]
-
-
-@keras.saving.register_keras_serializable("tfresflow")
-def normal(shape, seed, dtype):
-    """Random vectors `v ~ N(0, I)` for the trace estimate `E[v^T A v] = tr(A)`.
-
-    Args:
-      shape: list `[N, num_probes, ...]`.
-      seed: a `seeds.Part`; row i depends on it and on the place of example i alone.
-      dtype: of the result.
-
-    Returns:
-      A tensor of this shape.
-
-    Example:
-      >>> import tensorflow as tf
-      >>> from tfresflow import logdet, seeds
-      >>> v = logdet.normal([10_000, 1, 2], seeds.Part(seeds.as_seed(0)), tf.float32)[:, 0]
-      >>> A = tf.constant([[1., 2.], [3., 4.]])                   # its trace is 5
-      >>> round(float(tf.reduce_mean(tf.reduce_sum(v * (v @ A), axis=1))), 0)
-      5.0
-    """
-    return seeds.normal(seed, shape, dtype)
-
-
-@keras.saving.register_keras_serializable("tfresflow")
-def rademacher(shape, seed, dtype):
-    """As `normal`, of random signs: the least variance among vectors of independent entries.
-
-    Example:
-      >>> import tensorflow as tf
-      >>> from tfresflow import logdet, seeds
-      >>> v = logdet.rademacher([3, 1, 2], seeds.Part(seeds.as_seed(0)), tf.float32)[:, 0]
-      >>> A = tf.linalg.diag([1., 4.])      # of a diagonal matrix each estimate is exact
-      >>> tf.reduce_sum(v * (v @ A), axis=1).numpy().tolist()
-      [5.0, 5.0, 5.0]
-    """
-    return tf.cast(2 * (seeds.bits(seed, shape) & 1) - 1, dtype)
+__all__ = ["LogDet"]
 
 
 @keras.saving.register_keras_serializable("tfresflow")
@@ -74,10 +37,11 @@ class LogDet(Configurable, Estimator):
       gradient: `Neumann()` or `Series()`; the value is the same.
       memory: what is kept for the backward pass of a `tf.GradientTape`: `Auto()`, `Recompute()`,
         `Released()` or `Tape()`. `FlowModel` uses its own `autodiff` instead.
-      probe: `rademacher` or `normal`, or any `probe(shape, seed, dtype)` with E[v v^T] = I for
-        each row of `shape = [N, num_probes, ...]`, made of `seeds.normal` or `seeds.bits` of
-        its `seed`. Equal blocks are traced once, unless the probe, or an object of your own among
-        these arguments, reads values that may change: see `functions.traced.is_shareable`.
+      probe: `orthogonal`, `rademacher` or `normal`, or any `probe(shape, seed, dtype)` with
+        E[v v^T] = I for each row of `shape = [N, num_probes, ...]`, made of `seeds.normal` or
+        `seeds.bits` of its `seed`. Equal blocks are traced once, unless the probe, or an object
+        of your own among these arguments, reads values that may change: see
+        `functions.traced.is_shareable`.
       num_probes: number of probes, over which the estimate is averaged; they share one evaluation
         of g.
 
@@ -101,7 +65,7 @@ class LogDet(Configurable, Estimator):
     coefficients: typing.Any = Adaptive()
     gradient: typing.Any = Neumann()
     memory: typing.Any = Auto()
-    probe: typing.Any = rademacher
+    probe: typing.Any = orthogonal
     num_probes: int = 1
 
     def __post_init__(self):
@@ -112,8 +76,8 @@ class LogDet(Configurable, Estimator):
                      "recorded", "targets")
         check_kind("memory", self.memory, "be `Auto()`, `Recompute()`, `Released()` or `Tape()` of "
                    "tfresflow.logdet", Memory)
-        check_function("probe", self.probe, "be `normal`, `rademacher` or a function (shape, seed, "
-                       "dtype)", 3, never=(Configurable, keras.layers.Layer))
+        check_function("probe", self.probe, "be `orthogonal`, `rademacher`, `normal` or a function "
+                       "(shape, seed, dtype)", 3, never=(Configurable, keras.layers.Layer))
         check_whole("num_probes", self.num_probes, 1)
         check(self.law.has_terms or getattr(self.gradient, "is_form", False), "gradient",
               f"be `Neumann()` with {type(self.coefficients).__name__}, which is no sum of terms",
