@@ -24,7 +24,8 @@ class Adaptive(Law):
     times the probe v, the next term is certain and weighs 1. From there on it is there with a
     probability in proportion to the length of the vector, and weighs the inverse:
 
-        P(N >= k + 1) = min(1, s_k / threshold),   s_k = min_{j<=k} |u_j| / |v|
+        P(N >= k + 1) = min(1, s_k / threshold),
+        s_k = min(norm(u_0), ..., norm(u_k)) / norm(v)
 
     So what a term that was drawn adds is never larger than `threshold` times what the probe alone
     would: no draw is far off, as those of `Poisson` and `Geometric` may be where J is steep. Where

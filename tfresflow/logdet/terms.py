@@ -43,11 +43,11 @@ class Law(Configurable):
     sum = staticmethod(sum_series)
 
     def sum_plainly(self, jacobian, v, drawn):
-        """The same as `sum`, by operations whose derivatives are those of the value and of w."""
+        """The same sum, by operations whose derivatives are those of the value and of w."""
         return self.sum(jacobian, v, drawn)
 
     def bounds(self, jacobian, v, drawn):
-        """`(lower, upper)`, `[N]` each: proven bounds of the mean over all draws of this `sum`.
+        """`(lower, upper)`, `[N]` each: proven bounds of the mean of the sum over all draws.
 
         Here there are none. The probes are given.
         """
