@@ -182,13 +182,13 @@ class OfATape(FlowModel):
 @pytest.mark.fast("FactorOut", "InvertibleResidual_dense")
 @pytest.mark.parametrize("name", REGISTRY)
 def test_law_weighted_sums_in_parts(name, monkeypatch):
-    """Of every flow: halves of two micro-batches, of unequal weights, traced as in `fit`."""
+    """Of every flow: halves of three micro-batches, of unequal weights, traced as in `fit`."""
     monkeypatch.setattr(threads, "are_prepared", lambda: True)
     flow, x = stochastic(name, 7)
     weights = tf.linspace(tf.constant(0.0, tf.float64), 2.0, 7)
     part = Part(as_seed(4), tf.constant(7, tf.int64))
     want = OfATape(flow)._sums(x, weights, part)
-    models = [FlowModel(flow, micro_batches=2, autodiff=way, dtype="float64")
+    models = [FlowModel(flow, micro_batches=3, autodiff=way, dtype="float64")
               for way in WAYS.values()]
     for got in traced(lambda x: [model._sums(x, weights, part) for model in models], x):
         assert_equal(got, want)

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from tests.command import SMOKE
 from train import build, checkpoints, flags
 from train.settings import FIXED, Settings
 
@@ -61,7 +62,7 @@ def made(model):
     """What flags make of a model, and is no state of it."""
     blocks = [(b.solver, b.log_det) for flow in (model.flow, model.eval_flow)
               for b in flow.bijectors if hasattr(b, "solver")]
-    assert len(blocks) == 2
+    assert len(blocks) == 2 * len(model.flow.branches()) > 0
     return {**model.optimizer.get_config(), "name": None}, model.skip_nonfinite, model.autodiff, (
         blocks)
 
@@ -89,6 +90,17 @@ def test_a_flag_that_changes_counts_from_now_on(name, constant):
     assert_same_state(model, before)
     assert made(model) == new
     assert (new != made(before)) == (name in SEEN)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["exact", "tolerance"])
+def test_what_evaluation_is_asked_for_counts_from_now_on(name, tmp_path):
+    """Of images, whose log-determinants are not exact anyway, as those of short rows are."""
+    args = ["x", SMOKE, "--nblocks=1", f"--workdir={tmp_path}"]
+    before = save(args)
+    model, new = go_on([*args, f"--{name}={OTHERS[name]}"])
+    assert_same_state(model, before)
+    assert made(model) == new != made(before)
 
 
 @pytest.mark.fast("constant")

@@ -127,7 +127,7 @@ class ModelFlags:
     geom_p: float = flag(0.5, "Probability to stop, of the geometric distribution.", FRACTION)
     n_samples: int = flag(1, "Draws of the number of terms that are averaged.", POSITIVE)
     n_probes: int = flag(1, "Random vectors (probes) of the trace estimate, averaged.", POSITIVE)
-    probe: str = flag("orthogonal", "The probes: signs (of short rows orthogonal), or normal.",
+    probe: str = flag("orthogonal", "Signs, between short rows orthogonal or not; or normal.",
                       allowed=("orthogonal", "rademacher", "normal"))
     n_exact_terms: int = flag(2, "Terms that are always computed, in training.", NOT_NEGATIVE)
     neumann_grad: bool = flag(True, "Neumann gradient; else that of the series.")
