@@ -8,6 +8,7 @@ from bijectors.column_supports import ColumnSupports
 from bijectors.factor_out import FactorOut
 from bijectors.flatten import Flatten
 from bijectors.foreign import Foreign
+from bijectors.given import Given, distribution
 from bijectors.logit import Logit
 from bijectors.report import norm_report
 from bijectors.residual import InvertibleResidual
@@ -15,4 +16,5 @@ from bijectors.squeeze import Squeeze
 from bijectors.tails import heavy_tails
 
 __all__ = ["ActNorm", "Chain", "ColumnSupports", "FactorOut", "Flatten", "Flow", "Foreign",
-           "InvertibleResidual", "Logit", "Squeeze", "heavy_tails", "norm_report"]
+           "Given", "InvertibleResidual", "Logit", "Squeeze", "distribution", "heavy_tails",
+           "norm_report"]

@@ -1,5 +1,6 @@
 """Activation normalisation: a learned scale and shift of each channel."""
 
+import math
 import warnings
 
 import keras
@@ -10,6 +11,7 @@ from bijectors.base import Flow, batch_shape
 from bijectors.start import moments
 from tfresflow.checks.precision import check_float
 from tfresflow.checks.sizes import as_sizes
+from tfresflow.layers.film import beside, check_map
 
 __all__ = ["ActNorm"]
 
@@ -17,6 +19,8 @@ __all__ = ["ActNorm"]
 @keras.saving.register_keras_serializable("bijectors")
 class ActNorm(Flow):
     """`z = (x + shift) * exp(log_scale)`, one shift and log_scale for each channel (last axis).
+
+    With a `context_shape` both have a linear function of the context added, 0 to begin with.
 
     The identity until `initialize(x)` sets both from data, as `FlowModel.fit` does before its first
     step. Then each channel of z has mean 0, and variance 1 if that of x is `min_variance` or more.
@@ -30,6 +34,7 @@ class ActNorm(Flow):
       min_variance: x is scaled as if its variance were at least this, so that `initialize` does not
         blow up a channel that hardly varies. 0 for data whose columns have units of their own.
       dtype: of the weights.
+      context_shape: `[K]`, or that of a map of such vectors, see `layers.FiLM`; None: no context.
       name: of the bijector.
 
     Raises:
@@ -52,29 +57,34 @@ class ActNorm(Flow):
     References: Kingma and Dhariwal, Glow (2018), section 3.1.
     """
 
-    def __init__(self, event_shape, per_element=False, min_variance=0.2, dtype=None, name=None):
+    def __init__(self, event_shape, per_element=False, min_variance=0.2, dtype=None,
+                 context_shape=None, name=None):
         event_shape = as_sizes("event_shape", event_shape)
+        if context_shape is not None:
+            context_shape = as_sizes("context_shape", context_shape)
+            check_map("context_shape", context_shape, event_shape)
         parameters = dict(locals())
         if min_variance < 0:
             raise ValueError("`min_variance` must not be negative. "
                              f"Received: min_variance={min_variance}")
-        weights = _ScaleAndShift(dtype=dtype)
+        weights = _ScaleAndShift(context_shape, dtype=dtype)
         check_float(weights)
         weights.build(event_shape if per_element else event_shape[-1:])
-        super().__init__(event_shape, layers=[weights], parameters=parameters, name=name)
+        super().__init__(event_shape, layers=[weights], parameters=parameters,
+                         context_shape=context_shape, name=name)
         self.per_element = per_element
         self.min_variance = min_variance
         self._scale_and_shift = weights
 
-    def forward_and_log_det(self, x, seed=None):
-        log_scale, shift = self._scale_and_shift.tensors()
+    def forward_and_log_det(self, x, seed=None, *, context=None):
+        log_scale, shift = self._scale_and_shift.tensors(x, context)
         return (x + shift) * tf.exp(log_scale), self._log_det(x, log_scale)
 
-    def inverse_and_log_det(self, z, seed=None):
-        log_scale, shift = self._scale_and_shift.tensors()
+    def inverse_and_log_det(self, z, seed=None, *, context=None):
+        log_scale, shift = self._scale_and_shift.tensors(z, context)
         return z * tf.exp(-log_scale) - shift, -self._log_det(z, log_scale)
 
-    def start(self, x, weights):
+    def start(self, x, weights, context=None):
         mean, variance, size = moments(x, weights, self.per_element)
         dtype = x.dtype.as_numpy_dtype
         constant = variance <= np.square(4 * np.finfo(dtype).eps * size)
@@ -88,7 +98,7 @@ class ActNorm(Flow):
                           stacklevel=2)
         self._scale_and_shift.shift.assign(shift)
         self._scale_and_shift.log_scale.assign(log_scale)
-        return self.forward_and_log_det(x)[0], weights
+        return super().start(x, weights, context)
 
     def _check(self, usable, mean, variance):
         """Raises `ValueError` unless all channels are usable."""
@@ -99,6 +109,9 @@ class ActNorm(Flow):
                              f"{variance[bad]}")
 
     def _log_det(self, x, log_scale):
+        if self.context_shape is not None:  # `[N, ...]`, some of the axes of size 1
+            places = math.prod(self.event_shape) // math.prod(log_scale.shape[1:])
+            return places * tf.reduce_sum(log_scale, axis=range(1, x.shape.rank))
         copies = 1 if self.per_element else tf.TensorShape(self.event_shape[:-1]).num_elements()
         return tf.fill(batch_shape(x), copies * tf.reduce_sum(log_scale))
 
@@ -118,13 +131,17 @@ class _ScaleAndShift(keras.layers.Layer):
     names that TensorFlow takes for no scope.
     """
 
-    def __init__(self, name=None, **kwargs):
+    def __init__(self, context_shape=None, name=None, **kwargs):
         super().__init__(name=name or f"scale_and_shift_{keras.backend.get_uid('scale_and_shift')}",
                          **kwargs)
+        self._context_shape = context_shape
 
     def build(self, shape):
         self.log_scale = self.add_weight(name="log_scale", shape=shape, initializer="zeros")
         self.shift = self.add_weight(name="shift", shape=shape, initializer="zeros")
+        self._kernels = [] if self._context_shape is None else [
+            self.add_weight(name=f"{name}_kernel", shape=[self._context_shape[-1], *shape],
+                            initializer="zeros") for name in ("log_scale", "shift")]
         self.built = True
 
     @property
@@ -132,5 +149,18 @@ class _ScaleAndShift(keras.layers.Layer):
         """Whether data or training have set the weights: then they are not the identity's."""
         return any(np.any(w.numpy()) for w in self.weights)
 
-    def tensors(self):
-        return tf.convert_to_tensor(self.log_scale), tf.convert_to_tensor(self.shift)
+    def tensors(self, x, context):
+        """`(log_scale, shift)`, of the shape of an entry or of a channel; `[N, ...]` at a context.
+
+        Args:
+          x: that they are for, `[N, ...]`.
+          context: `[N, ...]`, or None.
+        """
+        both = tf.convert_to_tensor(self.log_scale), tf.convert_to_tensor(self.shift)
+        if context is None:
+            return both
+        context = beside(context, x)
+        if self.log_scale.shape.rank > 1:  # for every entry
+            context = context[:, 0, 0]
+        return [tensor + tf.tensordot(context, kernel, 1)
+                for tensor, kernel in zip(both, self._kernels)]

@@ -9,8 +9,6 @@ A flow defines two functions and no more:
 `_forward_log_det_jacobian`) are made of these two.
 """
 
-import functools
-
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -18,8 +16,8 @@ from bijectors.cache import Cache
 from bijectors.copies import Copied
 from bijectors.entries import take_tensors
 from bijectors.start import checked
+from bijectors.taking import Taking
 from tfresflow.batches import seeds
-from tfresflow.checks.events import as_numbers, of_shape, take
 from tfresflow.checks.sizes import as_sizes
 from tfresflow.functions import upkeep
 from tfresflow.functions.branch import leaf_layers, norm_layers, update_norms
@@ -29,7 +27,7 @@ from tfresflow.training.tracking import warn_unless_seen
 __all__ = ["Flow", "batch_shape", "start"]
 
 
-class Flow(Copied, tfp.bijectors.Bijector):
+class Flow(Copied, Taking, tfp.bijectors.Bijector):
     """Base of all bijectors here: weights in Keras layers, one log-determinant for each example.
 
     A subclass defines `forward_and_log_det` and `inverse_and_log_det`; all else follows. TFP asks
@@ -46,6 +44,7 @@ class Flow(Copied, tfp.bijectors.Bijector):
       layers: the Keras layers that hold this flow's weights, built, all of one dtype.
       parameters: the constructor's arguments (`dict(locals())`), for `copy` and saving.
       latent_rank: rank of one `z`; by default that of one `x`.
+      context_shape: of a conditional flow, the shape of one context; its methods take `context=`.
 
     Example:
       >>> import tensorflow as tf
@@ -60,18 +59,20 @@ class Flow(Copied, tfp.bijectors.Bijector):
       0.4338
     """
 
-    def __init__(self, event_shape, *, layers=(), parameters=None, latent_rank=None, name=None):
+    def __init__(self, event_shape, *, layers=(), parameters=None, latent_rank=None,
+                 context_shape=None, name=None):
         event_shape = as_sizes("event_shape", event_shape)
         rank = len(event_shape)
         super().__init__(forward_min_event_ndims=rank,
                          inverse_min_event_ndims=rank if latent_rank is None else latent_rank,
                          parameters=parameters, name=name or type(self).__name__.lower())
-        self.event_shape = event_shape
+        self.event_shape, self.context_shape = event_shape, context_shape
         self._layers = list(layers)
         self._float = _one_dtype(self._layers)
         # tf.Module finds variables in attributes, and does not look into Keras layers.
         self._layer_variables = [v.value for layer in self._layers for v in layer.weights]
         self._cache = Cache(self._forward_pair, self._inverse)
+        self._given = None
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -90,6 +91,7 @@ class Flow(Copied, tfp.bijectors.Bijector):
           x: `[N, ...]`, `...` the event shape.
           seed: an integer or a `[2]` tensor; the same seed gives the same estimate. None: a
             stochastic one is another at each call.
+          context: of a conditional flow (by name), `[N, ...]`, or one for all rows.
 
         Returns:
           `(z, log_det)`: `[N, ...]`, and `log |det dz/dx|`, `[N]` nats.
@@ -106,7 +108,8 @@ class Flow(Copied, tfp.bijectors.Bijector):
           dtype: of x; default that of the weights.
 
         Returns:
-          A `tfresflow.functions.steps.Step`, which `autodiff.gradients` differentiates.
+          A `tfresflow.functions.steps.Step`, which `autodiff.gradients` differentiates. That of a
+          conditional flow maps `(x, context)` to `(z, context)`.
         """
         return Paired.of(self, seeds.as_seed(seed))
 
@@ -119,21 +122,21 @@ class Flow(Copied, tfp.bijectors.Bijector):
         raise NotImplementedError(f"{type(self).__name__}.inverse_and_log_det")
 
     @tf.autograph.experimental.do_not_convert
-    def inverse_alone(self, z):
+    def inverse_alone(self, z, **context):
         """`inverse_and_log_det(z)[0]`, which may be cheaper without the log-determinant."""
-        return self.inverse_and_log_det(z)[0]
+        return self.inverse_and_log_det(z, **context)[0]
 
     def with_log_det(self, log_det):
         """This flow, the same layers, with another log-determinant estimator in its blocks."""
         del log_det
         return self
 
-    def initialize(self, x, weights=None):
+    def initialize(self, x, weights=None, **context):
         """Sets data-dependent weights (those of ActNorm) from data.
 
         Each layer is set from what the layers before it make of the data. Call it once for all
         replicas, outside of `strategy.run`. Data that is not finite is refused before a weight
-        changes.
+        changes. A conditional flow takes `context=`, too.
 
         Args:
           x: `[N, ...]`, in any order; all of the data, or many rows of it. Residual blocks take at
@@ -146,16 +149,19 @@ class Flow(Copied, tfp.bijectors.Bijector):
         Raises:
           ValueError: if x is empty, not finite, or cannot be normalised.
         """
-        return self.start(*checked(self._take("x", x), weights))[0]
+        x = self._take("x", x)
+        return self.start(*checked(x, weights, **self._take_context(x, context)))[0]
 
-    def start(self, x, weights):
-        """One layer's part in `initialize`: `(forward(x), weights)`, its own weights set.
+    def start(self, x, weights, context=None):
+        """One layer's part in `initialize`: `(forward(x), weights, context)`, its own weights set.
 
         Args:
           x: `[N, ...]`.
           weights: NumPy array `[N]`, or None.
+          context: `[N, ...]`, or None; what is returned belongs to as many rows.
         """
-        return self.forward_and_log_det(x)[0], weights
+        given = {} if self.context_shape is None else {"context": context}
+        return self.forward_and_log_det(x, **given)[0], weights, context
 
     def check_support(self, x):
         """Raises `ValueError`, which names a row, if the tensor x is not all in the support."""
@@ -191,9 +197,9 @@ class Flow(Copied, tfp.bijectors.Bijector):
         return {name: [leaf for leaf in leaf_layers([g]) if hasattr(leaf, "measure_norm")]
                 for name, g in self.branches().items()}
 
-    def find_nonfinite(self, x, seed=None):
+    def find_nonfinite(self, x, seed=None, **context):
         """The name of the first innermost bijector whose value for x is not finite, or None."""
-        z, log_det = self.forward_and_log_det(x, seed)
+        z, log_det = self.forward_and_log_det(x, seed, **context)
         finite = tf.reduce_all(tf.math.is_finite(z)) & tf.reduce_all(tf.math.is_finite(log_det))
         return None if finite else self.name
 
@@ -204,33 +210,6 @@ class Flow(Copied, tfp.bijectors.Bijector):
     def data_shape(self, latent_shape):
         """Shape of one `x` from that of one `z`, as tuples."""
         return tuple(latent_shape)
-
-    @functools.cached_property
-    def _events(self):
-        """Shapes of one x and of one z."""
-        return {"x": self.event_shape, "z": self.latent_shape(self.event_shape)}
-
-    def _take(self, name, x):
-        """What the user gives as x, or as z, as a tensor `[N, ...]` of the dtype of the weights."""
-        return take(name, x, self._events[name], self._float)
-
-    def _look_at(self, name, x):
-        """The same for TFP's methods, which know tensors by identity: none is cast here."""
-        return of_shape(name, as_numbers(name, x, self._float), self._events[name], leading=None)
-
-    def _call_forward(self, x, name, **kwargs):
-        return super()._call_forward(self._look_at("x", x), name, **kwargs)
-
-    def _call_inverse(self, z, name, **kwargs):
-        return super()._call_inverse(self._look_at("z", z), name, **kwargs)
-
-    def _call_forward_log_det_jacobian(self, x, event_ndims, name, **kwargs):
-        x = self._look_at("x", x)
-        return super()._call_forward_log_det_jacobian(x, event_ndims, name, **kwargs)
-
-    def _call_inverse_log_det_jacobian(self, z, event_ndims, name, **kwargs):
-        z = self._look_at("z", z)
-        return super()._call_inverse_log_det_jacobian(z, event_ndims, name, **kwargs)
 
     def _forward(self, x, seed=None):
         return self._forward_pair(x, seed)[0]
@@ -268,11 +247,11 @@ class Flow(Copied, tfp.bijectors.Bijector):
         return {}
 
 
-def start(bijector, x, weights):
+def start(bijector, x, weights, context=None):
     """`Flow.start`, or `initialize` of a flow that overrides that alone."""
     if type(bijector).initialize is not Flow.initialize:
-        return bijector.initialize(x), weights
-    return bijector.start(x, weights)
+        return bijector.initialize(x), weights, context
+    return bijector.start(x, weights, context)
 
 
 def _one_dtype(layers):

@@ -8,6 +8,8 @@ from bijectors.base import Flow, batch_shape, start
 from bijectors.foreign import as_flow
 from tfresflow.batches import seeds
 from tfresflow.checks.sizes import as_sizes
+from tfresflow.functions.beside import OnFirst
+from tfresflow.functions.conditional import context_shape
 from tfresflow.functions.steps import Composed
 
 __all__ = ["Chain"]
@@ -19,7 +21,8 @@ class Chain(Flow):
 
     Differs from `tfb.Chain`: each bijector runs once for its value and log-determinant, each gets a
     seed of its own that follows from `seed`, and `layers` lists the layers of all. The bijectors
-    may be TFP's own, with variables or without (see `Foreign`).
+    may be TFP's own, with variables or without (see `Foreign`). A chain is conditional if one of
+    them is, and gives all of those its context.
 
     Args:
       bijectors: list, the last one applied first.
@@ -54,41 +57,46 @@ class Chain(Flow):
         steps, latent = _fitted(reversed(members), event_shape)
         parameters["bijectors"] = steps[::-1]
         super().__init__(event_shape, layers=[layer for b in steps for layer in b.layers],
-                         parameters=parameters, latent_rank=len(latent), name=name)
+                         parameters=parameters, latent_rank=len(latent), name=name,
+                         context_shape=context_shape("bijectors", steps))
         self.bijectors = steps[::-1]
         self._steps = steps
 
-    def forward_and_log_det(self, x, seed=None):
+    def forward_and_log_det(self, x, seed=None, **context):
         total = tf.zeros(batch_shape(x), x.dtype)
         for bijector, own in zip(self._steps, self._seeds(seed)):
-            x, log_det = bijector.forward_and_log_det(x, own)
+            x, log_det = bijector.forward_and_log_det(x, own, **_given(bijector, context))
             total += log_det
         return x, total
 
     def bind(self, seed=None, size=None, dtype=None):
         with self._up_to_date():
-            return Composed([b.bind(own, size, dtype or self._float)
-                             for b, own in zip(self._steps, self._seeds(seed))])
+            bound = [b.bind(own, size, dtype or self._float)
+                     for b, own in zip(self._steps, self._seeds(seed))]
+        if self.context_shape is None:
+            return Composed(bound)
+        return Composed([step if b.context_shape is not None else OnFirst(step)
+                         for b, own in zip(self._steps, bound) for step in own.steps])
 
-    def inverse_and_log_det(self, z, seed=None):
+    def inverse_and_log_det(self, z, seed=None, **context):
         total = tf.zeros(batch_shape(z), z.dtype)
         for bijector, own in zip(self.bijectors, reversed(self._seeds(seed))):
-            z, log_det = bijector.inverse_and_log_det(z, own)
+            z, log_det = bijector.inverse_and_log_det(z, own, **_given(bijector, context))
             total += log_det
         return z, total
 
-    def inverse_alone(self, z):
+    def inverse_alone(self, z, **context):
         for b in self.bijectors:
-            z = b.inverse_alone(z)
+            z = b.inverse_alone(z, **_given(b, context))
         return z
 
     def with_log_det(self, log_det):
         return Chain([b.with_log_det(log_det) for b in self.bijectors], self.event_shape, self.name)
 
-    def start(self, x, weights):
+    def start(self, x, weights, context=None):
         for b in self._steps:
-            x, weights = start(b, x, weights)
-        return x, weights
+            x, weights, context = start(b, x, weights, context)
+        return x, weights, context
 
     def check_support(self, x):
         # What comes after the first has what that one makes of all in its own support.
@@ -102,12 +110,12 @@ class Chain(Flow):
         return {f"{i}/{name}": g for i, b in enumerate(self._steps)
                 for name, g in b.branches().items()}
 
-    def find_nonfinite(self, x, seed=None):
+    def find_nonfinite(self, x, seed=None, **context):
         for i, (b, own) in enumerate(zip(self._steps, self._seeds(seed))):
-            found = b.find_nonfinite(x, own)
+            found = b.find_nonfinite(x, own, **_given(b, context))
             if found:
                 return f"{i}/{found}"
-            x = b.forward_and_log_det(x, own)[0]
+            x = b.forward_and_log_det(x, own, **_given(b, context))[0]
         return None
 
     def latent_shape(self, event_shape):
@@ -121,6 +129,11 @@ class Chain(Flow):
     def _seeds(self, seed):
         """One for each step, in the order in which x meets them."""
         return seeds.split(seeds.as_seed(seed), len(self._steps))
+
+
+def _given(bijector, context):
+    """Keyword arguments: a conditional flow gets the context."""
+    return {} if bijector.context_shape is None else context
 
 
 def _members(bijectors):

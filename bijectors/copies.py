@@ -57,7 +57,7 @@ class Copied:
         """For `copy`, `pickle` and processes: what the constructor of Flow made is made anew."""
         arguments = {"event_shape": self.event_shape, "layers": self.layers,
                      "parameters": self.parameters, "latent_rank": self.inverse_min_event_ndims,
-                     "name": self.name}
+                     "context_shape": self.context_shape, "name": self.name}
         plain = _base(type(self))(**arguments)
         own = {k: v for k, v in vars(self).items() if k not in vars(plain)}
         return _remade, (type(self), arguments, own)

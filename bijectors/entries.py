@@ -28,8 +28,11 @@ def _entry(method, name):
     def entry(self, *args, **kwargs):
         if name in kwargs:
             args = kwargs.pop(name), *args
-        args = *(self._take(name, x) for x in args[:1]), *args[1:]
+        if not args:
+            return method(self, **kwargs)  # Python's own error
+        args = self._take(name, args[0]), *args[1:]
+        context = self._take_context(args[0], {"context": kwargs.pop("context", None)})
         with self._up_to_date():
-            return method(self, *args, **kwargs)
+            return method(self, *args, **kwargs, **context)
 
     return entry

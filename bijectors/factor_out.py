@@ -9,7 +9,8 @@ from bijectors.base import Flow, start
 from bijectors.foreign import as_flow
 from bijectors.start import some
 from tfresflow.checks.sizes import as_sizes
-from tfresflow.functions.steps import Composed, Step
+from tfresflow.functions.beside import Moved, OnFirst, Swapped
+from tfresflow.functions.steps import Composed
 
 __all__ = ["FactorOut"]
 
@@ -53,35 +54,39 @@ class FactorOut(Flow):
             raise ValueError(f"`inner` must be a bijector of event_shape {half}. "
                              f"Received: {inner.event_shape}")
         super().__init__(event_shape, layers=inner.layers, parameters=parameters, latent_rank=1,
-                         name=name)
+                         context_shape=inner.context_shape, name=name)
         self.inner = inner
 
-    def forward_and_log_det(self, x, seed=None):
+    def forward_and_log_det(self, x, seed=None, **context):
         first, second = tf.split(x, 2, axis=-1)
-        z, log_det = self.inner.forward_and_log_det(first, seed)
+        z, log_det = self.inner.forward_and_log_det(first, seed, **context)
         return self._collect(z, second), log_det
 
     def bind(self, seed=None, size=None, dtype=None):
-        inner = self.inner.bind(seed, size, dtype)
-        return Composed([_Leave(), *map(_OnFirst, inner.steps), _Collect(self)])
+        inner = map(OnFirst, self.inner.bind(seed, size, dtype).steps)
+        if self.context_shape is None:
+            return Composed([_Leave(), *inner, _Collect(self)])
+        # The context goes with the first half.
+        return Composed([OnFirst(_Leave()), Swapped(), *inner, Swapped(), OnFirst(_Collect(self))])
 
-    def inverse_and_log_det(self, z, seed=None):
+    def inverse_and_log_det(self, z, seed=None, **context):
         first, second = self._split(z)
-        x, log_det = self.inner.inverse_and_log_det(first, seed)
+        x, log_det = self.inner.inverse_and_log_det(first, seed, **context)
         return tf.concat([x, second], axis=-1), log_det
 
-    def inverse_alone(self, z):
+    def inverse_alone(self, z, **context):
         first, second = self._split(z)
-        return tf.concat([self.inner.inverse_alone(first), second], axis=-1)
+        return tf.concat([self.inner.inverse_alone(first, **context), second], axis=-1)
 
     def with_log_det(self, log_det):
         return FactorOut(self.inner.with_log_det(log_det), self.event_shape, self.name)
 
-    def start(self, x, weights):
-        x, weights = some(x, weights)  # here, so that both halves are of the same rows
+    def start(self, x, weights, context=None):
+        # Here, so that both halves are of the same rows.
+        x, weights, context = some(x, weights, context)
         first, second = tf.split(x, 2, axis=-1)
-        z, weights = start(self.inner, first, weights)
-        return self._collect(z, second), weights
+        z, weights, context = start(self.inner, first, weights, context)
+        return self._collect(z, second), weights, context
 
     def check_support(self, x):
         self.inner.check_support(tf.split(x, 2, axis=-1)[0])
@@ -92,8 +97,8 @@ class FactorOut(Flow):
     def branches(self):
         return self.inner.branches()
 
-    def find_nonfinite(self, x, seed=None):
-        return self.inner.find_nonfinite(tf.split(x, 2, axis=-1)[0], seed)
+    def find_nonfinite(self, x, seed=None, **context):
+        return self.inner.find_nonfinite(tf.split(x, 2, axis=-1)[0], seed, **context)
 
     def latent_shape(self, event_shape):
         return (math.prod(event_shape),)
@@ -111,29 +116,18 @@ class FactorOut(Flow):
         return tf.reshape(first, [-1, *latent]), tf.reshape(second, [-1, *self.inner.event_shape])
 
 
-class _Leave(Step):
+class _Leave(Moved):
     """`x -> (x_1, x_2)`: the second half leaves, and waits beside the first for `_Collect`."""
-
-    weights = ()
 
     def value(self, x, rows):
         return tuple(tf.split(x, 2, axis=-1))
-
-    def linearise(self, x, rows):
-        return self.value(x, rows), lambda dz, dlog_det: (
-            tf.concat(dz, axis=-1), tf.zeros_like(dlog_det), [])
-
-    def vijp(self, x, rows, dx, dlog_det):
-        return self.value(x, rows), self.value(dx, rows), tf.zeros_like(dlog_det), []
 
     def inverse(self, z):
         return tf.concat(z, axis=-1)
 
 
-class _Collect(Step):
+class _Collect(Moved):
     """`(z, x_2) -> [flatten(z), flatten(x_2)]`."""
-
-    weights = ()
 
     def __init__(self, flow):
         self._flow = flow
@@ -141,51 +135,8 @@ class _Collect(Step):
     def value(self, x, rows):
         return self._flow._collect(*x)
 
-    def linearise(self, x, rows):
-        return self.value(x, rows), lambda dz, dlog_det: (
-            self.inverse(dz), tf.zeros_like(dlog_det), [])
-
-    def vijp(self, x, rows, dx, dlog_det):
-        return self.value(x, rows), self.value(dx, rows), tf.zeros_like(dlog_det), []
-
     def inverse(self, z):
         return self._flow._split(z)
-
-
-class _OnFirst(Step):
-    """A step of the first half, beside the one that waits."""
-
-    def __init__(self, step):
-        self._step, self.weights, self.is_light = step, step.weights, step.is_light
-
-    def value(self, x, rows):
-        return self._step.value(x[0], rows), x[1]
-
-    def linearise(self, x, rows):
-        z, pull = self._step.linearise(x[0], rows)
-        return (z, x[1]), lambda dz, dlog_det: _beside(dz[1], *pull(dz[0], dlog_det))
-
-    def vjp(self, x, rows, dz, dlog_det):
-        return _beside(dz[1], *self._step.vjp(x[0], rows, dz[0], dlog_det))
-
-    def vijp(self, x, rows, dx, dlog_det):
-        z, dz, *others = self._step.vijp(x[0], rows, dx[0], dlog_det)
-        return (z, x[1]), (dz, dx[1]), *others
-
-    def bounds(self, x, rows):
-        z, lower, upper = self._step.bounds(x[0], rows)
-        return (z, x[1]), lower, upper
-
-    def release(self, x, rows, dlog_det):
-        z, pull = self._step.release(x[0], rows, dlog_det)
-        return (z, x[1]), lambda dz: _beside(dz[1], *pull(dz[0]))
-
-    def inverse(self, z):
-        return self._step.inverse(z[0]), z[1]
-
-
-def _beside(other, dx, log_det, dweights):
-    return (dx, other), log_det, dweights
 
 
 def _flatten(x):

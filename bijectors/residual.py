@@ -17,7 +17,9 @@ from tfresflow.batches.parts import at_least, side_by_side
 from tfresflow.checks.precision import check_float
 from tfresflow.checks.rules import check
 from tfresflow.checks.sizes import as_sizes
-from tfresflow.functions.branch import as_composition, functionalize, has_state, leaf_layers
+from tfresflow.functions.branch import (At, as_composition, functionalize, has_state,
+                                        leaf_layers)
+from tfresflow.functions.conditional import context_layers, context_shape
 from tfresflow.functions.traced import shared
 from tfresflow.layers.orders import check_chain, lipschitz, unbounded
 from tfresflow.logdet.base import check_estimator, in_block
@@ -41,7 +43,8 @@ class InvertibleResidual(Flow):
     Args:
       branch: g, a Keras layer that keeps the shape and has a Lipschitz constant below 1: layers of
         `tfresflow.layers` in a `keras.Sequential` if all norms are 2-norms, else in a
-        `layers.Branch`. It is built here if it is not built yet.
+        `layers.Branch`. It is built here if it is not built yet. With a `layers.FiLM` among them
+        the block is conditional, `z = x + g(x; c)`, and its methods take `context=`.
       event_shape: shape of one x.
       log_det: `logdet.LogDet(...)` or `logdet.Exact()`; default `LogDet()`: unbiased, as
         many terms as J needs, Neumann gradient.
@@ -93,7 +96,9 @@ class InvertibleResidual(Flow):
             check(getattr(layer, "activity_regularizer", None) is None, "branch", "have no "
                   "`activity_regularizer`, which would not be minimised", layer.name)
         check_chain([branch])
-        super().__init__(event_shape, layers=[branch], parameters=parameters, name=name)
+        of_context = context_shape("branch", context_layers(branch))
+        super().__init__(event_shape, layers=[branch], parameters=parameters,
+                         context_shape=of_context, name=name)
         self.branch = branch
         self.log_det = logdet.LogDet() if log_det is None else log_det
         self.solver = solvers.Anderson() if solver is None else solver
@@ -141,32 +146,46 @@ class InvertibleResidual(Flow):
         size = math.prod(self.event_shape)
         return (1 - self.lipschitz) / 2 / (1 if orders <= {2} else math.sqrt(size))
 
-    def forward_and_log_det(self, x, seed=None):
-        def evaluate(x):
-            return self._estimator(self.branch, x, seed), []
+    def forward_and_log_det(self, x, seed=None, *, context=None):
+        def evaluate(x, *context):
+            return self._estimator(self._at(*context), x, seed), []
 
-        (g_x, log_det), _ = at_least(1, evaluate, [x])
+        rows = [x] if context is None else [x, context]
+        (g_x, log_det), _ = at_least(1, evaluate, rows)
         return x + g_x, log_det
 
     def bind(self, seed=None, size=None, dtype=None):
         spec = tf.TensorSpec([size, *self.event_shape], dtype or self._float)
         return logdet.bind(self._estimator, self.branch, seeds.as_seed(seed), spec,
-                           self.inverse_alone, _Adjoint(self.adjoint))
+                           self._step_back, _Adjoint(self.adjoint))
 
-    def inverse_and_log_det(self, z, seed=None):
-        x = self.inverse_alone(z)
-        return x, -self.forward_and_log_det(x, seed)[1]
+    def inverse_and_log_det(self, z, seed=None, **context):
+        x = self.inverse_alone(z, **context)
+        return x, -self.forward_and_log_det(x, seed, **context)[1]
 
-    def inverse_alone(self, z):
-        return solvers.require_converged(self.solve(z), f"The inverse of {self.name}", _CAUSE)
+    def inverse_alone(self, z, **context):
+        return solvers.require_converged(self.solve(z, **context),
+                                         f"The inverse of {self.name}", _CAUSE)
 
-    def solve(self, z):
+    def _step_back(self, z):
+        """The inverse of the step of `bind`."""
+        if self.context_shape is None:
+            return self.inverse_alone(z)
+        z, context = z
+        return self.inverse_alone(z, context=context), context
+
+    def _at(self, context=None):
+        """g, as a function of x alone."""
+        return self.branch if context is None else At(self.branch, context)
+
+    def solve(self, z, *, context=None):
         """The inverse as a `Solution`: value, steps, residual and convergence of each example.
 
         Raises no error if an example is not converged: its value, and its gradient, are wrong.
 
         Args:
           z: `[N, ...]`.
+          context: `[N, ...]`, of a conditional block.
 
         Returns:
           A `solvers.Solution`.
@@ -180,7 +199,7 @@ class InvertibleResidual(Flow):
           >>> solution.value.numpy().round(3).tolist(), solution.converged.numpy().tolist()
           ([[2.0, 4.0]], [True])
         """
-        g, weights = functionalize(self.branch)
+        g, weights = functionalize(self._at(context))
         return solvers.Solution(*shared(_solve, self._root, g, threads.are_prepared())(z, weights))
 
     def with_log_det(self, log_det):
@@ -190,19 +209,24 @@ class InvertibleResidual(Flow):
     def branches(self):
         return {self.name: self.branch}
 
-    def start(self, x, weights):
-        x, weights = some(x, weights)
+    def start(self, x, weights, context=None):
+        x, weights, context = some(x, weights, context)
         # Once, and eagerly: a call of the branch would trace the norm of each of its layers.
         g, own = as_composition(self.branch)
         own, g = g.normalize(own), g.normalized()
-        return tf.concat([part + g(own, part) for part in parts(x)], axis=0), weights
+        z = [part + g([*own, *of_part], part)
+             for part, *of_part in parts(*(t for t in (x, context) if t is not None))]
+        return tf.concat(z, axis=0), weights, context
 
 
 def _solve(root, g, parallel, z, weights):
-    def solve(z):
-        return list(root.solve(_Step(g), z, [z, *weights])), []
+    first = len(weights) - g.num_rows  # the others are cut with the batch
+    own, batched = weights[:first], [z, *weights[first:]]
 
-    solution, _ = side_by_side(solve)(z) if parallel else at_least(1, solve, [z])
+    def solve(z, *rows):
+        return list(root.solve(_Step(g), z, [z, *own, *rows])), []
+
+    solution, _ = side_by_side(solve)(*batched) if parallel else at_least(1, solve, batched)
     return tuple(solution)
 
 

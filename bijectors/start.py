@@ -12,15 +12,17 @@ _CHUNK = 2 ** 20  # entries of float64 in one go
 _ENOUGH = 2 ** 20  # entries that a costly bijector is tried on
 
 
-def checked(x, weights):
+def checked(x, weights, context=None):
     """Rows of the data that take part, and their weights, both found to be right.
 
     Args:
       x: `[N, ...]`.
       weights: `[N]`, or None.
+      context: `[N, ...]`, or None.
 
     Returns:
-      `(x, weights)`, weights a NumPy array of float64 or None; without the rows of weight 0.
+      `(x, weights, context)`, weights a NumPy array of float64 or None; without the rows of weight
+      0.
 
     Raises:
       ValueError: x is empty or not finite, or `weights` do not fit it or have no positive sum.
@@ -39,24 +41,32 @@ def checked(x, weights):
                              f"one for each row of `x`. Received: {len(weights)} with the sum "
                              f"{weights.sum():.6g}")
         if not weights.all():
-            x, weights = tf.boolean_mask(x, weights != 0), weights[weights != 0]
+            x, context = (t if t is None else tf.boolean_mask(t, weights != 0)
+                          for t in (x, context))
+            weights = weights[weights != 0]
     inputs.check_finite("x", x)
-    return x, weights
+    if context is not None:
+        inputs.check_finite("context", context)
+    return x, weights, context
 
 
-def some(x, weights):
-    """`(x, weights)` of as many rows as a costly bijector is tried on, drawn from all of them."""
+def some(x, weights, context=None):
+    """The same of as many rows as a costly bijector is tried on, drawn from all of them."""
     enough = int(np.clip(_ENOUGH // max(1, np.prod(x.shape[1:])), 256, 2 ** 14))
     if x.shape[0] <= enough:
-        return x, weights
+        return x, weights, context
     rows = np.sort(np.random.RandomState(0).permutation(x.shape[0])[:enough])
-    return tf.gather(x, rows), None if weights is None else weights[rows]
+    return (tf.gather(x, rows), None if weights is None else weights[rows],
+            None if context is None else tf.gather(context, rows))
 
 
-def parts(x):
-    """Batches of the rows of x that are small enough for hidden layers much wider than x."""
+def parts(x, *others):
+    """Batches of the rows of x that are small enough for hidden layers much wider than x.
+
+    Each is a tuple, of rows of x and of as many of each of the others.
+    """
     rows = max(64, 2 ** 16 // int(np.prod(x.shape[1:])))
-    return [x[i:i + rows] for i in range(0, x.shape[0], rows)]
+    return [tuple(t[i:i + rows] for t in (x, *others)) for i in range(0, x.shape[0], rows)]
 
 
 def moments(x, weights, per_element):

@@ -36,9 +36,9 @@ class Supported(Flow):
         if tf.reduce_any(outside):
             raise ValueError(self._complaint(x.numpy(), outside.numpy()))
 
-    def start(self, x, weights):
+    def start(self, x, weights, context=None):
         self.check_support(x)
-        return super().start(x, weights)
+        return super().start(x, weights, context)
 
     def _outside(self, x):
         """Where x is a number that is not inside: `[N, ...]` booleans."""

@@ -25,11 +25,12 @@ def largest_bytes(g, weights, x):
 class Chunks(typing.NamedTuple):
     """At most `size` examples at a time; `parallel` or more of them as two halves side by side.
 
-    `parallel` None: never as halves.
+    `parallel` None: never as halves. The last `num_rows` of the weights are cut with the batch.
     """
 
     size: int
     parallel: int | None
+    num_rows: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,16 +60,37 @@ def chunks_of(g, weights, x, chunk_bytes=None):
     chunk_bytes = chunk_bytes or (2 ** 30 if gpu else 2 ** 23)
     each = largest_bytes(g, weights, x)
     parallel = not gpu and (each <= 4096 or threads.are_prepared())
-    return Chunks(max(1, chunk_bytes // each), max(2, 2 ** 16 // each) if parallel else None)
+    return Chunks(max(1, chunk_bytes // each), max(2, 2 ** 16 // each) if parallel else None,
+                  g.num_rows)
 
 
-def in_chunks(function, chunks, batched, events, like=()):
-    """`in_parts` with the size that `chunks` gives; under XLA the whole batch at once."""
+def in_chunks(function, chunks, batched, events, weights, sums=False):
+    """`in_parts` with the size that `chunks` gives; under XLA the whole batch at once.
+
+    Args:
+      function: of a list of weights and of a batch; what it sums is of the shapes of the weights.
+      chunks: `Chunks`.
+      batched, events: see `in_parts`.
+      weights: a list of tensors.
+      sums: whether the function returns any.
+    """
     if xla.is_compiling():  # XLA plans memory by itself, and knows no parts of computed sizes
-        return function(*batched)
+        return function(weights, *batched)
+    first = len(weights) - chunks.num_rows
+    own, rows = weights[:first], weights[first:]
+
+    def run(*batched):
+        last = len(batched) - len(rows)
+        outputs, found = function([*own, *batched[last:]], *batched[:last])
+        return [*outputs, *found[first:]], found[:first]  # sums over one example are outputs
+
     if chunks.parallel is not None:
-        function = side_by_side(function, chunks.parallel)
-    return in_parts(function, batched, chunks.size, events, like)
+        run = side_by_side(run, chunks.parallel)
+    of_rows = [t.shape[1:] for t in rows] if sums else []
+    outputs, found = in_parts(run, [*batched, *rows], chunks.size, [*events, *of_rows],
+                              own if sums else ())
+    last = len(outputs) - len(of_rows)
+    return outputs[:last], [*found, *outputs[last:]]
 
 
 def in_parts(function, batched, size, events, like=(), dtype=None):

@@ -6,16 +6,20 @@ and differentiated once, however often g runs. And because equal branches are eq
 functions, what is built on one (`traced.shared`) is traced once for all blocks of a shape.
 """
 
+import dataclasses
+import typing
+
 import keras
 import tensorflow as tf
 
 from tfresflow.checks.precision import check_float
 from tfresflow.functions import upkeep
+from tfresflow.functions.conditional import Conditional
 from tfresflow.functions.function import Composition, Opaque
 from tfresflow.functions.traced import shared
 
-__all__ = ["PureLayer", "functionalize", "has_state", "leaf_layers", "norm_layers",
-           "as_composition", "update_norms"]
+__all__ = ["At", "ContextLayer", "PureLayer", "functionalize", "has_state", "leaf_layers",
+           "norm_layers", "as_composition", "update_norms"]
 
 
 class PureLayer:
@@ -51,6 +55,47 @@ class PureLayer:
         return self.function, self.effective_weights()
 
 
+class ContextLayer(PureLayer):
+    """Mixin of those that are a function of x and of a context, and keep the shape of x.
+
+    `function` has the attribute `takes_context`, and gets the context as its last weight. A
+    subclass sets `context_shape`, that of one context, before it is built.
+    """
+
+    def call(self, inputs, context=None):
+        if context is None:
+            if isinstance(inputs, keras.KerasTensor):  # a Sequential that is being built
+                return inputs
+            raise ValueError(f"`context` must be given to {self.name}, [N, "
+                             f"{', '.join(map(str, self.context_shape))}]. Received: None")
+        return self.function([*self.effective_weights(), context], inputs)
+
+    def compute_output_shape(self, inputs_shape, context_shape=None):
+        """That of the input."""
+        return inputs_shape
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class At:
+    """A branch at a context, as a function of x: what an estimator of log-determinants takes as g.
+
+    Args:
+      branch: a Keras layer, in which a layer takes a context.
+      context: `[N, ...]`.
+    """
+
+    branch: typing.Any
+    context: tf.Tensor
+
+    def __call__(self, x):
+        function, weights = functionalize(self)
+        return function(weights, x)
+
+    @property
+    def trainable_variables(self):
+        return self.branch.trainable_variables
+
+
 def functionalize(g):
     """Splits a branch into a pure function and the tensors that it needs.
 
@@ -75,7 +120,7 @@ def as_composition(g):
     `stateless_call`. Inside a `keras.Sequential` each layer is taken by itself.
 
     Args:
-      g: a built Keras layer, or a function of `x` alone that uses no variables.
+      g: a built Keras layer, one `At` a context, or a function of `x` alone that uses no variables.
 
     Returns:
       `(composition, weights)`: `composition.normalized()` of `composition.normalize(weights)` is g.
@@ -83,11 +128,16 @@ def as_composition(g):
     Raises:
       ValueError: if `g` is a layer that has not been built.
     """
+    if isinstance(g, At):
+        composed, weights = as_composition(g.branch)
+        return composed, [*weights, g.context]
     members = g.layers if isinstance(g, keras.Sequential) else [g]
     with upkeep.up_to_date(lambda: norm_layers(
             [layer for layer in members if isinstance(layer, keras.layers.Layer)])):
         parts = [_part(layer) for layer in members]
-    composed = Composition(tuple((f, len(own)) for f, own in parts))
+    takes_context = any(getattr(f, "takes_context", False) for f, _ in parts)
+    kind = Conditional if takes_context else Composition
+    composed = kind(tuple((f, len(own)) for f, own in parts))
     return composed, [w for _, own in parts for w in own]
 
 
@@ -99,7 +149,7 @@ def _part(g):
         raise ValueError(f"`g` must be built before it is used. Received: g={g}")
     if isinstance(g, keras.Sequential):
         return functionalize(g)
-    if type(g).call is PureLayer.call:
+    if type(g).call in (PureLayer.call, ContextLayer.call):
         return g.raw_function()
     state = [tf.convert_to_tensor(v.value) for v in g.non_trainable_variables]
     weights = [tf.convert_to_tensor(v.value) for v in g.trainable_variables]

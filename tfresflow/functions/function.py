@@ -53,6 +53,9 @@ class Function:
 
         return y, jvp
 
+    # How many of the last weights are of the examples, `[N, ...]`, one row for each of x.
+    num_rows = 0
+
     # Whether a factor of x, or of y, can be left to the weights: `scaled`.
     scales_input = scales_output = False
 
@@ -192,10 +195,15 @@ class Composition(Function):
         return x, products
 
     def each(self, weights):
+        """`(function, its weights)` of the members."""
         start = 0
         for function, size in self.members:
             yield function, weights[start:start + size]
             start += size
+
+    def gathered(self, dweights):
+        """Derivatives with respect to `weights`, of those with respect to what `each` gives."""
+        return [d for own in dweights for d in own]
 
 
 def _through(products, x):

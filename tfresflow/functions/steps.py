@@ -11,6 +11,7 @@
       .bounds(x, rows) -> (z, lower, upper)    proven bounds of the log-determinant
       .inverse(z) -> x
 
+The state x of a step is a tensor, or several in tuples: of a conditional flow `(x, context)`.
 All are of the loss `a(z) + <d, log_det>`: dz is its derivative with respect to z by way of a,
 `dlog_det [N]` is d, and dx its whole derivative with respect to x. The log-determinant is a result
 like any other. A batch may go through in parts, whose `dweights` are added.
@@ -97,11 +98,12 @@ class Step:
           `(z, dz, log_det, dweights)`, dz that of a.
         """
         z = self.value(x, rows)
-        beside, *_ = self.vjp(x, rows, tf.zeros_like(z), dlog_det)
+        none = tf.nest.map_structure(tf.zeros_like, z)
+        beside, *_ = self.vjp(x, rows, none, dlog_det)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(z)
             again = self.inverse(z)
-        dz = tape.gradient(again, z, dx - beside)
+        dz = tape.gradient(again, z, tf.nest.map_structure(tf.subtract, dx, beside))
         return z, dz, *self.vjp(x, rows, dz, dlog_det)[1:]
 
     def bounds(self, x, rows):
@@ -139,7 +141,10 @@ class Paired(Step):
     def of(cls, flow, seed):
         """The step of a flow, by its pair and the trainable variables of its layers."""
         variables = [v.value for layer in flow.layers for v in layer.trainable_variables]
-        return cls(flow.forward_and_log_det, flow.inverse_alone, variables, seed)
+        pair, inverse = flow.forward_and_log_det, flow.inverse_alone
+        if getattr(flow, "context_shape", None) is not None:
+            pair, inverse = _of_state(pair, inverse)
+        return cls(pair, inverse, variables, seed)
 
     def value(self, x, rows):
         return self._at(x, rows)[0]
@@ -165,6 +170,20 @@ class Paired(Step):
 
     def _part(self, rows):
         return seeds.starting(self._seed, tf.cast(rows.start, tf.int64))
+
+
+def _of_state(pair, inverse):
+    """The methods of a conditional flow as functions of `(x, context)`."""
+    def pair_of_state(x, seed):
+        x, context = x
+        z, log_det = pair(x, seed, context=context)
+        return (z, context), log_det
+
+    def inverse_of_state(z):
+        z, context = z
+        return inverse(z, context=context), context
+
+    return pair_of_state, inverse_of_state
 
 
 class Composed(Step):

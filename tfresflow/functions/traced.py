@@ -49,7 +49,7 @@ def shared(function, *static):
     def call(*args):
         if is_followed(filter(tf.is_tensor, tf.nest.flatten(args))):  # not into its graph
             return function(*static, *args)
-        traced = _traced(function, static, _shapes(args), xla.is_compiling())
+        traced = _traced(function, static, _shapes(static, args), xla.is_compiling())
         x, size = traced.sized(args[0])
         return _with_size(traced.run(x, *args[1:]), size)
 
@@ -186,12 +186,14 @@ def _with_size(outputs, n):
     return outputs
 
 
-def _shapes(args):
+def _shapes(static, args):
     """What a trace is for, apart from the batch size."""
     x = args[0]
     event = () if isinstance(x, list) else (x.dtype, tuple(x.shape[1:]))
-    weights = [tensor for arg in args if isinstance(arg, list) for tensor in arg]
-    return event, tuple(tuple(tensor.shape) for tensor in weights)
+    shapes = [tuple(tensor.shape) for arg in args if isinstance(arg, list) for tensor in arg]
+    rows = max((getattr(own, "num_rows", 0) for own in static), default=0)
+    first = len(shapes) - rows
+    return event, tuple(shapes[:first]), tuple(shape[1:] for shape in shapes[first:])
 
 
 @functools.lru_cache(maxsize=256)

@@ -11,12 +11,13 @@ from tfresflow.layers.branch import Branch
 from tfresflow.layers.concatenation import LipschitzConcatenation
 from tfresflow.layers.conv import InducedNormConv1D, InducedNormConv2D, InducedNormConv3D
 from tfresflow.layers.dense import InducedNormDense
+from tfresflow.layers.film import FiLM
 from tfresflow.layers.named import KerasActivation, as_activation
 from tfresflow.layers.norms import PowerIteration
 from tfresflow.layers.orders import LearnedOrder
 from tfresflow.layers.sorting import FullSort, MaxMin
 
-__all__ = ["Branch", "CLipSwish", "Concatenated", "ELU", "FullSort", "Identity",
+__all__ = ["Branch", "CLipSwish", "Concatenated", "ELU", "FiLM", "FullSort", "Identity",
            "InducedNormConv1D", "InducedNormConv2D", "InducedNormConv3D", "InducedNormDense",
            "KerasActivation", "LearnedOrder", "LipSwish", "LipschitzConcatenation",
            "LipschitzCube", "MaxMin", "PowerIteration", "ReLU", "Sin", "Softplus", "Tanh",

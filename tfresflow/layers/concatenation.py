@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from tfresflow.functions.branch import PureLayer, as_composition, functionalize
+from tfresflow.functions.conditional import context_layers
 from tfresflow.functions.function import Function
 from tfresflow.functions.traced import is_shareable
 from tfresflow.layers.orders import Order, check_chain
@@ -55,6 +56,10 @@ class LipschitzConcatenation(PureLayer, keras.layers.Layer):
         if not self.branch.built:
             self.branch.build(input_shape)
         check_chain([self.branch], Order(2.0))
+        if context_layers(self.branch):
+            raise ValueError("`branch` of a LipschitzConcatenation must hold no layer that takes a "
+                             "context: put it after the concatenation. "
+                             f"Received: {self.branch.name}")
         self.raw_shares = self.add_weight(name="raw_shares", shape=[2], initializer="ones",
                                           trainable=self.learned)
 

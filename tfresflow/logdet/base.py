@@ -7,6 +7,8 @@ import keras
 import tensorflow as tf
 
 from tfresflow.checks.rules import check_function
+from tfresflow.functions.branch import At
+from tfresflow.functions.conditional import context_layers
 from tfresflow.functions.steps import Paired, say_together
 from tfresflow.saving.configurable import Configurable
 
@@ -60,14 +62,20 @@ class _Estimated(Paired):
     """The step of an estimator that may be any function."""
 
     def __init__(self, estimator, g, inverse, seed):
-        def pair(x, seed):
-            y, log_det = estimator(g, x, seed)
-            return x + y, log_det
+        takes_context = isinstance(g, keras.layers.Layer) and bool(context_layers(g))
 
-        def bounds(x, seed):
-            known = getattr(estimator, "bounds", functools.partial(Estimator.bounds, estimator))
-            y, lower, upper = known(g, x, seed)
-            return x + y, lower, upper
+        def of_state(estimate):
+            """What an estimate gives, as a function of the state of the step."""
+            def call(x, seed):
+                x, *context = x if takes_context else [x]
+                y, *others = estimate(At(g, *context) if takes_context else g, x, seed)
+                return (x + y, *context) if takes_context else x + y, *others
+
+            return call
+
+        pair = of_state(estimator)
+        bounds = of_state(getattr(estimator, "bounds",
+                                  functools.partial(Estimator.bounds, estimator)))
 
         super().__init__(pair, inverse, [v.value for v in g.trainable_variables], seed)
         self._bounds = bounds

@@ -12,7 +12,7 @@ import typing
 import tensorflow as tf
 
 from tfresflow.batches import threads
-from tfresflow.batches.parts import Chunks, chunks_of, in_chunks, largest_bytes
+from tfresflow.batches.parts import chunks_of, in_chunks, largest_bytes
 from tfresflow.batches.rows import each
 from tfresflow.functions.jacobian import linearise
 from tfresflow.functions.steps import Step
@@ -106,7 +106,9 @@ class Block(Step):
     def _chunks(self, rows):
         chunks = chunks_of(self.g, self.weights, self.spec, rows.chunk_bytes)
         # Of two threads, each is on its way with half of the batch.
-        return Chunks(max(1, chunks.size // 2), None) if threads.are_prepared() else chunks
+        if threads.are_prepared():
+            chunks = chunks._replace(size=max(1, chunks.size // 2), parallel=None)
+        return chunks
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -130,7 +132,8 @@ class PlaneBlock(Block):
         """
         shapes = _kept_shapes(self.g, self.weights, tuple(self.spec.shape[1:]))
         kept = self.spec.shape[0] * sum(map(math.prod, shapes))
-        return kept <= 6 * sum(w.shape.num_elements() for w in self.weights)
+        trained = self.weights[:len(self.weights) - self.g.num_rows]
+        return kept <= 6 * sum(w.shape.num_elements() for w in trained)
 
     def linearise(self, x, rows):
         y, *kept = shared(_value, self.g, self._chunks(rows), True)(x, self.weights)
@@ -171,7 +174,7 @@ def _kept_shapes(g, weights, shape):
 
 def _value(g, chunks, keep, x, weights):
     """`[g(x), *kept]`."""
-    def chunk(x):
+    def chunk(weights, x):
         y, kept = x, []
         for i, (function, own) in enumerate(g.each(weights)):
             if keep and _is_kept(i, function):
@@ -181,7 +184,7 @@ def _value(g, chunks, keep, x, weights):
 
     shape = tuple(x.shape[1:])
     events = [shape, *(_kept_shapes(g, weights, shape) if keep else [])]
-    return in_chunks(chunk, chunks, [x], events)[0]
+    return in_chunks(chunk, chunks, [x], events, weights)[0]
 
 
 def _taped(log_det, g, x, drawn, seed, first, weights):
@@ -194,7 +197,7 @@ def _gradient(log_det, g, chunks, x, dz, dlog_det, drawn, seed, first, weights):
     """`[dx, log_det, *dweights]`, dx without the dz of the identity."""
     v = log_det.draw_probes(x, seed, first)
 
-    def chunk(x, dz, dlog_det, *v):
+    def chunk(weights, x, dz, dlog_det, *v):
         # The control dependency keeps TensorFlow from sharing the first evaluation of a g that
         # is not in a function of its own with this one, or from starting this one early: either
         # would hold the memory that recomputing is there to free.
@@ -209,7 +212,8 @@ def _gradient(log_det, g, chunks, x, dz, dlog_det, drawn, seed, first, weights):
                                       unconnected_gradients="zero")
         return [dx, value], dweights
 
-    outputs, dweights = in_chunks(chunk, chunks, [x, dz, dlog_det, *v], [x.shape[1:], []], weights)
+    outputs, dweights = in_chunks(chunk, chunks, [x, dz, dlog_det, *v], [x.shape[1:], []], weights,
+                                  sums=True)
     return [*outputs, *dweights]
 
 
@@ -227,12 +231,12 @@ def _released(log_det, g, x, dlog_det, drawn, seed, first, weights):
 
 def bounds_of(log_det, g, chunks, x, drawn, seed, first, weights):
     """`[g(x), lower, upper]`."""
-    def chunk(x, *v):
+    def chunk(weights, x, *v):
         y, jacobian = linearise(g, weights, x)
         return [y, *log_det.terms(drawn).bounds(jacobian, v)], []
 
     v = log_det.draw_probes(x, seed, first)
-    return in_chunks(chunk, chunks, [x, *v], [x.shape[1:], [], []])[0]
+    return in_chunks(chunk, chunks, [x, *v], [x.shape[1:], [], []], weights)[0]
 
 
 def _pushed(adjoint, g, x, b, weights):
@@ -251,7 +255,7 @@ def _gradient_in_plane(law, g, chunks, x, dz, dlog_det, prepared, v, kept, weigh
     That with v is taken anyway, as w^T J v is differentiated, and a piece of g at a time, so that
     each begins with what was kept.
     """
-    def chunk(x, dz, dlog_det, v, *kept):
+    def chunk(weights, x, dz, dlog_det, v, *kept):
         kept, tapes = list(kept), []
         h, t, other = x, v, tf.stack([-v[:, 1], v[:, 0]], axis=1)
         for i, (function, own) in enumerate(g.each(weights)):
@@ -269,9 +273,9 @@ def _gradient_in_plane(law, g, chunks, x, dz, dlog_det, prepared, v, kept, weigh
         d, dweights = [dz, each(dlog_det, w)], []
         for tape, targets, sources in reversed(tapes):
             *d, = tape.gradient(targets, sources, d, unconnected_gradients="zero")
-            d, dweights = d[:2], d[2:] + dweights
-        return [d[0], log_det], dweights
+            d, dweights = d[:2], [d[2:], *dweights]
+        return [d[0], log_det], g.gathered(dweights)
 
     outputs, dweights = in_chunks(chunk, chunks, [x, dz, dlog_det, v, *kept], [x.shape[1:], []],
-                                  weights)
+                                  weights, sums=True)
     return [*outputs, *dweights]

@@ -10,10 +10,12 @@ from tfresflow.batches import seeds
 from tfresflow.batches.parts import chunks_of
 from tfresflow.checks.rules import check, check_function, check_kind, check_object, check_whole
 from tfresflow.functions.branch import as_composition, functionalize
+from tfresflow.functions.conditional import context_layers, context_shape
 from tfresflow.functions.traced import is_shareable, shared
 from tfresflow.logdet.adaptive import Adaptive
 from tfresflow.logdet.base import Estimator
 from tfresflow.logdet.block import Block, PlaneBlock, bounds_of, is_in_plane
+from tfresflow.logdet.conditional import AtContext
 from tfresflow.logdet.memory import Auto, Memory
 from tfresflow.logdet.probes import orthogonal
 from tfresflow.logdet.series import Neumann
@@ -124,7 +126,7 @@ class LogDet(Configurable, Estimator):
         """The step `x -> x + g(x)` of a flow: norms are applied and the number of terms drawn.
 
         Args:
-          g, seed: see `__call__`.
+          g, seed: see `__call__`; if g takes a context, the step is of `(x, context)`.
           spec: `tf.TensorSpec` of x; the number of examples may be None.
           inverse: of the step, `z -> x`.
           adjoint: a linear solver, of tfresflow.solvers, that raises where it does not converge.
@@ -132,7 +134,7 @@ class LogDet(Configurable, Estimator):
         Returns:
           A `Step`: a `Block`.
         """
-        g, weights = functionalize(g)
+        function, weights = functionalize(g)
         seed, first = _parts(seed)
         kind, shape = Block, None
         if is_in_plane(self, spec):
@@ -140,7 +142,10 @@ class LogDet(Configurable, Estimator):
         # No part of a function that is differentiated: TensorFlow would optimise the gradient of
         # each block by itself, for the zeros that belong to these.
         drawn, *more = shared(_draws, self, spec.dtype, shape)(seed, first)
-        return kind(self, g, weights, inverse, adjoint, drawn, seed, first, spec, *more)
+        block = kind(self, function, weights, inverse, adjoint, drawn, seed, first, spec, *more)
+        if not function.num_rows:
+            return block
+        return AtContext(block, context_shape("g", context_layers(g)))
 
     def draw_probes(self, x, seed, first):
         """Probes, each `[N, ...]` as x, of which shape and dtype count."""

@@ -240,18 +240,18 @@ def _estimate(forward, g, weights, x, v, terms, gradient):
 
 def _forward(g, chunks, x, v, terms, weights):
     """`[g(x), log_det, *w]`."""
-    def chunk(x, *v):
+    def chunk(weights, x, *v):
         y, jacobian = linearise(g, weights, x)
         log_det, w = terms.sum(jacobian, v)
         return [y, log_det, *w], []
 
     events = [x.shape[1:], [], *(x.shape[1:] for _ in v)]
-    return in_chunks(chunk, chunks, [x, *v], events)[0]
+    return in_chunks(chunk, chunks, [x, *v], events, weights)[0]
 
 
 def _backward(g, gradient, chunks, x, v, terms, dy, dlog_det, w, weights):
     """`[dx, *dweights]`."""
-    def chunk(x, dy, dlog_det, *v_and_w):
+    def chunk(weights, x, dy, dlog_det, *v_and_w):
         v, w = v_and_w[:len(v_and_w) // 2], v_and_w[len(v_and_w) // 2:]
         # The control dependency keeps TensorFlow from sharing the first evaluation of a g that
         # is not in a function of its own with this one, or from starting this one early: either
@@ -265,7 +265,8 @@ def _backward(g, gradient, chunks, x, v, terms, dy, dlog_det, w, weights):
         dx, *dweights = _gradient(tape, [y, *tensors], [x, *weights], [dy, *cotangents])
         return [dx], dweights
 
-    [dx], dweights = in_chunks(chunk, chunks, [x, dy, dlog_det, *v, *w], [x.shape[1:]], weights)
+    [dx], dweights = in_chunks(chunk, chunks, [x, dy, dlog_det, *v, *w], [x.shape[1:]], weights,
+                               sums=True)
     return [dx, *dweights]
 
 

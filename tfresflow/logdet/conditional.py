@@ -1,0 +1,62 @@
+"""A residual block as a step of a flow whose state is `(x, context)`."""
+
+import dataclasses
+
+import tensorflow as tf
+
+from tfresflow.functions.steps import Step
+
+__all__ = ["AtContext"]
+
+
+class AtContext(Step):
+    """`(x, c) -> (x + g(x; c), c)`: a block whose last weight is the context.
+
+    The derivative with respect to the context is summed on the way back, as it goes by.
+
+    Args:
+      block: a `Block`, its last weight left out.
+      context_shape: shape of one context.
+    """
+
+    def __init__(self, block, context_shape):
+        self._block, self.weights, self.inverse = block, block.weights, block.inverse
+        spec = tf.TensorSpec([None, *context_shape], block.spec.dtype)
+        self.is_light = self._at(spec).is_light
+
+    def value(self, x, rows):
+        x, context = x
+        return self._at(context).value(x, rows), context
+
+    def linearise(self, x, rows):
+        x, context = x
+        z, pull = self._at(context).linearise(x, rows)
+        return (z, context), lambda dz, dlog_det: _summed(dz[1], *pull(dz[0], dlog_det))
+
+    def vjp(self, x, rows, dz, dlog_det):
+        x, context = x
+        return _summed(dz[1], *self._at(context).vjp(x, rows, dz[0], dlog_det))
+
+    def release(self, x, rows, dlog_det):
+        x, context = x
+        z, pull = self._at(context).release(x, rows, dlog_det)
+        return (z, context), lambda dz: _summed(dz[1], *pull(dz[0]))
+
+    def vijp(self, x, rows, dx, dlog_det):
+        x, context = x
+        z, dz, log_det, dweights = self._at(context).vijp(x, rows, dx[0], dlog_det)
+        *dweights, of_context = dweights
+        return (z, context), (dz, dx[1] - of_context), log_det, dweights
+
+    def bounds(self, x, rows):
+        x, context = x
+        z, lower, upper = self._at(context).bounds(x, rows)
+        return (z, context), lower, upper
+
+    def _at(self, context):
+        return dataclasses.replace(self._block, weights=[*self.weights, context])
+
+
+def _summed(dcontext, dx, log_det, dweights):
+    *dweights, of_context = dweights
+    return (dx, dcontext + of_context), log_det, dweights
