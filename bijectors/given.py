@@ -7,6 +7,7 @@ import tensorflow_probability as tfp
 from bijectors.base import Flow
 from tfresflow.checks.events import take
 from tfresflow.checks.rules import check
+from tfresflow.functions.steps import Composed, Step
 
 __all__ = ["Given", "distribution"]
 
@@ -57,6 +58,10 @@ class Given(Flow):
     def forward_and_log_det(self, x, seed=None):
         return self.flow.forward_and_log_det(x, seed, context=self._beside(x))
 
+    def bind(self, seed=None, size=None, dtype=None):
+        return Composed([_Enter(self.context, self.flow.context_shape),
+                         *self.flow.bind(seed, size, dtype).steps, _Leave(self)])
+
     def inverse_and_log_det(self, z, seed=None):
         return self.flow.inverse_and_log_det(z, seed, context=self._beside(z))
 
@@ -84,8 +89,6 @@ class Given(Flow):
     def _beside(self, x):
         """The context of each row of `x [N, ...]`: rows go through the batch again and again."""
         shape = self.flow.context_shape
-        if not self._rank:
-            return self.context
         contexts = tf.reshape(self.context, [-1, *shape])
         n = tf.shape(x)[0] if x.shape[0] is None else x.shape[0]
         count = tf.shape(contexts)[0] if contexts.shape[0] is None else contexts.shape[0]
@@ -104,6 +107,52 @@ class Given(Flow):
             return x if shape == x.shape[:lead] else tf.broadcast_to(x, [*shape, *event])
         shape = tf.broadcast_dynamic_shape(tf.shape(x)[:lead], batch)
         return tf.broadcast_to(x, tf.concat([shape, event], axis=0))
+
+
+class _Enter(Step):
+    """`x -> (x, context of each row)`."""
+
+    weights = ()
+
+    def __init__(self, context, shape):
+        self._contexts = tf.reshape(context, [-1, *shape])
+
+    def value(self, x, rows):
+        count = tf.shape(self._contexts)[0]
+        context = tf.gather(self._contexts, rows.places % count)
+        return x, tf.ensure_shape(context, [x.shape[0], *self._contexts.shape[1:]])
+
+    def linearise(self, x, rows):
+        return self.value(x, rows), lambda dz, dlog_det: (dz[0], 0 * dlog_det, [])
+
+    def vijp(self, x, rows, dx, dlog_det):
+        z = self.value(x, rows)
+        return z, (dx, tf.zeros_like(z[1])), 0 * dlog_det, []
+
+    def inverse(self, z):
+        return z[0]
+
+
+class _Leave(Step):
+    """`(z, context) -> z`."""
+
+    weights = ()
+
+    def __init__(self, given):
+        self._given = given
+
+    def value(self, x, rows):
+        return x[0]
+
+    def linearise(self, x, rows):
+        z, context = x
+        return z, lambda dz, dlog_det: ((dz, tf.zeros_like(context)), 0 * dlog_det, [])
+
+    def vijp(self, x, rows, dx, dlog_det):
+        return x[0], dx[0], 0 * dlog_det, []
+
+    def inverse(self, z):
+        return z, self._given._beside(z)
 
 
 def distribution(flow, context=None, base=None):

@@ -63,6 +63,9 @@ class Blocks:
       log_det, solver, adjoint: given to every block.
       seed: integer for the initial weights; None for different ones each time.
       dtype: of the weights.
+      context_shape: of a conditional flow: each hidden layer has a `layers.FiLM` before its
+        activation, each ActNorm a context.
+      gates: see `layers.FiLM`.
 
     Raises:
       ValueError: later, if the number of `orders` is not that of the layers of a branch.
@@ -80,6 +83,8 @@ class Blocks:
     adjoint: typing.Any = None
     seed: int | None = None
     dtype: str | None = None
+    context_shape: tuple | None = None
+    gates: bool = False
 
     def __post_init__(self):
         self._counter = itertools.count()
@@ -103,7 +108,8 @@ class Blocks:
 
     def actnorm(self, event_shape, per_element=False):
         """An ActNorm of these weights' type."""
-        return ActNorm(event_shape, per_element=per_element, dtype=self.dtype)
+        return ActNorm(event_shape, per_element=per_element, dtype=self.dtype,
+                       context_shape=self.context_shape)
 
     def _block(self, linear, sizes, event_shape, preact, kind):
         if self.dense_net:
@@ -115,11 +121,12 @@ class Blocks:
         inputs = event_shape[-1] * (self._expansion if preact else 1)
         codomains = self._codomains(len(sizes))
         for (size, kernel), codomain in zip(sizes[:-1], codomains):
-            layer = [linear(size, kernel, inputs, codomain), self._act(dtype=self.dtype)]
-            outputs = size * self._expansion
+            hidden, act = linear(size, kernel, inputs, codomain), self._act(dtype=self.dtype)
+            layer, outputs = [hidden, *self._film(), act], size * self._expansion
             if self.dense_net:
                 layer = [layers.LipschitzConcatenation(
-                    layers.Branch(layer), self.dense_net.learned, dtype=self.dtype)]
+                    layers.Branch([hidden, act]), self.dense_net.learned, dtype=self.dtype),
+                    *self._film()]
                 outputs += inputs
             stack, inputs = stack + layer, outputs
         branch = layers.Branch([*stack, linear(*sizes[-1], inputs, codomains[-1])])
@@ -146,6 +153,15 @@ class Blocks:
     def _dense(self, units, kernel, inputs, codomain):
         del kernel
         return layers.InducedNormDense(units, codomain=codomain, **self._linear(inputs))
+
+    def _film(self):
+        """Where the context enters; nothing in a flow without one."""
+        if self.context_shape is None:
+            return []
+        bound = self.context_shape[-1] ** -0.5
+        seed = None if self.seed is None else next(self._seeds)
+        return [layers.FiLM(self.context_shape, self.gates, keras.initializers.RandomUniform(
+            -bound, bound, seed), dtype=self.dtype)]
 
     def _linear(self, fan_in):
         """The reference's initial weights: kernel and bias uniform in +-1/sqrt(fan_in)."""

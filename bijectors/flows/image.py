@@ -4,6 +4,7 @@ from bijectors.chain import Chain
 from bijectors.factor_out import FactorOut
 from bijectors.flatten import Flatten
 from bijectors.flows.blocks import Blocks
+from bijectors.flows.context import embedded, shape_within
 from bijectors.logit import Logit
 from bijectors.squeeze import Squeeze
 from tfresflow import layers
@@ -17,7 +18,7 @@ def image_flow(event_shape, *, nblocks=(16, 16, 16), idim=512, kernels=(3, 1, 3)
                factor_out=False, fc_end=True, n_fc_blocks=4, fc_idim=128, actnorm=True,
                fc_actnorm=False, logit_alpha=0.05, orders=2, certified=True, dense_net=None,
                power_iteration=None, log_det=None, solver=None, adjoint=None, seed=None,
-               dtype=None):
+               dtype=None, context_shape=None, context_network=None, context_gates=False):
     """Images in [0, 1] to latent vectors: scales of convolutional residual blocks.
 
     Logit, then for each scale its blocks, each followed by an ActNorm; 2x2 squeezes between the
@@ -51,6 +52,11 @@ def image_flow(event_shape, *, nblocks=(16, 16, 16), idim=512, kernels=(3, 1, 3)
       log_det, solver, adjoint: of every block; see `InvertibleResidual`.
       seed: integer for the initial weights; None: different ones each time.
       dtype: of the weights.
+      context_shape: of a conditional flow: shape of one context, `[K]` or K; `[]` for labels, with
+        a network; None: no context.
+      context_network: a Keras layer or model of the context, see `Embedded`; without one the
+        context enters the blocks as it is.
+      context_gates: see `layers.FiLM`.
 
     Returns:
       A `Chain` from `[N, H, W, C]` to `[N, H W C]`.
@@ -75,7 +81,8 @@ def image_flow(event_shape, *, nblocks=(16, 16, 16), idim=512, kernels=(3, 1, 3)
     fc_idim, n_fc_blocks = as_size("fc_idim", fc_idim), as_size("n_fc_blocks", n_fc_blocks, 0)
     _validate(event_shape, nblocks, kernels, squeeze_first)
     blocks = Blocks(coeff, act, preact, orders, certified, dense_net, power_iteration, log_det,
-                    solver, adjoint, seed, dtype)
+                    solver, adjoint, seed, dtype, shape_within(context_shape, context_network),
+                    context_gates)
 
     def norms(shape):
         return ([blocks.actnorm(shape)] if actnorm else []) + (
@@ -110,7 +117,7 @@ def image_flow(event_shape, *, nblocks=(16, 16, 16), idim=512, kernels=(3, 1, 3)
     if squeeze_first:
         start.append(Squeeze(shape))
         shape = start[-1].latent_shape(shape)
-    return _chain(start + scale(shape, 0))
+    return embedded(_chain(start + scale(shape, 0)), context_shape, context_network)
 
 
 def _chain(steps):

@@ -2,6 +2,7 @@
 
 from bijectors.chain import Chain
 from bijectors.flows.blocks import Blocks
+from bijectors.flows.context import embedded, shape_within
 from tfresflow import layers
 from tfresflow.checks.sizes import as_size, as_sizes
 
@@ -11,7 +12,8 @@ __all__ = ["toy_flow"]
 def toy_flow(event_shape=(2,), *, nblocks=100, dims=(128, 128, 128, 128), coeff=0.9,
              act=layers.LipSwish, preact=False, actnorm=True, orders=2, certified=True,
              dense_net=None, power_iteration=None, log_det=None, solver=None, adjoint=None,
-             seed=None, dtype=None):
+             seed=None, dtype=None,
+             context_shape=None, context_network=None, context_gates=False):
     """Vectors to latent vectors: residual blocks of dense layers.
 
     Args:
@@ -30,6 +32,11 @@ def toy_flow(event_shape=(2,), *, nblocks=100, dims=(128, 128, 128, 128), coeff=
       log_det, solver, adjoint: of every block; see `InvertibleResidual`.
       seed: integer for the initial weights; None: different ones each time.
       dtype: of the weights.
+      context_shape: of a conditional flow: shape of one context, `[K]` or K; `[]` for labels, with
+        a network; None: no context.
+      context_network: a Keras layer or model of the context, see `Embedded`; without one the
+        context enters the blocks as it is.
+      context_gates: see `layers.FiLM`.
 
     Returns:
       A `Chain` from `[N, D]` to `[N, D]`.
@@ -54,9 +61,10 @@ def toy_flow(event_shape=(2,), *, nblocks=100, dims=(128, 128, 128, 128), coeff=
     if len(shape) != 1:
         raise ValueError(f"`event_shape` must be [D]. Received: event_shape={shape}")
     blocks = Blocks(coeff, act, preact, orders, certified, dense_net, power_iteration, log_det,
-                    solver, adjoint, seed, dtype)
+                    solver, adjoint, seed, dtype, shape_within(context_shape, context_network),
+                    context_gates)
     steps = []
     for _ in range(nblocks):
         steps.append(blocks.dense(shape, dims))
         steps += [blocks.actnorm(shape)] if actnorm else []
-    return Chain(steps[::-1])
+    return embedded(Chain(steps[::-1]), context_shape, context_network)

@@ -23,7 +23,7 @@ class FiLM(ContextLayer, keras.layers.Layer):
 
     Args:
       context_shape: shape of one context: `[K]`; or `[h, w, K]` for images `[H, W, C]`, h and w
-        multiples of H and W, so that the mean of each patch counts.
+        multiples of H and W: the mean of each patch counts, for vectors x that of all places.
       gates: whether x is multiplied, too; the gates start near 1. Without them V is not there.
       kernel_initializer: of U and V; default uniform in `+-1 / sqrt(K)`.
       **kwargs: those of `keras.layers.Layer`.
@@ -105,7 +105,7 @@ def check_map(name, context_shape, event_shape):
     """Raises `ValueError` unless contexts are vectors, or maps that fit x of `event_shape`."""
     *places, _ = context_shape
     *space, _ = event_shape
-    if places and (len(places) != len(space) or any(
+    if places and space and (len(places) != len(space) or any(
             own % side for own, side in zip(places, space))):
         raise ValueError(f"`{name}` must be [K], or [..., K] with sizes that are multiples of those "
                          f"of x. Received: {tuple(context_shape)} for x of shape "
@@ -114,6 +114,8 @@ def check_map(name, context_shape, event_shape):
 
 def beside(context, x):
     """The context of each example, or of each place, as `[N, ..., K]` with the rank of x."""
+    if x.shape.rank == 2:  # of a map, the mean of all places
+        return tf.reduce_mean(context, axis=range(1, context.shape.rank - 1))
     if context.shape.rank == 2:
         return tf.reshape(context, [-1, *[1] * (x.shape.rank - 2), context.shape[-1]])
     for axis, side in enumerate(x.shape[1:-1], 1):
