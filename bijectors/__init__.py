@@ -16,6 +16,6 @@ from bijectors.residual import InvertibleResidual
 from bijectors.squeeze import Squeeze
 from bijectors.tails import heavy_tails
 
-__all__ = ["ActNorm", "Chain", "ColumnSupports", "Embedded", "FactorOut", "Flatten", "Flow", "Foreign",
-           "Given", "InvertibleResidual", "Logit", "Squeeze", "distribution", "heavy_tails",
-           "norm_report"]
+__all__ = ["ActNorm", "Chain", "ColumnSupports", "Embedded", "FactorOut", "Flatten", "Flow",
+           "Foreign", "Given", "InvertibleResidual", "Logit", "Squeeze", "distribution",
+           "heavy_tails", "norm_report"]

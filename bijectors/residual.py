@@ -17,8 +17,7 @@ from tfresflow.batches.parts import at_least, side_by_side
 from tfresflow.checks.precision import check_float
 from tfresflow.checks.rules import check
 from tfresflow.checks.sizes import as_sizes
-from tfresflow.functions.branch import (At, as_composition, functionalize, has_state,
-                                        leaf_layers)
+from tfresflow.functions.branch import At, as_composition, functionalize, has_state, leaf_layers
 from tfresflow.functions.conditional import context_layers, context_shape
 from tfresflow.functions.traced import shared
 from tfresflow.layers.orders import check_chain, lipschitz, unbounded

@@ -27,8 +27,8 @@ def checked(x, weights, context=None):
     Raises:
       ValueError: x is empty or not finite, or `weights` do not fit it or have no positive sum.
     """
-    context = tf.distribute.get_replica_context()
-    shared = context is not None and context.num_replicas_in_sync > 1
+    replica = tf.distribute.get_replica_context()
+    shared = replica is not None and replica.num_replicas_in_sync > 1
     if shared or not tf.executing_eagerly():
         raise ValueError("`initialize` must be called once for all replicas: outside of "
                          "`tf.function` and of `strategy.run`.")

@@ -15,7 +15,7 @@ __all__ = ["heavy_tails"]
 _TERMS = 32
 
 
-def heavy_tails(flow, x, rule, seed=0):
+def heavy_tails(flow, x, rule, seed=0, context=None):
     """Residual blocks for which draws of the number of terms are too far apart to be averaged.
 
     A later term of `Poisson` and `Geometric` is rare, and weighs the inverse of its probability.
@@ -28,6 +28,7 @@ def heavy_tails(flow, x, rule, seed=0):
       x: `[N, ...]`, a few rows of data.
       rule: the law for the number of terms, as `LogDet` takes it.
       seed: of the probes.
+      context: of a conditional flow, `[N, ...]`.
 
     Returns:
       `{name: factor}`, the blocks named as in `flow.branches()`: how many times more the terms of a
@@ -52,7 +53,8 @@ def heavy_tails(flow, x, rule, seed=0):
     weights = weights[:_TERMS + 1][weights[:_TERMS + 1] <= 1e4]
     first = np.searchsorted(weights, 1.0, side="right")  # the first that is not certain
     listener = _Listener()
-    flow.with_log_det(listener).forward_and_log_det(x, seed)
+    given = {} if context is None else {"context": context}
+    flow.with_log_det(listener).forward_and_log_det(x, seed, **given)
     heavy = {}
     for name, lengths in zip(flow.branches(), listener.lengths):
         added = weights * np.max(lengths[:len(weights)], axis=1) ** 2

@@ -72,7 +72,7 @@ class Taking:
         context, shape = given.get("context"), self.context_shape
         if (context is None) != (shape is None):
             rule = ("not be given to a flow without one" if shape is None else
-                    f"be given: [N, {', '.join(map(str, shape))}], or one for all")
+                    f"be given: [{', '.join(['N', *map(str, shape)])}], or one for all")
             raise ValueError(f"`context` must {rule}. Received: {context}")
         if shape is None:
             return {}

@@ -86,6 +86,30 @@ def tfp_variables():
             double([[0.5, 1.5]]), double([[1.0, 1.0]]), tf.Variable(double([[2.0]])))], [2])
 
 
+def conditional(kind="toy", **kwargs):
+    """A flow with a context, that counts: two numbers, a label, or a map of the image's size."""
+    if kind == "toy":
+        flow = flows.toy_flow(nblocks=2, dims=(6, 6), context_shape=2, context_gates=True,
+                              **{**EXACT, **kwargs})
+    elif kind == "table":
+        network = keras.layers.Embedding(3, 2, dtype="float64")
+        flow = flows.tabular_flow([3], nblocks=1, dims=(6,), context_shape=[],
+                                  context_network=network, **{**EXACT, **kwargs})
+    else:
+        network = keras.layers.Conv2D(2, 3, padding="same", dtype="float64")
+        flow = image(factor_out=True, fc_actnorm=True, context_shape=[4, 4, 1],
+                     context_network=network, **kwargs)
+    for layer in flow.layers:  # ActNorms do not look at the context yet
+        for i, weight in enumerate(layer.trainable_variables):
+            weight.assign(weight + 0.2 * np.random.RandomState(i).randn(*weight.shape))
+    return flow
+
+
+def given(kind, context):
+    return conditional(kind).given(double(context))
+
+
+MAP = np.linspace(-1.0, 1.0, 16).reshape(4, 4, 1)
 REGISTRY = {
     "ActNorm": (lambda: actnorm([2, 3, 2]), [2, 3, 2]),
     "ActNorm_per_element": (lambda: actnorm([4], per_element=True), [4]),
@@ -95,6 +119,9 @@ REGISTRY = {
     "Chain_tfp_variables": (tfp_variables, [2]),
     "ColumnSupports": (lambda: bijectors.ColumnSupports([5], SUPPORTS), [5]),
     "FactorOut": (lambda: bijectors.FactorOut(actnorm([2, 2, 1]), [2, 2, 2]), [2, 2, 2]),
+    "Embedded": (lambda: given("table", 2.0), [3]),
+    "Embedded_image": (lambda: given("image", MAP), [4, 4, 1]),
+    "Given": (lambda: given("toy", [1.0, -0.5]), [2]),
     "Foreign": (lambda: bijectors.Foreign(tfb.Softplus(), [3]), [3]),
     "Flatten": (lambda: bijectors.Flatten([2, 3, 1]), [2, 3, 1]),
     "InvertibleResidual_dense": (dense_block, [3]),
@@ -130,7 +157,8 @@ REGISTRY = {
 
 # One of each kind, and the smallest: the others are slow.
 QUICK = [name for name in REGISTRY if not name.startswith(
-    ("image_flow", "toy_flow_", "tabular_flow", "InvertibleResidual_", "Chain_tfp_constants"))]
+    ("image_flow", "toy_flow_", "tabular_flow", "InvertibleResidual_", "Chain_tfp_constants",
+     "Embedded_"))]
 QUICK += ["InvertibleResidual_dense", "image_flow_squeeze_first"]
 
 
@@ -140,7 +168,7 @@ def every_flow(test):
 
 
 UNIT_INTERVAL = {name for name in REGISTRY if name.startswith(
-    ("ColumnSupports", "Logit", "image_flow", "tabular_flow_with_supports"))}
+    ("ColumnSupports", "Embedded_image", "Logit", "image_flow", "tabular_flow_with_supports"))}
 
 
 def example(event_shape, n=3, seed=1, unit=False):

@@ -73,28 +73,31 @@ class FlowLayer(SavedWhole, keras.layers.Layer):
         for layer in () if self.trainable else self.flow_layers:  # said before they were there
             layer.trainable = False
 
-    def call(self, x, seed=None, training=False):
+    def call(self, x, seed=None, training=False, context=None):
         """`(z, log_det)`.
 
         Args:
           x: `[N, ...]`.
           seed: of the estimate of log_det; None: the layer's own.
           training: whether the layer's own seed changes with each call.
+          context: of a conditional flow, `[N, ...]`.
 
         Returns:
           `[N, ...]`, and `log |det dz/dx|`, `[N]` nats.
         """
-        z, log_det = self.flow.forward_and_log_det(x, self._seed(seed, training))
+        z, log_det = self.flow.forward_and_log_det(x, self._seed(seed, training),
+                                                   **self._given(context))
         if self.loss_weight is not None:
             self.add_loss(-self.loss_weight * tf.reduce_mean(self.base.log_prob(z) + log_det))
         return z, log_det
 
-    def log_prob(self, x, seed=None):
+    def log_prob(self, x, seed=None, context=None):
         """`log p(x)`, `[N, ...] -> [N]`, nats, differentiable.
 
         Args:
           x: `[N, ...]`.
           seed: of the estimate of log_det, as for `seeds.as_seed`; None: the layer's own.
+          context: of a conditional flow, `[N, ...]`.
 
         Example:
           >>> import tensorflow_probability as tfp
@@ -104,33 +107,35 @@ class FlowLayer(SavedWhole, keras.layers.Layer):
           >>> round(float(layer.log_prob([[0.5]])[0]), 4)         # log N(1; 0, 1) + log 2
           -0.7258
         """
-        z, log_det = self.flow.forward_and_log_det(self._cast(x), self._seed(seed))
+        z, log_det = self.flow.forward_and_log_det(self._cast(x), self._seed(seed),
+                                                   **self._given(context))
         return self.base.log_prob(z) + log_det
 
-    def inverse(self, z):
-        """Solves for the x of each z, `[N, ...]`; differentiable.
+    def inverse(self, z, context=None):
+        """Solves for the x of each z, `[N, ...]`; differentiable. See `call` for the context.
 
         Raises:
           tf.errors.InvalidArgumentError: if the inverse does not converge.
         """
-        return self.flow.inverse_alone(self._cast(z))
+        return self.flow.inverse_alone(self._cast(z), **self._given(context))
 
-    def sample(self, n, seed=None):
+    def sample(self, n, seed=None, context=None):
         """Draws `[n, ...]`, differentiable in the weights.
 
         Args:
           n: how many.
           seed: as for `seeds.as_seed`; the same integer gives the same samples.
+          context: of a conditional flow, `[n, ...]`, or one for all.
 
         Raises:
           tf.errors.InvalidArgumentError: if the inverse does not converge.
         """
-        return self.inverse(self.base.sample(n, seed=seeds.as_seed(seed)))
+        return self.inverse(self.base.sample(n, seed=seeds.as_seed(seed)), context)
 
-    def initialize(self, x):
+    def initialize(self, x, context=None):
         """Sets data-dependent weights (ActNorm) from `x [N, ...]`, before training."""
         if hasattr(self.flow, "initialize"):
-            self.flow.initialize(self._cast(x))
+            self.flow.initialize(self._cast(x), **self._given(context))
 
     def compute_output_shape(self, input_shape):
         """Shapes of `(z, log_det)`."""
@@ -141,6 +146,9 @@ class FlowLayer(SavedWhole, keras.layers.Layer):
         """`(z, log_det)` as `keras.KerasTensor`s, for functional models."""
         return tuple(keras.KerasTensor(shape, self.compute_dtype)
                      for shape in self.compute_output_shape(x.shape))
+
+    def _given(self, context):
+        return {} if context is None else {"context": self._cast(context)}
 
     def _cast(self, x):
         return tf.cast(tf.convert_to_tensor(x), self.compute_dtype)

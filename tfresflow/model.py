@@ -6,10 +6,8 @@ import math
 import keras
 import tensorflow as tf
 
-from tfresflow import serving
 from tfresflow.autodiff import Recomputed
 from tfresflow.batches import seeds
-from tfresflow.checks import inputs
 from tfresflow.checks.members import check_base, check_flow, check_nbits, latent_of
 from tfresflow.checks.precision import check_float
 from tfresflow.checks.rules import check, check_number, check_whole
@@ -21,12 +19,15 @@ from tfresflow.logdet.exact import Exact, is_small
 from tfresflow.losses import StandardNormal, bits_per_dim
 from tfresflow.saving.adopted import adopted
 from tfresflow.saving.whole import SavedWhole
+from tfresflow.serving import Exported
 from tfresflow.training import start
 from tfresflow.training.averages import AveragedModel
 from tfresflow.training.compiling import less_is_better
-from tfresflow.training.given import Given, check_trained
+from tfresflow.training.given import check_trained
 from tfresflow.training.gradient_of_sum import ByFlow
+from tfresflow.training.joined import as_rows
 from tfresflow.training.likelihood import LikelihoodModel
+from tfresflow.training.of_rows import OfRows
 from tfresflow.training.on_batch import OnBatch
 
 __all__ = ["FlowModel"]
@@ -35,7 +36,7 @@ _LOSS = "compute_nll", "example_losses"  # what a subclass may override
 
 
 @keras.saving.register_keras_serializable("tfresflow")
-class FlowModel(SavedWhole, OnBatch, LikelihoodModel):
+class FlowModel(SavedWhole, Exported, OfRows, OnBatch, LikelihoodModel):
     """`log p(x) = log p_base(f(x)) + log |det df/dx|`, trained by maximum likelihood.
 
     `compile(optimizer)`, `fit(dataset of x)`, `evaluate`, and `predict`, which gives `log p(x)`.
@@ -44,6 +45,10 @@ class FlowModel(SavedWhole, OnBatch, LikelihoodModel):
     the entry `loss` of the logs is what is minimised, `sum(w l) / N` plus the regularisers of
     layers, and `nll` is a weighted metric, `sum(w l) / sum(w)`. Without sample weights and
     regularisers they are equal.
+
+    With a flow that takes a context it is the model of `log p(x | c)`. What Keras takes as x is
+    then `(x, context)`, `{"x": x, "context": context}`, or x alone with the context as the labels
+    y; other methods take `context=`.
 
     x may be numbers of any type, in arrays, tensors, lists or DataFrames, or a pipeline of batches;
     they are cast to the type of the flow's weights. `fit` sets the ActNorms of a new flow from the
@@ -124,6 +129,7 @@ class FlowModel(SavedWhole, OnBatch, LikelihoodModel):
         check_nbits(nbits)
         check_estimator("eval_log_det", eval_log_det)
         self.flow, self.autodiff = flow, Recomputed() if autodiff is None else autodiff
+        self.rows_flow = as_rows(flow)
         check_sweep(self.autodiff)
         latent = latent_of(flow, base)
         self.base = StandardNormal(latent, self.variable_dtype) if base is None else base
@@ -133,7 +139,8 @@ class FlowModel(SavedWhole, OnBatch, LikelihoodModel):
                         "skip_nonfinite": skip_nonfinite, "name": self.name, **kwargs}
         self.nbits = nbits
         eval_log_det = Exact() if eval_log_det is None and is_small(flow) else eval_log_det
-        self.eval_flow = flow.with_log_det(eval_log_det) if eval_log_det is not None else flow
+        self.eval_flow = as_rows(
+            flow.with_log_det(eval_log_det) if eval_log_det is not None else flow)
         # Keras does not look into bijectors: a list of layers it sees, trains and saves.
         self.flow_layers = list(flow.layers)
         for layer in () if self.trainable else self.flow_layers:  # said before they were there
@@ -149,43 +156,58 @@ class FlowModel(SavedWhole, OnBatch, LikelihoodModel):
     # Densities ------------------------------------------------------------------------------
 
     def compute_nll(self, x, seed, flow=None):
-        """`-log p(x)`, `[N, ...] -> [N]`, nats; `flow` defaults to the one that is trained."""
-        z, log_det = (flow or self.flow).forward_and_log_det(self.as_weights(x), seed)
+        """`-log p(x)`, `[N, ...] -> [N]`, nats; `flow` defaults to the one that is trained.
+
+        That of a conditional model is of joined rows, see `as_weights`.
+        """
+        z, log_det = (flow or self.rows_flow).forward_and_log_det(self.as_weights(x), seed)
         return -self.base.log_prob(z) - log_det
 
     @tf.autograph.experimental.do_not_convert
-    def log_prob(self, x, seed=None):
-        """`log p(x)`, `[N, ...] -> [N]`, nats, with the estimator `eval_log_det`.
+    def log_prob(self, x, seed=None, context=None):
+        """`log p(x)`, or `log p(x | c)`, `[N]` nats, with the estimator `eval_log_det`.
 
         If that is stochastic, random without a `seed`; `predict` and `evaluate` are repeatable.
+
+        Args:
+          x: `[N, ...]`.
+          seed: as for `seeds.as_seed`.
+          context: of a conditional flow, `[N, ...]`, or one for all rows.
         """
-        return -self.compute_nll(x, seeds.as_seed(seed), self.eval_flow)
+        return -self.compute_nll(self._with(x, context), seeds.as_seed(seed), self.eval_flow)
 
     @tf.autograph.experimental.do_not_convert
-    def log_prob_bounds(self, x, seed=None):
+    def log_prob_bounds(self, x, seed=None, context=None):
         """`(lower, upper)`, `[N]` each, nats: `log p(x)` for the probes of `seed` is between.
 
         Their mean over probes bounds `log p(x)`. They are equal where the log-determinant is exact,
         and infinite where `eval_log_det` gives none: `logdet.Bracket` does.
 
         Args:
-          x, seed: see `log_prob`.
+          x, seed, context: see `log_prob`.
         """
-        x = self.as_weights(x)
+        x = self.as_weights(self._with(x, context))
         step = bind(self.eval_flow, seeds.as_seed(seed), x.shape[0], x.dtype)
         z, lower, upper = step.bounds(x, Rows(tf.range(tf.shape(x)[0])))
         log_prob = self.base.log_prob(z)
         return log_prob + lower, log_prob + upper
 
-    def bits_per_dim(self, x, seed=None):
+    def bits_per_dim(self, x, seed=None, context=None):
         """Bits per dimension, `[N, ...] -> [N]`, as `log_prob`; `ValueError` without `nbits`."""
         check(self.nbits is not None, "nbits", "be given to FlowModel for bits per dimension", None)
-        x = self.as_weights(x)
-        return bits_per_dim(-self.log_prob(x, seed), math.prod(x.shape[1:]), self.nbits)
+        x = self.as_weights(self._with(x, context))
+        return bits_per_dim(-self.log_prob(x, seed), self.size_of(x), self.nbits)
 
     @tf.autograph.experimental.do_not_convert
-    def sample(self, n, seed=None, temperature=1.0):
+    def sample(self, n, seed=None, temperature=1.0, context=None):
         """Draws `[n, ...]`, the inverse of `temperature` times a draw of `seed` from the base.
+
+        Args:
+          n: how many; of a conditional flow, for each context.
+          seed: as for `seeds.as_seed`.
+          temperature: factor of the latents.
+          context: of a conditional flow, one `[...]`, or a batch of them `[B, ...]`, for which the
+            result is `[n, B, ...]`.
 
         Raises:
           tf.errors.InvalidArgumentError: if the inverse does not converge.
@@ -195,11 +217,12 @@ class FlowModel(SavedWhole, OnBatch, LikelihoodModel):
         if not tf.is_tensor(temperature):
             check_number("temperature", temperature, "not be negative",
                          lambda value: 0 <= value < math.inf)
-        return self.flow.inverse_alone(temperature * self.base.sample(n, seed=seeds.as_seed(seed)))
+        return self.inverse_of(lambda n: temperature * self.base.sample(
+            n, seed=seeds.as_seed(seed)), n, context)
 
     @tf.autograph.experimental.do_not_convert
     def __call__(self, x, *args, **kwargs):
-        # Here, as Keras takes tensors only.
+        # Here, as Keras takes tensors only; of a conditional flow, pairs of them.
         x = x if isinstance(x, keras.KerasTensor) else self.as_weights(x)
         return super().__call__(x, *args, **kwargs)
 
@@ -222,7 +245,7 @@ class FlowModel(SavedWhole, OnBatch, LikelihoodModel):
           ValueError: x is not what the flow takes, or not finite; before a weight changes.
         """
         self._assert_compile_called("fit")  # before a weight is set
-        given = Given(super().fit, x, y, batch_size, *args, **kwargs)
+        given = self._given(super().fit, x, y, batch_size, *args, **kwargs)
         given.check(*self._takes(), finite=not self.skip_nonfinite)
         if start.awaits_data(self):
             rows = given.sample(self._takes()[0], self.distribute_strategy, self.seed)
@@ -238,7 +261,7 @@ class FlowModel(SavedWhole, OnBatch, LikelihoodModel):
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
         """As in Keras, with averaged weights if the optimizer keeps them; repeatable."""
-        given = Given(super().evaluate, x, y, *args, **kwargs)
+        given = self._given(super().evaluate, x, y, *args, **kwargs)
         if not given.cached:  # in `fit`, which has looked at it
             given.check(*self._takes(), finite=True)
         self.eval_step.assign(0)
@@ -246,7 +269,7 @@ class FlowModel(SavedWhole, OnBatch, LikelihoodModel):
 
     def predict(self, x, *args, **kwargs):
         """As in Keras: `log p(x)`."""
-        given = Given(super().predict, x, *args, **kwargs)
+        given = self._given(super().predict, x, *args, **kwargs)
         given.check(*self._takes(), finite=False)
         return super().predict(**given.for_keras(self.variable_dtype))
 
@@ -262,39 +285,6 @@ class FlowModel(SavedWhole, OnBatch, LikelihoodModel):
           x: all of the data, or many rows of it, in any order.
           weights: `[N]`; rows of weight 0 take no part. Default all 1.
         """
-        if hasattr(self.flow, "initialize"):
-            self.flow.initialize(self.as_weights(x), *([] if weights is None else [weights]))
+        if hasattr(self.rows_flow, "initialize"):
+            self.rows_flow.initialize(self.as_weights(x), *([] if weights is None else [weights]))
         self.initialized.assign(1)
-
-    # Weights --------------------------------------------------------------------------------
-
-    def export(self, filepath, format="tf_saved_model", verbose=None, input_signature=None,
-               **kwargs):
-        """As in Keras; a SavedModel has the signatures of `serving.Endpoints`, too.
-
-        With an `input_signature` it is Keras's own, which serves `log_prob` alone. Other formats
-        hold `log_prob` of flows without residual blocks: TFLite ("litert") and ONNX have neither
-        the linear solves nor the random numbers of these.
-
-        Raises:
-          ValueError: if the format lacks operations of the flow.
-        """
-        if format == "tf_saved_model" and input_signature is None:
-            serving.export(self, filepath)
-            return
-        if input_signature is None:
-            input_signature = [keras.InputSpec(shape=(None, *self.flow.event_shape),
-                                               dtype=self.variable_dtype)]
-        with serving.named_failures(format):
-            super().export(filepath, format, verbose, input_signature, **kwargs)
-
-    def _takes(self):
-        """Shape of one example if it is known, and `nbits`."""
-        return getattr(self.flow, "event_shape", None), self.nbits
-
-    def as_weights(self, x):
-        """Floats `[N, ...]` in the dtype of the weights."""
-        if self.nbits is not None and hasattr(x, "dtype"):
-            inputs.check_scaled("x", x, self.nbits, values=False)
-        dtype = self.variable_dtype if self.flow_layers else None
-        return inputs.as_events("x", x, self._takes()[0], dtype)

@@ -1,7 +1,7 @@
 """Models of densities for programs that have TensorFlow alone: a SavedModel with signatures."""
 
 import contextlib
-import functools
+import inspect
 
 import keras
 import tensorflow as tf
@@ -9,7 +9,7 @@ import tensorflow as tf
 from tfresflow.functions import upkeep
 from tfresflow.functions.branch import norm_layers
 
-__all__ = ["Endpoints", "export", "named_failures"]
+__all__ = ["Endpoints", "Exported", "export", "named_failures"]
 
 
 class Endpoints(tf.Module):
@@ -21,7 +21,9 @@ class Endpoints(tf.Module):
         forward(x, seed) -> {"z": [N, ...], "log_det": [N]}
         inverse(z) -> {"x": [N, ...]}
 
-    The number of examples is free. Seeds are whole numbers: the same one gives the same result.
+    Those of a conditional flow take its context after x, z or n, and `sample` gives `[n, B, ...]`
+    of B contexts. The number of examples is free. Seeds are whole numbers: the same one gives the
+    same result.
 
     Args:
       model: a `FlowModel` whose flow has `event_shape` and `latent_shape`, or such a flow.
@@ -53,9 +55,13 @@ class Endpoints(tf.Module):
         z = tf.TensorSpec([None, *flow.latent_shape(flow.event_shape)], dtype, "z")
         seed = tf.TensorSpec([], tf.int64, "seed")
         # Not attributes of a model, which need not be what TensorFlow can track.
-        functions = _of_flow(flow, getattr(model, "eval_flow", flow), x, z, seed)
+        shape = getattr(flow, "context_shape", None)
+        context = [] if shape is None else [tf.TensorSpec([None, *shape], dtype, "context")]
+        eval_flow = getattr(model, "eval_flow", flow)
+        functions = _of_flow(flow, getattr(eval_flow, "flow", eval_flow) if context else eval_flow,
+                             x, z, seed, context)
         if model is not flow:
-            functions.update(_of_model(model, x, seed))
+            functions.update(_of_model(model, x, seed, context))
         upkeep.catch_up(norm_layers(flow.layers))
         concrete = {}
         for name, function in functions.items():
@@ -96,6 +102,30 @@ def export(model, path):
     tf.saved_model.save(endpoints, str(path), signatures=endpoints.by_name)
 
 
+class Exported:
+    """Mixin of a `keras.Model` that has a `flow`."""
+
+    def export(self, filepath, format="tf_saved_model", verbose=None, input_signature=None,
+               **kwargs):
+        """As in Keras; a SavedModel has the signatures of `serving.Endpoints`, too.
+
+        With an `input_signature` it is Keras's own, which serves `log_prob` alone. Other formats
+        hold `log_prob` of flows without residual blocks: TFLite ("litert") and ONNX have neither
+        the linear solves nor the random numbers of these.
+
+        Raises:
+          ValueError: if the format lacks operations of the flow.
+        """
+        if format == "tf_saved_model" and input_signature is None:
+            export(self, filepath)
+            return
+        if input_signature is None:
+            input_signature = [keras.InputSpec(shape=(None, *self._takes()[0]),
+                                               dtype=self.variable_dtype)]
+        with named_failures(format):
+            super().export(filepath, format, verbose, input_signature, **kwargs)
+
+
 @contextlib.contextmanager
 def named_failures(format):
     """Context that turns a converter's long error for missing operations into a `ValueError`.
@@ -125,22 +155,40 @@ def named_failures(format):
             f"Received: format={format!r} ({type(error).__name__})") from error
 
 
-def _of_flow(flow, eval_flow, x, z, seed):
-    def forward(x, seed):
-        z, log_det = eval_flow.forward_and_log_det(x, _pair(seed))
+def _of_flow(flow, eval_flow, x, z, seed, context):
+    def forward(x, *rest):
+        *context, seed = rest
+        z, log_det = eval_flow.forward_and_log_det(x, _pair(seed), **_named(context))
         return {"z": z, "log_det": log_det}
 
-    return {"forward": _function(forward, x, seed),
-            "inverse": _function(lambda z: {"x": flow.inverse_alone(z)}, z)}
+    def inverse(z, *context):
+        return {"x": flow.inverse_alone(z, **_named(context))}
+
+    return {"forward": _function(forward, x, *context, seed),
+            "inverse": _function(inverse, z, *context)}
 
 
-def _of_model(model, x, seed):
-    return {
-        "serve": _function(lambda x: model.call(x), x),
-        "log_prob": _function(lambda x, seed: {"log_prob": model.log_prob(x, _pair(seed))}, x,
-                              seed),
-        "sample": _function(lambda n, seed: {"x": model.sample(n, _pair(seed))},
-                            tf.TensorSpec([], tf.int32, "n"), seed)}
+def _of_model(model, x, seed, context):
+    def serve(x, *context):
+        return model.call((x, *context) if context else x)
+
+    def log_prob(x, *rest):
+        *context, seed = rest
+        return {"log_prob": model.log_prob(x, _pair(seed), **_named(context))}
+
+    def sample(n, *rest):
+        *context, seed = rest
+        return {"x": model.sample(n, _pair(seed), **_named(context))}
+
+    n = tf.TensorSpec([], tf.int32, "n")
+    return {"serve": _function(serve, x, *context),
+            "log_prob": _function(log_prob, x, *context, seed),
+            "sample": _function(sample, n, *context, seed)}
+
+
+def _named(context):
+    """The context as a keyword argument, if there is one."""
+    return dict(zip(["context"], context))
 
 
 def _pair(seed):
@@ -150,11 +198,14 @@ def _pair(seed):
 
 
 def _function(function, *signature):
-    @functools.wraps(function)
     def served(*args):
         with upkeep.kept():  # weights no longer change: none is assigned to when it serves
             return function(*args)
 
+    # By which TensorFlow names the arguments.
+    served.__signature__ = inspect.Signature([
+        inspect.Parameter(spec.name, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        for spec in signature])
     return tf.function(served, signature, autograph=False)
 
 

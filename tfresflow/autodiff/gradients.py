@@ -17,7 +17,7 @@ from tfresflow.autodiff.recomputed import Recomputed
 from tfresflow.batches import seeds
 from tfresflow.checks.inputs import as_events
 from tfresflow.checks.members import check_flow
-from tfresflow.checks.rules import check_function
+from tfresflow.checks.rules import check, check_function
 from tfresflow.functions.derivatives import once
 from tfresflow.functions.steps import Rows, bind
 from tfresflow.functions.sweep import check_sweep
@@ -36,7 +36,7 @@ def gradients(flow, loss, x, seed=None, variables=None, autodiff=Recomputed()):
     Args:
       flow: bijector with `forward_and_log_det`, `inverse_alone` and `layers`.
       loss: `(z [N, ...], log_det [N]) -> value`, a scalar, or a tensor whose sum is differentiated.
-      x: `[N, ...]`.
+      x: `[N, ...]`; of a conditional flow `(x, context)`.
       seed: an integer or a `[2]` tensor; the same seed gives the same estimates. None: stochastic
         ones are others at each call.
       variables: those to differentiate with respect to, of the flow or others that `loss` reads;
@@ -44,7 +44,7 @@ def gradients(flow, loss, x, seed=None, variables=None, autodiff=Recomputed()):
       autodiff: `Recomputed()`, `Stored()` or `Released()` of tfresflow.autodiff.
 
     Returns:
-      `(value, dvariables, dx)`: what `loss` returned, a list as `variables`, a tensor as `x`.
+      `(value, dvariables, dx)`: what `loss` returned, a list as `variables`, and as `x`.
 
     Raises:
       ValueError: if an argument is not what it should be; or if a result is differentiated once
@@ -65,12 +65,17 @@ def gradients(flow, loss, x, seed=None, variables=None, autodiff=Recomputed()):
     check_flow(flow)
     check_function("loss", loss, "be a function (z, log_det)", 2)
     check_sweep(autodiff)
+    takes_context = getattr(flow, "context_shape", None) is not None
+    check(not takes_context or isinstance(x, tuple) and len(x) == 2, "x",
+          "be (x, context) for a conditional flow", x)
     own = [v for layer in flow.layers for v in layer.trainable_variables]
     variables = [getattr(v, "value", v) if not isinstance(v, tf.Variable) else v
                  for v in (own if variables is None else variables)]
-    x = as_events("x", x, getattr(flow, "event_shape", None), own[0].dtype if own else None)
-    seed = seeds.as_seed(seed)
-    z, log_det = flow.forward_and_log_det(x, seed)
+    dtype, seed = own[0].dtype if own else None, seeds.as_seed(seed)
+    x, *context = x if takes_context else [x]
+    x = as_events("x", x, getattr(flow, "event_shape", None), dtype)
+    context = [as_events("context", c, flow.context_shape, dtype) for c in context]
+    z, log_det = flow.forward_and_log_det(x, seed, **dict(zip(["context"], context)))
     with tf.GradientTape() as tape:
         tape.watch([z, log_det])
         value = loss(z, log_det)
@@ -78,8 +83,12 @@ def gradients(flow, loss, x, seed=None, variables=None, autodiff=Recomputed()):
                                            unconnected_gradients="zero")
     with tf.GradientTape() as tape:
         bound = bind(flow, seed, x.shape[0], x.dtype)
-    _, dx, _, dweights = autodiff(bound.steps, x, Rows(tf.range(tf.shape(x)[0])), dlog_det,
-                                  lambda z: ((), dz))
+    # The loss is one of z alone, not of the context that comes out beside it.
+    start, end = ((x, *context), (dz, *map(tf.zeros_like, context))) if context else (x, dz)
+    _, dx, _, dweights = autodiff(bound.steps, start, Rows(tf.range(tf.shape(x)[0])), dlog_det,
+                                  lambda z: ((), end))
     of_flow = tape.gradient(bound.weights, variables, dweights, unconnected_gradients="zero")
-    value, dx, *dvariables = once([value, dx, *map(tf.add, of_flow, of_loss)], [x, *variables])
-    return value, dvariables, dx
+    of_all = [tf.convert_to_tensor(a) + b for a, b in zip(of_flow, of_loss)]
+    value, *found = once([value, *tf.nest.flatten(dx), *of_all], [x, *context, *variables])
+    dx, dvariables = found[:1 + len(context)], found[1 + len(context):]
+    return value, dvariables, tuple(dx) if context else dx[0]

@@ -63,7 +63,7 @@ def of_shape(name, x, event_shape, leading=1):
     """
     event_shape, shape = tuple(event_shape), tf.TensorShape(x.shape)
     lead = "..." if leading is None else ", ".join("NM"[:leading])
-    rule = f"`{name}` must be [{lead}, {', '.join(map(str, event_shape))}]. Received: "
+    rule = f"`{name}` must be [{', '.join([lead, *map(str, event_shape)])}]. Received: "
     if shape.rank is None:
         if leading is None:
             raise ValueError(f"{rule}a shape of unknown rank (tf.ensure_shape says which it has)")

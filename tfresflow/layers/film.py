@@ -107,8 +107,8 @@ def check_map(name, context_shape, event_shape):
     *space, _ = event_shape
     if places and space and (len(places) != len(space) or any(
             own % side for own, side in zip(places, space))):
-        raise ValueError(f"`{name}` must be [K], or [..., K] with sizes that are multiples of those "
-                         f"of x. Received: {tuple(context_shape)} for x of shape "
+        raise ValueError(f"`{name}` must be [K], or [..., K] with sizes that are multiples of "
+                         f"those of x. Received: {tuple(context_shape)} for x of shape "
                          f"{tuple(event_shape)}")
 
 

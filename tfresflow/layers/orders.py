@@ -151,7 +151,7 @@ def lipschitz(layer, of=lambda layer: layer.lipschitz, unknown=1.0):
 def unbounded(layer):
     """Layers in `layer` that may be steeper than 1 and say no Lipschitz constant.
 
-    Those with trainable weights, and activations that are not known to be contractions.
+    Those with trainable weights or a context, and activations not known to be contractions.
     """
     inner = getattr(layer, "branch", None)
     if inner is not None:
@@ -162,7 +162,8 @@ def unbounded(layer):
         return [found for sub in layer.layers for found in unbounded(sub)]
     steep = (isinstance(layer, keras.layers.Activation)
              and layer.activation not in CONTRACTIONS.values())
-    return [layer] if steep or layer.trainable_variables else []
+    of_context = getattr(layer, "context_shape", None) is not None
+    return [layer] if steep or of_context or layer.trainable_variables else []
 
 
 _ISOMETRIES = (keras.layers.InputLayer, keras.layers.Reshape, keras.layers.Flatten,

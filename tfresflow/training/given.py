@@ -11,6 +11,7 @@ from tfresflow.checks import inputs
 from tfresflow.checks.beside import check_labels, check_weights
 from tfresflow.checks.traced import checks
 from tfresflow.training import start
+from tfresflow.training.joined import joined_data
 
 __all__ = ["Given", "check_trained", "examples", "one_batch"]
 
@@ -65,6 +66,17 @@ class Given:
         """x as `check` made it, None where it is a pipeline."""
         x = self._given.get("x")
         return x if _is_array(x) else None
+
+    def join(self, joined, nbits, dtype):
+        """Replaces data and contexts by rows of both, see `joined.py`."""
+        given = self._given
+        if self.cached:
+            return
+        given["x"] = joined_data(joined, "x", given.get("x"), given.get("y"), nbits, dtype)
+        if given.get("validation_data") is not None:
+            x, y, weights = keras.utils.unpack_x_y_sample_weight(given["validation_data"])
+            x = joined_data(joined, "validation_data", x, y, nbits, dtype)
+            given["validation_data"] = x if weights is None else (x, y, weights)
 
     def check(self, event_shape, nbits, finite):
         """Makes arrays of what is one, and looks at them; parts them by `validation_split`.

@@ -34,7 +34,8 @@ class ByTape:
             total = tf.reduce_sum(tf.cast(weights, losses.dtype) * losses)
             if model.losses:
                 total += tf.cast(tf.shape(x)[0], total.dtype) * tf.add_n(model.losses)
-        return [losses], tape.gradient(total, self.like, unconnected_gradients="zero")
+        found = tape.gradient(total, self.like, unconnected_gradients="zero")
+        return [losses], list(map(tf.convert_to_tensor, found))  # sparse ones of embeddings, too
 
     def by_variables(self, sums, weights):
         del weights
@@ -53,7 +54,7 @@ class ByFlow:
     def __init__(self, model, x, part):
         self._model, self._count = model, tf.shape(x)[0]
         with tf.GradientTape() as self._tape:
-            self._bound = bind(model.flow, part, x.shape[0], model.as_weights(x).dtype)
+            self._bound = bind(model.rows_flow, part, x.shape[0], model.as_weights(x).dtype)
             self._orders, self._regularisers = model.order_losses(), model.losses
         of_flow = {id(v.value) for layer in model.flow_layers for v in layer.trainable_variables}
         shared = {id(v) for v in getattr(model.base, "trainable_variables", ())}

@@ -1,7 +1,5 @@
 """How Keras trains and scores a density by its likelihood."""
 
-import math
-
 import keras
 import numpy as np
 import tensorflow as tf
@@ -19,7 +17,8 @@ __all__ = ["LikelihoodModel"]
 class LikelihoodModel(AveragedModel):
     """Minimises the mean of `compute_nll(x, seed, flow=None) -> [N]`, which subclasses define.
 
-    They also set `flow`, `eval_flow`, `nbits`, `norm_layers` and `eval_step`, an integer weight.
+    They also set `flow`, `rows_flow`, `eval_flow`, `nbits`, `norm_layers` and `eval_step`, an
+    integer weight.
     """
 
     def __init__(self, **kwargs):
@@ -66,7 +65,7 @@ class LikelihoodModel(AveragedModel):
     def update_metrics(self, x, losses, weights):
         self.nll_metric.update_state(losses, weights)
         if self.nbits is not None:
-            bpd = bits_per_dim(losses, math.prod(x.shape[1:]), self.nbits)
+            bpd = bits_per_dim(losses, self.size_of(x), self.nbits)
             self.bpd_metric.update_state(bpd, weights)
 
     @property
@@ -98,7 +97,7 @@ class LikelihoodModel(AveragedModel):
         seed = self.seed_of(step, x)  # first: replicas may ask each other for it
         if found := inputs.first_nonfinite(x):
             return f"the data, in {inputs.place(found)} of the batch"
-        find = getattr(self.flow, "find_nonfinite", lambda x, seed: None)
+        find = getattr(self.rows_flow, "find_nonfinite", lambda x, seed: None)
         if found := find(x, seed):
             return f"the value of block {found}"
         with tf.GradientTape() as tape:
