@@ -3,6 +3,9 @@
 One batch, many draws of the probes, six terms: the standard deviation of an example's log_det, of
 its mean over the batch and of that mean's gradient (root of the summed variance of all weights);
 and the ratios to normal probes, each sd times the root of the products it took, see `products`.
+
+Then which part of the variance of the loss's gradient the probes and the number of terms make, as
+training draws them: all else comes from the rows of a batch, and no probe makes it less.
 """
 
 import argparse
@@ -74,6 +77,28 @@ def table(name, flow, x, draws, once=None):
     return once
 
 
+def share(model, batches, draws):
+    """Prints the part of the gradient's variance that is there with one batch, too."""
+    values = [v.value for v in model.trainable_variables]
+
+    @tf.function(autograph=False)
+    def gradient(x, seed):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(model.compute_nll(x, seed))
+        found = tape.gradient(loss, values, unconnected_gradients="zero")
+        return tf.concat([tf.reshape(g, [-1]) for g in found], axis=0)
+
+    def variance(draws):
+        return np.var(np.array(draws, "float64"), axis=0, ddof=1).sum()
+
+    batches = [next(batches) for _ in range(draws)]
+    total = variance([gradient(x, tf.constant([0, i])) for i, x in enumerate(batches)])
+    own = np.mean([variance([gradient(x, tf.constant([1, i])) for i in range(draws)])
+                   for x in batches[:4]])
+    print(f"probes and terms make {own / total:.2%} of the variance of the loss's gradient, "
+          f"batches of {len(batches[0])}", flush=True)
+
+
 def train(model, batches, count):
     """So many steps."""
     model.compile(optimizers.Adam(1e-3, beta_2=0.99, global_clipnorm=1.0))
@@ -105,6 +130,7 @@ def main():
         model.initialize(x)
         train(model, batches, 500)
         table(f"{name}, 500 steps", flow, x[:64], 16 if quick else 64)
+        share(model, batches, 16 if quick else 48)
     if quick:
         return
     flow, batches = ours.build(WORKLOADS["image-M"]), loaded("mnist5k", 32)
@@ -113,6 +139,7 @@ def main():
     once = table("image-M, no step", flow, x[:8], 8)
     train(model, batches, 60)
     table("image-M, 60 steps", flow, x[:8], 8, once)
+    share(model, batches, 12)
 
 
 if __name__ == "__main__":

@@ -287,7 +287,7 @@ def test_saved_exported_and_as_a_layer(tmp_path):
 
 
 def test_distributions_of_contexts():
-    """As TFP has them: the batch shape is that of the contexts; `bijector_kwargs` give one a row."""
+    """As in TFP: the batch shape is that of the contexts; `bijector_kwargs` give one a row."""
     flow, c = conditional("toy"), contexts("toy", 5)
     dist = bijectors.distribution(flow, c)
     assert (dist.batch_shape, dist.event_shape) == ([5], [2])
@@ -386,7 +386,7 @@ def test_what_is_wrong_is_named():
     for call, words in [
             (lambda: flow.forward_and_log_det(one), "`context` must be given: [N, 2]"),
             (lambda: flow.inverse_alone(one), "`context` must be given: [N, 2]"),
-            (lambda: flow.forward_and_log_det(one, context=one[:, :1]), "`context` must be [N, 2]"),
+            (lambda: flow.forward_and_log_det(one, context=one[:, :1]), "`context` must be [N, 2"),
             (lambda: flow.forward_and_log_det(one, context=one[:2]), "one row for each of x, 3"),
             (lambda: flows.toy_flow(nblocks=1, dims=4).forward_and_log_det(one, context=one),
              "`context` must not be given"),
