@@ -102,6 +102,7 @@ def conditional(kind="toy", **kwargs):
     for layer in flow.layers:  # ActNorms do not look at the context yet
         for i, weight in enumerate(layer.trainable_variables):
             weight.assign(weight + 0.2 * np.random.RandomState(i).randn(*weight.shape))
+    flow.update_norms()
     return flow
 
 

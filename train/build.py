@@ -64,7 +64,7 @@ def total_steps(settings):
 def _flow(settings, source):
     given = written(settings)
     iterations = settings.n_lipschitz_iters or None
-    common = {"coeff": settings.coeff, "act": settings.act,
+    common = {"context_shape": source.context_shape, "coeff": settings.coeff, "act": settings.act,
               "power_iteration": layers.PowerIteration(iterations, rtol=settings.sn_tol),
               "certified": settings.certified, "log_det": _log_det(settings),
               "solver": _solver(settings), "seed": settings.seed}

@@ -266,10 +266,14 @@ class Progress(keras.callbacks.Callback):
 
 
 class SampleGrid(keras.callbacks.Callback):
-    """Writes samples to TensorBoard after a validation, at most once in `seconds`."""
+    """Writes samples to TensorBoard after a validation, at most once in `seconds`.
 
-    def __init__(self, folder, seed, seconds=120, count=16):
+    Of a conditional model, `count` for each context.
+    """
+
+    def __init__(self, folder, seed, seconds=120, count=16, context=None):
         super().__init__()
+        self._given = {} if context is None else {"context": context}
         self._writer = tf.summary.create_file_writer(str(folder))
         self._seed, self._seconds, self._count = seed, seconds, count
         self._last = time.monotonic()
@@ -280,11 +284,13 @@ class SampleGrid(keras.callbacks.Callback):
         self._last = time.monotonic()
         try:
             with self.model.averaged_weights():
-                images = self.model.sample(self._count, seed=self._seed)
+                images = self.model.sample(self._count, seed=self._seed, **self._given)
         except tf.errors.InvalidArgumentError as error:
             print(f"no samples at this validation: {error.message.splitlines()[0]}",
                   file=sys.stderr)
             return
+        images = images.numpy()
+        images = images.reshape(-1, *images.shape[-3:])  # of all contexts
         with self._writer.as_default():
-            tf.summary.image("samples", plots.tile(images.numpy())[None],
+            tf.summary.image("samples", plots.tile(images)[None],
                              step=int(self.model.optimizer.iterations.numpy()))

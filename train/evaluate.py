@@ -127,9 +127,12 @@ def _baseline(settings, source):
 
 def _reconstruction_error(model, settings, most=64):
     """`max |inverse(forward(x)) - x|` over test examples, past TFP's cache of inverses."""
-    x = next(iter(data.load(settings, "test")))[:most]
-    forward = tf.function(lambda x: model.flow.forward_and_log_det(x, seed=0)[0], autograph=False)
-    inverse = tf.function(model.flow.inverse_alone, autograph=False)
+    batch = next(iter(data.load(settings, "test")))
+    x, *context = (t[:most] for t in (batch if model.is_conditional else [batch]))
+    given = dict(zip(["context"], context))
+    forward = tf.function(lambda x: model.flow.forward_and_log_det(x, seed=0, **given)[0],
+                          autograph=False)
+    inverse = tf.function(lambda z: model.flow.inverse_alone(z, **given), autograph=False)
     with solving():
         return float(tf.reduce_max(tf.abs(inverse(forward(x)) - x)))
 

@@ -6,6 +6,7 @@ import pathlib
 import sys
 
 import keras
+import numpy as np
 
 from tfresflow.training.distributed import NonFinite
 from train import callbacks, checkpoints, cluster, data, evaluate, flags, log, sample
@@ -87,7 +88,8 @@ def _fit(model, settings, workdir, group, found):
     keeper = callbacks.Checkpoints(checkpoint, saved, means, f"val_{monitor}",
                                    settings.save_every, writes=group.chief)
     limits = callbacks.Limits(keeper, steps, interval, settings.max_minutes, group)
-    validation = {"x": data.load(settings, "validation", strategy=group.strategy),
+    join = model.rows_flow.join if model.is_conditional else None
+    validation = {"x": data.load(settings, "validation", strategy=group.strategy, join=join),
                   "steps": data.steps(settings, "validation")}
     logged = log.cut(workdir / "log.csv", step) if group.chief else step
     limit = _limit(settings, step, steps, group.total([limits.late()])[0])
@@ -109,7 +111,7 @@ def _fit(model, settings, workdir, group, found):
     with limits.catching_signals(), _saved_when_it_ends(model, keeper), (
             progress.until_validated() if group.chief and not bar else silent):
         model.fit(
-            data.load(settings, "train", start=step, strategy=group.strategy),
+            data.load(settings, "train", start=step, strategy=group.strategy, join=join),
             initial_epoch=step // interval, epochs=-(-steps // interval),
             steps_per_epoch=interval, validation_data=validation["x"],
             validation_steps=validation["steps"], shuffle=False, verbose=int(bar),
@@ -176,12 +178,18 @@ def _log(workdir, epoch, step, trained, scores):
 def _writers(model, settings, workdir):
     board, others = workdir / "tensorboard", []
     if model.nbits:
-        others = [callbacks.SampleGrid(board / "samples", settings.seed)]
+        contexts = {"context": np.eye(10)} if model.is_conditional else {}
+        others = [callbacks.SampleGrid(board / "samples", settings.seed, **contexts)]
     rule = law(settings, settings.n_exact_terms)
     if rule.weights() is not None:
-        others.append(Tails(next(iter(data.load(settings, "validation")))[:8], rule))
+        x, *context = next(iter(data.load(settings, "validation").map(_as_tuple)))
+        others.append(Tails(x[:8], rule, *(c[:8] for c in context)))
     return [*others, keras.callbacks.TensorBoard(board, write_graph=False),
             log.Log(workdir / "log.csv")]
+
+
+def _as_tuple(x, *context):
+    return x, *context
 
 
 class _Step(keras.callbacks.Callback):

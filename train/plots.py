@@ -17,13 +17,16 @@ plt.style.use(pathlib.Path(__file__).with_name("style.mplstyle"))
 _BLUE, _ORANGE = "C0", "C1"
 
 
-def tile(images, pad=1):
-    """`[n, H, W, C]` in [0, 1] to one picture `[rows (H + pad) + pad, ..., 3]` in [0, 1]."""
+def tile(images, pad=1, across=None):
+    """`[n, H, W, C]` in [0, 1] to one picture `[rows (H + pad) + pad, ..., 3]` in [0, 1].
+
+    `across`: how many in a row; None: as many as rows.
+    """
     images = np.clip(images, 0, 1)
     if images.shape[-1] != 3:
         images = np.repeat(images[..., :1], 3, axis=-1)
     n, height, width, _ = images.shape
-    across = math.ceil(math.sqrt(n))
+    across = across or math.ceil(math.sqrt(n))
     rows = math.ceil(n / across)
     picture = np.ones((rows * (height + pad) + pad, across * (width + pad) + pad, 3), np.float32)
     for i, image in enumerate(images):
@@ -32,9 +35,9 @@ def tile(images, pad=1):
     return picture
 
 
-def grid(images, path, scale=3):
+def grid(images, path, scale=3, across=None):
     """Saves images `[n, H, W, C]` in [0, 1] as a png grid, each pixel `scale` wide."""
-    picture = tile(images)
+    picture = tile(images, across=across)
     plt.imsave(path, picture.repeat(scale, axis=0).repeat(scale, axis=1))
 
 

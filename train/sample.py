@@ -16,9 +16,9 @@ __all__ = ["sample"]
 def sample(model, settings):
     """Draws samples and writes pictures beside the run.
 
-    Images: samples.png and, of real ones, data.png. Toy densities: density.png. Tables:
-    samples.csv and columns.png, in units and names of the file. All: curve.png, the course of
-    training.
+    Images: samples.png (of a conditional model a row for each class) and, of real ones, data.png.
+    Toy densities: density.png. Tables: samples.csv and columns.png, in units and names of the file.
+    All: curve.png, the course of training.
 
     Args:
       model: as `checkpoints.loaded` gives it.
@@ -37,33 +37,51 @@ def sample(model, settings):
           flush=True)
 
 
-def _draw(model, settings, count):
+def _draw(model, settings, count, context=None):
+    """`[count, ...]`, of a batch of contexts `[count, B, ...]`."""
     seed = settings.seed if settings.sample_seed == -1 else settings.sample_seed
-    draw = tf.function(lambda n: model.sample(n, seed, settings.temperature), autograph=False)
+    given = {} if context is None else {"context": tf.constant(context)}
+    draw = tf.function(lambda n: model.sample(n, seed, settings.temperature, **given),
+                       autograph=False)
     with solving():
         return draw(count).numpy()
 
 
 def _images(model, settings, workdir):
-    plots.grid(_draw(model, settings, settings.n_sample_images), workdir / "samples.png")
-    plots.grid(_real(settings, settings.n_sample_images), workdir / "data.png")
+    count, across = settings.n_sample_images, None
+    if model.is_conditional:  # a row for each class
+        classes, = model.flow.context_shape
+        across = max(1, count // classes)
+        samples = _draw(model, settings, across, np.eye(classes, dtype=np.float32))
+        samples = samples.swapaxes(0, 1).reshape(-1, *samples.shape[2:])
+    else:
+        samples = _draw(model, settings, count)
+    plots.grid(samples, workdir / "samples.png", across=across)
+    plots.grid(_real(settings, count)[0], workdir / "data.png")
     return ["samples.png", "data.png"]
 
 
 def _table(model, settings, workdir):
-    real, scaler = _real(settings, 10000), data.describe(settings).scaler
-    samples = _draw(model, settings, max(len(real), settings.n_sample_images))
+    (real, *context), source = _real(settings, 10000), data.describe(settings)
+    count = max(len(real), settings.n_sample_images)
+    # At the contexts of the test part, again and again.
+    context = [np.resize(c, [count, *c.shape[1:]]) for c in context]
+    samples = _draw(model, settings, 1, *context)[0] if context else _draw(model, settings, count)
     names = data.column_names(real.shape[1])  # an array has none, and is taken as it is
-    if scaler is not None:
-        names, real, samples = scaler.columns, scaler.original(real), scaler.original(samples)
+    if source.scaler is not None:
+        names = source.scaler.columns
+        real, samples = map(source.scaler.original, (real, samples))
     table = pd.DataFrame(samples[:settings.n_sample_images], columns=names)
+    if context:
+        scaler = source.context_scaler
+        table[list(scaler.columns)] = scaler.original(context[0])[:len(table)]
     table.to_csv(workdir / "samples.csv", index=False)
     plots.columns(real, samples, names, workdir / "columns.png")
     return ["samples.csv", "columns.png"]
 
 
 def _density(model, settings, workdir):
-    real = _real(settings, 10000)
+    [real] = _real(settings, 10000)
     score = tf.function(lambda x: model.log_prob(x, settings.seed), autograph=False)
     plots.density(real, _draw(model, settings, len(real)), lambda x: score(x).numpy(),
                   workdir / "density.png", settings.data)
@@ -71,10 +89,11 @@ def _density(model, settings, workdir):
 
 
 def _real(settings, count):
+    """`[x]` of the test part, or `[x, context]`."""
     batches, have = [], 0
-    for x in data.load(settings, "test").as_numpy_iterator():
-        batches.append(x)
-        have += len(x)
+    for batch in data.load(settings, "test").as_numpy_iterator():
+        batches.append(batch if isinstance(batch, tuple) else (batch,))
+        have += len(batches[-1][0])
         if have >= count:
             break
-    return np.concatenate(batches)[:count]
+    return [np.concatenate(parts)[:count] for parts in zip(*batches)]

@@ -9,13 +9,14 @@ import os
 import re
 import typing
 
-__all__ = ["COMMANDS", "DATA", "FILES", "FIXED", "GROUPS", "TOYS", "Settings", "TrainingFlags",
-           "check", "read", "written"]
+__all__ = ["COMMANDS", "DATA", "FILES", "FIXED", "GROUPS", "LABELLED", "TOYS", "Settings",
+           "TrainingFlags", "check", "read", "written"]
 
 COMMANDS = ("train", "eval", "sample")
 TOYS = ("pinwheel", "swissroll", "8gaussians", "circles", "moons", "2spirals", "checkerboard",
         "rings")
 FILES = ("folder", "array", "csv")
+LABELLED = ("mnist5k", "digits", "mnist", "cifar10")
 DATA = ("mnist5k", "digits", "photos", "mnist", "cifar10", *FILES, *TOYS)
 
 
@@ -98,6 +99,10 @@ class DataFlags:
         10000, "Samples of a toy density for validation, and as many for the test.", AT_LEAST_TWO)
     batchsize: int = flag(64, "Examples a training step, over all replicas together.", POSITIVE)
     val_batchsize: int = flag(200, "Examples a validation or test step.", POSITIVE)
+    conditional: bool = flag(
+        False, "Learn p(x | c): c is the label of mnist5k, digits, mnist or cifar10.")
+    context_columns: str = flag(
+        "", "Names of columns of a table, with commas between, that are the context of the others.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -296,5 +301,8 @@ def _together(s):
            f"name the file or folder for --data={s.data}")
     yield ("dataroot", not s.dataroot or s.data in FILES, "come with --data=folder, array or csv: "
            f"nothing reads it with --data={s.data}")
+    yield ("conditional", not s.conditional or s.data in LABELLED,
+           f"come with --data={', '.join(LABELLED[:-1])} or {LABELLED[-1]}, which have labels")
+    yield ("context_columns", not s.context_columns or s.data == "csv", "come with --data=csv")
     yield ("autodiff", s.mem_eff or s.autodiff in ("", "stored"),
            "be stored, or not given, with --nomem_eff")

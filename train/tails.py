@@ -15,14 +15,16 @@ class Tails(keras.callbacks.Callback):
     Args:
       x: a few rows of data.
       rule: the law for the number of terms.
+      context: of a conditional flow, those of the rows.
     """
 
-    def __init__(self, x, rule):
+    def __init__(self, x, rule, context=None):
         super().__init__()
-        self._x, self._rule, self._said = x, rule, False
+        self._x, self._rule, self._context, self._said = x, rule, context, False
 
     def on_epoch_end(self, epoch, logs=None):
-        found = {} if self._said else heavy_tails(self.model.flow, self._x, self._rule)
+        found = {} if self._said else heavy_tails(
+            self.model.flow, self._x, self._rule, context=self._context)
         if found:
             self._said, name = True, max(found, key=found.get)
             print(f"warning: in {len(found)} of {len(self.model.flow.branches())} blocks, most of "

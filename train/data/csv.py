@@ -23,14 +23,35 @@ def source(settings):
     check_kind(path, "csv")
     columns, rows = read_table(path)
     indices = split_by_seed(len(rows), settings, str(path))
-    scaler = settings.scaler
+    own = _context_columns(path, columns, settings.context_columns)
+    others = [i for i in range(len(columns)) if i not in own]
+    scaler, parts = _scaled(path, columns, rows, indices, others, settings.scaler)
+    warn_of_repeats(path, parts)
+    if not own:
+        return from_arrays("vector", parts, scaler=scaler)
+    context_scaler, contexts = _scaled(path, columns, rows, indices, own, settings.context_scaler)
+    return from_arrays("vector", parts, contexts, scaler=scaler, context_scaler=context_scaler)
+
+
+def _context_columns(path, columns, text):
+    """Places of the columns that are the context."""
+    names = [name.strip() for name in text.split(",")] if text else []
+    unknown = [name for name in names if columns.count(name) != 1]
+    if unknown or len(set(names)) < len(names) or len(names) == len(columns):
+        raise ValueError(f"--context_columns must be some of the columns of {path} "
+                         f"({listed(map(repr, columns))}), each once. Received: "
+                         f"--context_columns={text}")
+    return [columns.index(name) for name in names]
+
+
+def _scaled(path, columns, rows, indices, places, scaler):
+    """`(scaler, parts)` of the columns in these places."""
+    columns, rows = tuple(columns[i] for i in places), rows[:, places]
     if scaler is None:
         scaler = _fitted(path, columns, rows[indices["train"]])
     else:
         rows = rows[:, _places(path, columns, scaler)]
-    parts = {s: scaler.standardised(rows[i]) for s, i in indices.items()}
-    warn_of_repeats(path, parts)
-    return from_arrays("vector", parts, scaler=scaler)
+    return scaler, {s: scaler.standardised(rows[i]) for s, i in indices.items()}
 
 
 def _fitted(path, columns, rows):

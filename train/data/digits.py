@@ -3,7 +3,7 @@
 import numpy as np
 import sklearn.datasets
 
-from train.data.source import from_arrays, split_by_seed
+from train.data.source import from_arrays, one_hot, split_by_seed
 
 __all__ = ["source"]
 
@@ -13,6 +13,9 @@ def source(settings):
 
     A pixel counts dots, 0 to 16: 17 levels. The last two become one, so that 4 bits hold them.
     """
-    images = np.minimum(sklearn.datasets.load_digits().images, 15).astype(np.uint8) * 16
+    digits = sklearn.datasets.load_digits()
+    images = np.minimum(digits.images, 15).astype(np.uint8) * 16
     parts = split_by_seed(len(images), settings, "digits")
-    return from_arrays("image", {s: images[i][..., None] for s, i in parts.items()}, nbits=4)
+    labels = {s: digits.target[i] for s, i in parts.items()}
+    return from_arrays("image", {s: images[i][..., None] for s, i in parts.items()},
+                       one_hot(labels, settings.conditional), nbits=4)

