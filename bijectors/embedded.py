@@ -55,8 +55,7 @@ class Embedded(Flow):
         check(wanted is not None, "flow", "be a conditional flow, one with a `context_shape`", flow)
         check(isinstance(network, keras.layers.Layer), "network", "be a Keras layer or model",
               network)
-        dtype = flow.layers[0].variable_dtype
-        found = tuple(network(tf.zeros([1, *context_shape], dtype)).shape[1:])
+        found = tuple(network(tf.zeros([1, *context_shape], flow._float)).shape[1:])
         check(found == wanted, "network", f"give [N, {', '.join(map(str, wanted))}], the context "
               "of the flow", found)
         states = [leaf.name for leaf in leaf_layers([network]) if has_state(leaf)]

@@ -34,6 +34,11 @@ class Flatten(Flow):
     def forward_and_log_det(self, x, seed=None):
         return tf.reshape(x, [-1, math.prod(self.event_shape)]), tf.zeros(batch_shape(x), x.dtype)
 
+    def bind(self, seed=None, size=None, dtype=None):
+        step = super().bind(seed, size, dtype)
+        step.ends_scale = True
+        return step
+
     def inverse_and_log_det(self, z, seed=None):
         return tf.reshape(z, [-1, *self.event_shape]), tf.zeros(batch_shape(z), z.dtype)
 

@@ -43,6 +43,11 @@ class Squeeze(Flow):
     def forward_and_log_det(self, x, seed=None):
         return tf.nn.space_to_depth(x, self.factor), tf.zeros(batch_shape(x), x.dtype)
 
+    def bind(self, seed=None, size=None, dtype=None):
+        step = super().bind(seed, size, dtype)
+        step.ends_scale = True
+        return step
+
     def inverse_and_log_det(self, z, seed=None):
         return tf.nn.depth_to_space(z, self.factor), tf.zeros(batch_shape(z), z.dtype)
 

@@ -25,6 +25,7 @@ from tfresflow.training.averages import AveragedModel
 from tfresflow.training.compiling import less_is_better
 from tfresflow.training.given import check_trained
 from tfresflow.training.gradient_of_sum import ByFlow
+from tfresflow.training.hybrid import ByHead, Hybrid
 from tfresflow.training.joined import as_rows
 from tfresflow.training.likelihood import LikelihoodModel
 from tfresflow.training.of_rows import OfRows
@@ -36,7 +37,7 @@ _LOSS = "compute_nll", "example_losses"  # what a subclass may override
 
 
 @keras.saving.register_keras_serializable("tfresflow")
-class FlowModel(SavedWhole, Exported, OfRows, OnBatch, LikelihoodModel):
+class FlowModel(SavedWhole, Exported, Hybrid, OfRows, OnBatch, LikelihoodModel):
     """`log p(x) = log p_base(f(x)) + log |det df/dx|`, trained by maximum likelihood.
 
     `compile(optimizer)`, `fit(dataset of x)`, `evaluate`, and `predict`, which gives `log p(x)`.
@@ -82,6 +83,11 @@ class FlowModel(SavedWhole, Exported, OfRows, OnBatch, LikelihoodModel):
       skip_nonfinite: how many steps in a row may have a loss or gradient that is not finite; the
         metrics leave them out. One more ends training with `NonFinite`. No such step changes a
         weight. If 0, arrays that are not finite are refused before the first step.
+      head: a Keras layer or model, from what the scales of the flow end with (a list of maps; of a
+        flow without scales from z) to logits `[N, classes]`: a classifier beside the density. The
+        labels y, whole numbers, then count; `accuracy` is a metric, `classify(x)` gives
+        probabilities. See `flows.scale_head`.
+      weight: with a head, of bits/dim in the loss, beside the cross-entropy in nats.
       name: of the model.
 
     Raises:
@@ -118,7 +124,7 @@ class FlowModel(SavedWhole, Exported, OfRows, OnBatch, LikelihoodModel):
         super().__setattr__(name, value)
 
     def __init__(self, flow, base=None, *, nbits=None, eval_log_det=None, autodiff=None, seed=0,
-                 micro_batches=1, skip_nonfinite=0, name=None, **kwargs):
+                 micro_batches=1, skip_nonfinite=0, head=None, weight=1.0, name=None, **kwargs):
         check_flow(flow)
         floats = [w.dtype for layer in flow.layers for w in layer.weights if "float" in w.dtype]
         kwargs = {"dtype": floats[0] if floats else None, **kwargs}
@@ -129,18 +135,20 @@ class FlowModel(SavedWhole, Exported, OfRows, OnBatch, LikelihoodModel):
         check_nbits(nbits)
         check_estimator("eval_log_det", eval_log_det)
         self.flow, self.autodiff = flow, Recomputed() if autodiff is None else autodiff
-        self.rows_flow = as_rows(flow)
+        self.rows_flow = as_rows(flow, head is not None)
         check_sweep(self.autodiff)
         latent = latent_of(flow, base)
         self.base = StandardNormal(latent, self.variable_dtype) if base is None else base
         check_base(self.base, latent, floats[0] if floats else None)
         self._config = {"flow": flow, "base": base, "nbits": nbits, "eval_log_det": eval_log_det,
                         "autodiff": autodiff, "seed": seed, "micro_batches": micro_batches,
-                        "skip_nonfinite": skip_nonfinite, "name": self.name, **kwargs}
+                        "skip_nonfinite": skip_nonfinite, "head": head, "weight": weight,
+                        "name": self.name, **kwargs}
         self.nbits = nbits
         eval_log_det = Exact() if eval_log_det is None and is_small(flow) else eval_log_det
         self.eval_flow = as_rows(
-            flow.with_log_det(eval_log_det) if eval_log_det is not None else flow)
+            flow.with_log_det(eval_log_det) if eval_log_det is not None else flow,
+            head is not None)
         # Keras does not look into bijectors: a list of layers it sees, trains and saves.
         self.flow_layers = list(flow.layers)
         for layer in () if self.trainable else self.flow_layers:  # said before they were there
@@ -151,6 +159,7 @@ class FlowModel(SavedWhole, Exported, OfRows, OnBatch, LikelihoodModel):
             for n in ("initialized", "eval_step"))
         self.built = True
         self.base_layer = adopted(self.base, self, "base_layer")
+        self.take_head(head, weight)
         check_trained(self)
 
     # Densities ------------------------------------------------------------------------------
@@ -274,7 +283,7 @@ class FlowModel(SavedWhole, Exported, OfRows, OnBatch, LikelihoodModel):
         return super().predict(**given.for_keras(self.variable_dtype))
 
     def gradient_of_sum(self, x, part):
-        return ByFlow(self, x, part)
+        return (ByFlow if self.head is None else ByHead)(self, x, part)
 
     def initialize(self, x, weights=None):
         """Sets data-dependent weights (ActNorm) from data `x [N, ...]`, again if they were set.

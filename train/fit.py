@@ -88,7 +88,7 @@ def _fit(model, settings, workdir, group, found):
     keeper = callbacks.Checkpoints(checkpoint, saved, means, f"val_{monitor}",
                                    settings.save_every, writes=group.chief)
     limits = callbacks.Limits(keeper, steps, interval, settings.max_minutes, group)
-    join = model.rows_flow.join if model.is_conditional else None
+    join = model.rows_flow.join if model.joins else None
     validation = {"x": data.load(settings, "validation", strategy=group.strategy, join=join),
                   "steps": data.steps(settings, "validation")}
     logged = log.cut(workdir / "log.csv", step) if group.chief else step

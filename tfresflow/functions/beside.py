@@ -14,6 +14,7 @@ class OnFirst(Step):
 
     def __init__(self, step):
         self._step, self.weights, self.is_light = step, step.weights, step.is_light
+        self.ends_scale = step.ends_scale
 
     def value(self, x, rows):
         return self._step.value(x[0], rows), x[1]

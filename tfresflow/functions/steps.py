@@ -55,9 +55,10 @@ class Step:
       weights: tensors with respect to which derivatives are taken.
       inverse: `z -> x`.
       is_light: whether its activations take so little memory that they are kept.
+      ends_scale: whether its x is what a scale ends with: features, for a head.
     """
 
-    is_light = False
+    is_light = ends_scale = False
 
     @property
     def steps(self):

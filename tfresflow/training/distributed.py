@@ -195,7 +195,7 @@ class DistributedModel(keras.Model):
         x, weights = examples(data)
         step = tf.convert_to_tensor(self.optimizer.iterations.value)
         context = tf.distribute.get_replica_context()
-        losses, gradients = self._sums(x, weights, self.seed_of(step, x, even))
+        losses, gradients, *others = self._sums(x, weights, self.seed_of(step, x, even))
         weights, count = tf.cast(weights, losses.dtype), tf.cast(tf.shape(x)[0], losses.dtype)
         total = tf.reduce_sum(weights * losses)
         packed = pack(gradients, self.trainable_values())
@@ -209,9 +209,9 @@ class DistributedModel(keras.Model):
         self.skipped.assign(skipped)
         tolerated = ~finite & (skipped <= self.skip_nonfinite)
         counted = 1.0 - tf.cast(tolerated, losses.dtype)
-        losses = tf.where(tolerated, tf.zeros_like(losses), losses)
+        losses, *others = (tf.where(tolerated, tf.zeros_like(t), t) for t in (losses, *others))
         self.update_loss(losses, weights, counted)
-        self.update_metrics(x, losses, weights * counted)
+        self.update_metrics(x, losses, weights * counted, *others)
         return finite, packed, count, squares
 
     def update_loss(self, losses, weights, counted=1.0):
@@ -240,13 +240,17 @@ class DistributedModel(keras.Model):
 
     @upkeep.kept()
     def _sums(self, x, weights, part):
-        """Losses `[N]` and the gradients of their weighted sum, a micro-batch at a time."""
+        """Losses `[N]`, the gradients of their weighted sum, and what metrics take beside losses.
+
+        A micro-batch at a time.
+        """
         gradient = self.gradient_of_sum(x, part)
         n, k = tf.shape(x)[0] if x.shape[0] is None else x.shape[0], self.micro_batches
         batched = [x, weights, tf.range(n)]
-        [losses], sums = gradient.sum(*batched) if k == 1 else in_parts(
-            gradient.sum, batched, -(-n // k), [[]], gradient.like, self.variable_dtype)
-        return losses, gradient.by_variables(sums, weights)
+        (losses, *others), sums = gradient.sum(*batched) if k == 1 else in_parts(
+            gradient.sum, batched, -(-n // k), [[]] * gradient.num_outputs, gradient.like,
+            self.variable_dtype)
+        return losses, gradient.by_variables(sums, weights), *others
 
     def gradient_of_sum(self, x, part):
         """The gradient of the sum of the losses over a batch, see `gradient_of_sum.py`.

@@ -55,6 +55,7 @@ class Given:
         given = signature.bind(*args, **kwargs).arguments
         given.update(given.pop("kwargs", {}))
         self._given, self._trains = given, "epochs" in signature.parameters
+        self._takes_labels = "y" in signature.parameters
 
     @property
     def cached(self):
@@ -72,7 +73,8 @@ class Given:
         given = self._given
         if self.cached:
             return
-        given["x"] = joined_data(joined, "x", given.get("x"), given.get("y"), nbits, dtype)
+        given["x"] = joined_data(joined, "x", given.get("x"), given.get("y"), nbits, dtype,
+                                 optional=joined.what == "label" and not self._takes_labels)
         if given.get("validation_data") is not None:
             x, y, weights = keras.utils.unpack_x_y_sample_weight(given["validation_data"])
             x = joined_data(joined, "validation_data", x, y, nbits, dtype)

@@ -1,6 +1,7 @@
 """The gradient of the sum of the losses over a batch, a part of the batch at a time.
 
-    .sum(x, weights, places) -> ([losses], sums)    of a part: rows `places` of the batch
+    .sum(x, weights, places) -> (outputs, sums)     of a part: rows `places` of the batch
+    .num_outputs                                    losses, then what metrics take beside them
     .like                                           tensors of the shapes of the sums
     .by_variables(sums, weights) -> gradients       of the whole batch
 """
@@ -21,6 +22,8 @@ class ByTape:
       x: the batch.
       part: its `seeds.Part`.
     """
+
+    num_outputs = 1
 
     def __init__(self, model, x, part):
         del x
@@ -51,6 +54,8 @@ class ByFlow:
       model, x, part: see `ByTape`.
     """
 
+    num_outputs = 1
+
     def __init__(self, model, x, part):
         self._model, self._count = model, tf.shape(x)[0]
         with tf.GradientTape() as self._tape:
@@ -65,11 +70,12 @@ class ByFlow:
     def sum(self, x, weights, places):
         x = self._model.as_weights(x)
         if x.shape[0] == 0:
-            return [tf.zeros([0], x.dtype)], list(map(tf.zeros_like, self.like))
+            return ([tf.zeros([0], x.dtype)] * self.num_outputs,
+                    list(map(tf.zeros_like, self.like)))
         run = parts.side_by_side(self._sum, 4) if threads.are_prepared() else self._sum
         batched, cut = parts.padded(1, [x, tf.cast(weights, x.dtype), places])
-        losses, sums = run(*batched)
-        return cut(losses), sums
+        outputs, sums = run(*batched)
+        return cut(outputs), sums
 
     def by_variables(self, sums, weights):
         count = len(self._bound.weights)

@@ -17,8 +17,10 @@ from tfresflow.functions.steps import Composed, bind
 __all__ = ["Joined", "as_rows", "joined_data", "parted"]
 
 
-def as_rows(flow):
-    """The flow, or, of one that takes a context, a `Joined`."""
+def as_rows(flow, labelled=False):
+    """The flow, or, of one that takes a context, a `Joined`; with labels beside x, a `Labelled`."""
+    if labelled:
+        return Labelled(flow)
     return flow if getattr(flow, "context_shape", None) is None else Joined(flow)
 
 
@@ -29,9 +31,14 @@ class Joined:
       flow: a flow with `event_shape` and `context_shape`.
     """
 
+    what = "context"
+
     def __init__(self, flow):
+        self._set(flow, flow.context_shape)
+
+    def _set(self, flow, shape):
         self.flow, self.layers = flow, flow.layers
-        self._shapes = tuple(flow.event_shape), tuple(flow.context_shape)
+        self._shapes = tuple(flow.event_shape), tuple(shape)
         self._sizes = [math.prod(shape) for shape in self._shapes]
         self.event_shape = (sum(self._sizes),)
 
@@ -86,7 +93,7 @@ class Joined:
     def forward_and_log_det(self, rows, seed=None):
         """`(z, log_det)` of the flow."""
         x, context = self.apart(rows)
-        return self.flow.forward_and_log_det(x, seed, context=context)
+        return self.flow.forward_and_log_det(x, seed, **self._named(context))
 
     def bind(self, seed, size, dtype):
         """The step of the flow, as one of rows."""
@@ -97,16 +104,54 @@ class Joined:
         """As that of the flow."""
         x, context = self.apart(rows)
         if hasattr(self.flow, "initialize"):
-            self.flow.initialize(x, weights, context=context)
+            self.flow.initialize(x, weights, **self._named(context))
 
     def find_nonfinite(self, rows, seed):
         """As that of the flow."""
         x, context = self.apart(rows)
-        return self.flow.find_nonfinite(x, seed, context=context)
+        return self.flow.find_nonfinite(x, seed, **self._named(context))
 
     def check_support(self, rows):
         """As that of the flow."""
         self.flow.check_support(self.apart(rows)[0])
+
+    def _named(self, context):
+        """Keyword arguments of the flow."""
+        return {"context": context}
+
+
+class Labelled(Joined):
+    """Any flow as one of rows `[x, label]`, of which it sees x alone; -1 where there is no label.
+
+    Args:
+      flow: a flow with `event_shape`.
+    """
+
+    what, num_classes = "label", 2 ** 31
+
+    def __init__(self, flow):
+        self._set(flow, ())
+
+    def bind(self, seed, size, dtype):
+        """The step of the flow, as one of rows."""
+        return Composed([_Alone(self), *bind(self.flow, seed, size, dtype).steps])
+
+    def joined(self, x, labels, dtype):
+        """`join` of what a user gives; without labels, where they do not count."""
+        if labels is not None:
+            return super().joined(x, labels, dtype)
+        x = inputs.as_events("x", x, self._shapes[0], dtype)
+        n = tf.shape(x)[0] if x.shape[0] is None else x.shape[0]
+        return self.join(x, tf.fill([n], tf.constant(-1, x.dtype)))
+
+    def check_labels(self, name, labels, least=0):
+        """Raises `ValueError` unless an array holds whole numbers of classes."""
+        labels = np.asarray(labels)
+        bad = labels[(labels != np.rint(labels)) | (labels < least) | (labels >= self.num_classes)]
+        check(not len(bad), name, f"be whole numbers from 0 to {self.num_classes - 1}", bad[:1])
+
+    def _named(self, context):
+        return {}
 
 
 class _Apart(Moved):
@@ -123,29 +168,35 @@ class _Apart(Moved):
 
 
 class _Alone(Moved):
-    """`(z, context) -> z`, at the end of the flow."""
+    """`(z, context) -> z`, at the end of a flow; of rows, `[x, label] -> x` at the beginning."""
 
     def __init__(self, joined):
-        self._shape = joined._shapes[1]
+        self._joined, self._of_rows = joined, isinstance(joined, Labelled)
 
     def value(self, x, rows):
-        return x[0]
+        return (self._joined.apart(x) if self._of_rows else x)[0]
 
     def inverse(self, z):
         n = tf.shape(z)[0] if z.shape[0] is None else z.shape[0]
-        return z, tf.zeros([n, *self._shape], z.dtype)
+        pair = z, tf.zeros([n, *self._joined._shapes[1]], z.dtype)
+        return self._joined.join(*pair) if self._of_rows else pair
 
 
-def parted(x, y=None):
+def parted(x, y=None, what="context"):
     """`(x, context)` of what stands for both.
 
     Args:
       x: a pair, or a dictionary with the keys "x" and "context"; or data alone.
       y: the context of data alone.
+      what: "context", or "label": then only a pair, or data and y, are taken.
 
     Raises:
       ValueError: if there is no context.
     """
+    if what == "label":
+        x, y = x if isinstance(x, tuple) and len(x) == 2 else (x, y)
+        check(y is not None, "y", "be the labels, for a model with a head", y)
+        return x, y
     if isinstance(x, collections.abc.Mapping):
         check(set(x) == {"x", "context"}, "x", "have the keys 'x' and 'context'",
               sorted(map(str, x)))
@@ -157,7 +208,7 @@ def parted(x, y=None):
     return x, y
 
 
-def joined_data(joined, name, x, y, nbits, dtype):
+def joined_data(joined, name, x, y, nbits, dtype, optional=False):
     """What `fit` and the like are given, as rows: an array, or a pipeline of batches of rows.
 
     Args:
@@ -166,12 +217,15 @@ def joined_data(joined, name, x, y, nbits, dtype):
       x, y: see `parted`; or a pipeline of batches of such.
       nbits: of images in [0, 1], or None.
       dtype: of the flow's weights.
+      optional: whether labels may be missing.
 
     Raises:
       ValueError: if a part of it is not what it should be.
     """
     def rows(x, y=None, looked_at=True):
-        parts, found = dict(zip(("x", "context"), parted(x, y))), []
+        if optional and y is None and not isinstance(x, tuple):
+            y = np.full(len(x), -1) if hasattr(x, "__len__") else -tf.ones(tf.shape(x)[:1])
+        parts, found = dict(zip(("x", joined.what), parted(x, y, joined.what))), []
         for key, shape in zip(parts, joined._shapes):
             own = f"{name}: {key}" if name != key else name
             array = inputs.as_array(own, parts[key])
@@ -181,10 +235,12 @@ def joined_data(joined, name, x, y, nbits, dtype):
                 inputs.check_finite(own, array, getattr(parts[key], "columns", None))
                 if key == "x" and nbits is not None:
                     inputs.check_scaled(own, array, nbits, True)
+                if key == "label":
+                    joined.check_labels(own, array, least=-1 if optional else 0)
             found.append(array.astype(dtype) if isinstance(array, np.ndarray) else
                          tf.cast(array, dtype))
         check(found[0].shape[:1] == found[1].shape[:1] or None in
-              (found[0].shape[0], found[1].shape[0]), f"{name}: context",
+              (found[0].shape[0], found[1].shape[0]), f"{name}: {joined.what}",
               f"have one row for each of x, {found[0].shape[0]}", f"shape {found[1].shape}")
         return joined.join(*found)
 

@@ -57,10 +57,14 @@ class LikelihoodModel(AveragedModel):
         # Another stream than training's, whose steps are not negative.
         seed = self.seed_of(-1 - tf.convert_to_tensor(self.eval_step.value), x)
         self.eval_step.assign_add(1)
-        nll = self.compute_nll(x, seed, self.eval_flow)
-        self.update_loss(nll, weights)
-        self.update_metrics(x, nll, weights)
+        losses, *others = self.example_scores(x, seed)
+        self.update_loss(losses, weights)
+        self.update_metrics(x, losses, weights, *others)
         return {m.name: m.result() for m in self.metrics}
+
+    def example_scores(self, x, seed):
+        """What evaluation averages: losses `[N]`, then what `update_metrics` takes beside them."""
+        return [self.compute_nll(x, seed, self.eval_flow)]
 
     def update_metrics(self, x, losses, weights):
         self.nll_metric.update_state(losses, weights)

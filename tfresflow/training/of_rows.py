@@ -18,26 +18,32 @@ class OfRows:
     @property
     def is_conditional(self):
         """Whether the flow takes a context."""
+        return self.rows_flow is not self.flow and self.head is None
+
+    @property
+    def joins(self):
+        """Whether what is trained on are rows of x and a context, or a label."""
         return self.rows_flow is not self.flow
 
     def size_of(self, x):
         """Dimensions of one example, in a batch as a training step sees it."""
-        return math.prod(self.flow.event_shape if self.is_conditional else x.shape[1:])
+        return math.prod(self.flow.event_shape if self.joins else x.shape[1:])
 
     def as_weights(self, x):
         """Floats `[N, ...]` in the dtype of the weights.
 
         Args:
-          x: data; of a conditional model `(x, context)`, or rows in which they are joined, which is
-            what it returns.
+          x: data; of a conditional model `(x, context)`, of one with a head `(x, labels)` or x; or
+            rows in which they are joined, which is what it returns.
         """
-        if self.is_conditional and self.rows_flow.is_joined(x):
+        if self.joins and self.rows_flow.is_joined(x):
             return tf.cast(x, self.variable_dtype)
-        x, context = parted(x) if self.is_conditional else (x, None)
+        x, beside = parted(x) if self.is_conditional else (
+            x if self.joins and isinstance(x, tuple) else (x, None))
         if self.nbits is not None and hasattr(x, "dtype"):
             inputs.check_scaled("x", x, self.nbits, values=False)
-        if self.is_conditional:
-            return self.rows_flow.joined(x, context, self.variable_dtype)
+        if self.joins:
+            return self.rows_flow.joined(x, beside, self.variable_dtype)
         dtype = self.variable_dtype if self.flow_layers else None
         return inputs.as_events("x", x, self._takes()[0], dtype)
 
@@ -61,14 +67,14 @@ class OfRows:
     def _given(self, method, *args, **kwargs):
         """`Given`; of a conditional flow, data and contexts are joined first."""
         given = Given(method, *args, **kwargs)
-        if self.is_conditional:
+        if self.joins:
             given.join(self.rows_flow, self.nbits, self.variable_dtype)
         return given
 
     def _takes(self):
         """Shape of one example if it is known, and `nbits` if they are to be looked at."""
         return (getattr(self.rows_flow, "event_shape", None),
-                None if self.is_conditional else self.nbits)
+                None if self.joins else self.nbits)
 
     def _with(self, x, context):
         """What `as_weights` takes, of data and of a context beside it."""

@@ -26,7 +26,7 @@ class OnBatch:
         return super().predict_on_batch(self.as_weights(x))
 
     def _batch(self, x, y):
-        return self.as_weights(parted(x, y) if self.is_conditional else x)
+        return self.as_weights(parted(x, y, self.rows_flow.what) if self.joins else x)
 
     def _check_support(self, x):
         if hasattr(self.rows_flow, "check_support"):
