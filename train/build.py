@@ -33,10 +33,14 @@ def build_model(settings):
     keras.utils.set_random_seed(settings.seed)
     source = data.describe(settings)
     image, flow = source.kind == "image", _flow(settings, source)
+    head = {} if settings.task == "density" else {
+        "head": flows.scale_head(flow, 10, settings.cdim),
+        "weight": settings.hybrid_weight if settings.task == "hybrid" else 0.0}
     return FlowModel(flow, nbits=settings.nbits if image else None,
                      eval_log_det=_eval_log_det(settings, source, len(flow.branches())),
                      autodiff=_autodiff(settings), seed=settings.seed,
-                     micro_batches=settings.update_freq, skip_nonfinite=settings.skip_nonfinite)
+                     micro_batches=settings.update_freq, skip_nonfinite=settings.skip_nonfinite,
+                     **head)
 
 
 def build_optimizer(settings):
@@ -64,10 +68,11 @@ def total_steps(settings):
 def _flow(settings, source):
     given = written(settings)
     iterations = settings.n_lipschitz_iters or None
-    common = {"context_shape": source.context_shape, "coeff": settings.coeff, "act": settings.act,
+    common = {"coeff": settings.coeff, "act": settings.act,
               "power_iteration": layers.PowerIteration(iterations, rtol=settings.sn_tol),
               "certified": settings.certified, "log_det": _log_det(settings),
-              "solver": _solver(settings), "seed": settings.seed}
+              "solver": _solver(settings), "seed": settings.seed,
+              "context_shape": source.context_shape or None}
     if settings.densenet:
         if settings.learn_p or set(settings.vnorms) != {2.0}:
             raise ValueError("--densenet concatenates in the 2-norm: --vnorms must be 2s and "

@@ -108,11 +108,12 @@ class Means(keras.callbacks.Callback):
       begun: steps of the interval that an earlier run made.
     """
 
-    NAMES = "loss", "nll", "bpd"
+    NAMES = "loss", "nll", "bpd", "accuracy"
 
     def __init__(self, checkpoint, begun):
         super().__init__()
         self._means = checkpoint.means  # steps, and the mean of each over these
+        self._names = self.NAMES[:checkpoint.means.shape[0] - 1]
         self._before = checkpoint.means.numpy() * bool(begun)
         self._steps, self._logs = 0, {}
 
@@ -121,7 +122,7 @@ class Means(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         _, *means = self._with_before(logs)
-        logs.update({n: mean for n, mean in zip(self.NAMES, means) if n in logs})
+        logs.update({n: mean for n, mean in zip(self._names, means) if n in logs})
         self._before, self._steps = np.zeros_like(self._before), 0
 
     def note(self):
@@ -129,7 +130,7 @@ class Means(keras.callbacks.Callback):
         self._means.assign(self._with_before(self._logs))
 
     def _with_before(self, logs):
-        now = np.array([1.0, *(float(logs.get(name, 0.0)) for name in self.NAMES)])
+        now = np.array([1.0, *(float(logs.get(name, 0.0)) for name in self._names)])
         steps = self._before[0] + self._steps
         total = now * self._steps + np.r_[1.0, self._before[1:]] * self._before[0]
         return np.r_[steps, total[1:] / max(1, steps)]
@@ -257,8 +258,9 @@ class Progress(keras.callbacks.Callback):
         step, self._doing = self._step(), None
         speed = (self._trained - self._began) / max(1, step - self._at)
         whole = (time.monotonic() - self._began) / max(1, step - self._at)
+        accuracy = f"accuracy {logs['val_accuracy']:.4f}  " if "val_accuracy" in logs else ""
         print(f"step {step:>7}  train {logs[self._monitor]:.4f}  "
-              f"validation {logs['val_' + self._monitor]:.4f} {self._unit}  "
+              f"validation {logs['val_' + self._monitor]:.4f} {self._unit}  {accuracy}"
               f"{speed:.3f} s/step  {duration(self._left(step, whole))} left", flush=True)
 
     def _step(self):

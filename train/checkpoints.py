@@ -79,13 +79,14 @@ def _checkpoint(model):
     """
     with model.distribute_strategy.scope():
         model.optimizer.build(model.trainable_variables)
+    means = len(Means.NAMES) + (model.head is not None)  # without a head no accuracy
     marks, variables = [], []
     for variable in [*model.weights, *model.optimizer.variables]:
         (marks if variable.name == "mark" else variables).append(variable.value)
     return tf.train.Checkpoint(variables=variables, marks=marks,
                                best=tf.Variable(np.inf, dtype=tf.float64),
                                seconds=tf.Variable(0.0, dtype=tf.float64),
-                               means=tf.Variable(np.zeros(1 + len(Means.NAMES))))
+                               means=tf.Variable(np.zeros(means)))
 
 
 def _parts_in(path, checkpoint, model):

@@ -14,6 +14,7 @@ from tfresflow.batches import seeds
 from tfresflow.losses import bits_per_dim
 from train import data, flags, plots
 from train.build import is_exact
+from train.classes import classification
 from train.errors import blame_the_input
 from train.files import fingerprint, write_json
 from train.settings import FILES
@@ -43,8 +44,9 @@ def evaluate(model, settings):
     metrics = {"data": settings.data, "dataroot": settings.dataroot,
                "checkpoint": settings.checkpoint,
                "step": int(model.optimizer.iterations.numpy()),
-               **_likelihood(model, settings, source), **_norms(model, settings),
-               **_baseline(settings, source), "reconstruction_error": None}
+               **(classification(model, settings) if model.head is not None else {}),
+               **(_density(model, settings, source) if model.trains_density else {}),
+               **_norms(model, settings), "reconstruction_error": None}
     try:  # an inverse that does not converge takes nothing else with it
         metrics["reconstruction_error"] = _reconstruction_error(model, settings)
     finally:
@@ -52,6 +54,10 @@ def evaluate(model, settings):
         write_json(metrics, pathlib.Path(settings.workdir) / "metrics.json")
         _print(metrics)
     return metrics
+
+
+def _density(model, settings, source):
+    return {**_likelihood(model, settings, source), **_baseline(settings, source)}
 
 
 def _warn_of_other_files(settings):
@@ -128,8 +134,8 @@ def _baseline(settings, source):
 def _reconstruction_error(model, settings, most=64):
     """`max |inverse(forward(x)) - x|` over test examples, past TFP's cache of inverses."""
     batch = next(iter(data.load(settings, "test")))
-    x, *context = (t[:most] for t in (batch if model.is_conditional else [batch]))
-    given = dict(zip(["context"], context))
+    x, *context = (t[:most] for t in (batch if model.joins else [batch]))
+    given = dict(zip(["context"], context)) if model.is_conditional else {}
     forward = tf.function(lambda x: model.flow.forward_and_log_det(x, seed=0, **given)[0],
                           autograph=False)
     inverse = tf.function(lambda z: model.flow.inverse_alone(z, **given), autograph=False)
@@ -150,6 +156,10 @@ def _norms(model, settings):
 
 def _print(metrics):
     rows = []
+    if "accuracy" in metrics:
+        rows.append(("test accuracy", f"{metrics['accuracy']:.4f} "
+                                      f"+- {metrics['accuracy_stderr']:.4f} (data), calibration "
+                                      f"error {metrics['calibration_error']:.4f}"))
     for name, label in (("bits_per_dim", "test bits/dim"), ("nll_nats", "test NLL, nats"),
                         ("nll_nats_original_units", "test NLL, nats, units of the file")):
         if name in metrics:

@@ -83,6 +83,8 @@ def _fit(model, settings, workdir, group, found):
     step, steps = int(model.optimizer.iterations.numpy()), total_steps(settings)
     _check_shared(group, step, workdir)
     monitor, unit = ("bpd", "bits/dim") if model.nbits else ("nll", "nats")
+    if model.head is not None:
+        monitor, unit = "loss", "loss"
     interval = min(settings.val_every or steps_per_epoch(settings), steps)
     means = callbacks.Means(checkpoint, step % interval)
     keeper = callbacks.Checkpoints(checkpoint, saved, means, f"val_{monitor}",

@@ -85,6 +85,8 @@ def _model(s):
     yield "alpha", s.logit_transform, "with --nologit_transform"
     for name in ("n_fc_blocks", "fc_idim"):
         yield name, s.fc_end, "with --nofc_end"
+    yield "hybrid_weight", s.task == "hybrid", f"with --task={s.task}"
+    yield "cdim", s.task != "density", "with --task=density"
 
 
 def _training(s):

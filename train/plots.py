@@ -96,7 +96,7 @@ def curve(log, path, unit):
         return
     # A run that was killed may have left half a line, or a validation without training's metrics.
     table = pd.read_csv(log, on_bad_lines="skip", encoding_errors="replace")
-    name = "bpd" if "bpd" in table else "nll"
+    name = "loss" if "accuracy" in table else "bpd" if "bpd" in table else "nll"
     if not {"step", name, f"val_{name}"} <= set(table):
         return
     table = table.apply(pd.to_numeric, errors="coerce").dropna(subset=["step", f"val_{name}"])

@@ -29,7 +29,7 @@ def sample(model, settings):
         kind = data.describe(settings).kind
     draw = {"image": _images, "vector": _table, "toy": _density}[kind]
     written = draw(model, settings, workdir)
-    unit = "bits/dim" if kind == "image" else "nats"
+    unit = "loss" if model.head is not None else "bits/dim" if kind == "image" else "nats"
     if (workdir / "log.csv").exists():
         plots.curve(workdir / "log.csv", workdir / "curve.png", unit)
         written.append("curve.png")

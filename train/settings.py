@@ -166,6 +166,7 @@ class ModelFlags:
     learnable_concat: bool = flag(True, "Learn the weights of the two parts of a concatenation.")
     preact: bool = flag(True, "In image flows, a block begins with an activation.")
     first_resblock: bool = flag(True, "The very first block begins without, after an ActNorm.")
+    cdim: int = flag(256, "Width of the classifier's head on each scale.", POSITIVE)
     dims: tuple[int, ...] = flag(
         (128, 128, 128, 128), "Hidden widths of the blocks for vectors.", SIZES)
     solver: str = flag(
@@ -182,7 +183,11 @@ class TrainingFlags:
     workdir: str = flag("", "Folder of the run; empty: runs/<data>.", PATH)
     seed: int = flag(
         0, "Seed of everything random, and of samples unless sample_seed says another.", SEED)
-    task: str = flag("density", "What to train for.", allowed=("density",))
+    task: str = flag(
+        "density", "What to train for; hybrid is both. All but density need the labels of mnist5k, "
+        "digits, mnist or cifar10.", allowed=("density", "classification", "hybrid"))
+    hybrid_weight: float = flag(
+        1.0, "With --task=hybrid, of bits/dim beside the cross-entropy in nats.", POSITIVE)
     optimizer: str = flag(
         "adam", "Optimizer.", allowed=("adam", "adamw", "adamax", "rmsprop", "sgd"))
     lr: float = flag(0.001, "Learning rate.", POSITIVE)
@@ -250,7 +255,7 @@ class Settings(EvaluationFlags, TrainingFlags, ModelFlags, DataFlags):
 FIXED = tuple(f.name for group in (DataFlags, ModelFlags) for f in dataclasses.fields(group)
               if f.name not in ("dataroot", "val_batchsize", "n_test", "solver", "rtol", "atol",
                                 "max_solver_steps", "autodiff", "mem_eff"))
-FIXED += "seed", "optimizer", "ema_val", "update_freq"
+FIXED += "seed", "optimizer", "ema_val", "update_freq", "task", "hybrid_weight"
 
 
 def read(field, value):
@@ -303,6 +308,10 @@ def _together(s):
            f"nothing reads it with --data={s.data}")
     yield ("conditional", not s.conditional or s.data in LABELLED,
            f"come with --data={', '.join(LABELLED[:-1])} or {LABELLED[-1]}, which have labels")
+    yield ("task", s.task == "density" or s.data in LABELLED,
+           f"be density unless --data is {', '.join(LABELLED[:-1])} or {LABELLED[-1]}")
+    yield ("conditional", not s.conditional or s.task == "density",
+           "not come with --task=classification or hybrid: x would be classified given its class")
     yield ("context_columns", not s.context_columns or s.data == "csv", "come with --data=csv")
     yield ("autodiff", s.mem_eff or s.autodiff in ("", "stored"),
            "be stored, or not given, with --nomem_eff")

@@ -20,8 +20,10 @@ from tfresflow.batches import seeds
 from tfresflow.checks.rules import check, check_number
 from tfresflow.functions.branch import has_state, leaf_layers
 from tfresflow.functions.steps import Rows, bind
+from tfresflow.logdet.base import Estimator
 from tfresflow.losses import bits_per_dim
 from tfresflow.training.gradient_of_sum import ByFlow
+from tfresflow.training.joined import Labelled
 
 __all__ = ["ByHead", "Hybrid", "features_of"]
 
@@ -103,6 +105,8 @@ class Hybrid:
         logits = self.classify(tf.fill(x.shape, tf.constant(0.5, x.dtype)))
         check(logits.shape.rank == 2 and logits.shape[1] > 1, "head",
               "give logits [N, classes]", tuple(logits.shape))
+        if not self.trains_density:
+            self.rows_flow = Labelled(self.flow.with_log_det(WithoutLogDet()))
         self.rows_flow.num_classes = logits.shape[1]
         states = [leaf.name for leaf in leaf_layers([head]) if has_state(leaf)]
         if states:
@@ -112,12 +116,19 @@ class Hybrid:
         self.accuracy_metric = keras.metrics.Mean(name="accuracy")
 
     @property
+    def trains_density(self):
+        """Whether the density counts in the loss; else the log-determinants are not computed."""
+        return self.weight > 0
+
+    @property
     def per_nat(self):
         """What a nat of density weighs in the loss."""
         return self.weight / (math.prod(self.flow.event_shape) * math.log(2))
 
     def loss_of(self, nll, entropy):
         """`[N]`; see the top of this file. Without `nbits` as if it were 0."""
+        if not self.trains_density:
+            return entropy
         size = math.prod(self.flow.event_shape)
         return self.weight * bits_per_dim(nll, size, self.nbits or 0) + entropy
 
@@ -147,15 +158,23 @@ class Hybrid:
     def example_scores(self, x, seed):
         if self.head is None:
             return super().example_scores(x, seed)
-        nll = self.compute_nll(x, seed, self.eval_flow)
+        nll = self.compute_nll(x, seed, self.eval_flow) if self.trains_density else None
         x, labels = self.rows_flow.apart(x)
         entropy, right = self.classified(features_of(self.flow, x), labels)
         return [self.loss_of(nll, entropy), nll, right]
 
     def update_metrics(self, x, losses, weights, nll=None, right=None):
-        super().update_metrics(x, losses if nll is None else nll, weights)
+        if self.trains_density:
+            super().update_metrics(x, losses if nll is None else nll, weights)
         if right is not None:
             self.accuracy_metric.update_state(right, weights)
+
+
+class WithoutLogDet(Estimator):
+    """g alone, and 0 in place of a log-determinant: where nothing depends on it."""
+
+    def __call__(self, g, x, seed=None):
+        return g(x), tf.zeros(tf.shape(x)[:1], x.dtype)
 
 
 def _segments(steps):

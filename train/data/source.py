@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from train.data.scaler import Scaler
 
-__all__ = ["SPLITS", "Source", "from_arrays", "one_hot", "split_by_seed", "warn"]
+__all__ = ["SPLITS", "Source", "from_arrays", "of_labels", "split_by_seed", "warn"]
 
 SPLITS = ("train", "validation", "test")
 
@@ -27,7 +27,8 @@ class Source:
       nbits: the most bits of a pixel that the source has; None if not of images.
       entropy: of a toy density, nats, where it is known.
       scaler: of a table, what its rows are standardised with.
-      context_shape: of a conditional run, shape of one context; None without contexts.
+      context_shape: of a conditional run, shape of one context, `()` of a label that is not one;
+        None without.
       fetch_context: for each part, `indices [B] -> [B, ...]`.
       context_scaler: of a table, that of the columns that are the context.
     """
@@ -67,10 +68,12 @@ def from_arrays(kind, parts, contexts=None, **kwargs):
                   {split: len(array) for split, array in parts.items()}, _fetch(parts), **kwargs)
 
 
-def one_hot(labels, wanted):
-    """Contexts `[n, 10]` of the labels of each part, or None if they are not wanted."""
+def of_labels(labels, settings):
+    """What is beside each image: its label, or that as a context `[10]`; None: nothing."""
+    if settings.task != "density":
+        return {s: np.ravel(own).astype(np.float32) for s, own in labels.items()}
     return {s: np.eye(10, dtype=np.float32)[np.ravel(own)]
-            for s, own in labels.items()} if wanted else None
+            for s, own in labels.items()} if settings.conditional else None
 
 
 def _fetch(arrays):
