@@ -103,7 +103,8 @@ def by_tape(flow, x):
     with tf.GradientTape() as tape:
         tape.watch(x)
         value = loss_of(*flow.forward_and_log_det(x, seed=3))
-    *dvariables, dx = tape.gradient(value, [*variables, x], unconnected_gradients="zero")
+    *dvariables, dx = map(tf.convert_to_tensor, tape.gradient(  # that of an embedding is sparse
+        value, [*variables, x], unconnected_gradients="zero"))
     return value, dvariables, dx
 
 

@@ -399,6 +399,6 @@ def test_what_is_wrong_is_named():
             (lambda: flows.toy_flow(context_network=keras.layers.Dense(2)), "`context_shape` must"),
             (lambda: flow.branches()["0/dense0"](one), "`context` must be given"),
             (lambda: layers.FiLM([3, 3, 1]).build([None, 2, 2, 1]), "multiples of those of x"),
-            (lambda: bijectors.Given(bijectors.ActNorm([2]), [1.0]), "`flow` must be a conditional"),
+            (lambda: bijectors.Given(bijectors.ActNorm([2]), [1.0]), "`flow` must be a cond"),
             (lambda: autodiff.gradients(flow, loss_of, one), "`x` must be (x, context)")]:
         assert words in message(call), words

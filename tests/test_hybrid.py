@@ -8,7 +8,6 @@ import pytest
 import tensorflow as tf
 
 from bijectors import flows
-from tests.command import run
 from tests.registry import EXACT, double, example, image
 from tests.test_autodiff import assert_equal, traced
 from tfresflow import FlowModel, autodiff, logdet, optimizers
@@ -16,6 +15,7 @@ from tfresflow.batches import threads
 from tfresflow.batches.seeds import Part, as_seed
 from tfresflow.training.hybrid import features_of
 from train.classes import calibration_error
+from train.main import main
 
 RULE = {**EXACT, "log_det": logdet.LogDet(logdet.Truncated(4))}
 FLOWS = {
@@ -50,7 +50,7 @@ def by_tape(model, rows, weights, part):
 @pytest.mark.parametrize("micro_batches", [1, 2])
 @pytest.mark.parametrize("name", FLOWS)
 def test_every_way_is_the_tape(name, micro_batches, monkeypatch):
-    """Losses, scores and derivatives by all weights: of flow, head and examples of other weights."""
+    """Losses, scores and derivatives by all weights, of examples that weigh differently."""
     monkeypatch.setattr(threads, "are_prepared", lambda: micro_batches == 2)
     flow = FLOWS[name]()
     head, weights = flows.scale_head(flow, 3, width=8), double([1.0, 2.0, 0.0, 1.0, 3.0])
@@ -169,10 +169,10 @@ TINY = ("--data=digits", "--nbits=4", "--nblocks=1-1", "--idim=4", "--n_fc_block
     (["--task=classification"], {"accuracy", "calibration_error"}),
     (["--conditional"], {"bits_per_dim"})])
 def test_command_line(task, found, tmp_path):
-    run(*TINY, *task, f"--workdir={tmp_path}")
+    assert main(["x", *TINY, *task, f"--workdir={tmp_path}"]) == 0
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert found <= set(metrics) and ("bits_per_dim" in metrics) == ("bits_per_dim" in found)
     assert metrics["num_test_examples"] == 180 and metrics["reconstruction_error"] < 1e-3
     assert (tmp_path / "samples.png").exists()
-    run(*TINY, *task, f"--workdir={tmp_path}", "--niters=6")  # goes on
-    run("eval", f"--workdir={tmp_path}")
+    assert main(["x", *TINY, *task, f"--workdir={tmp_path}", "--niters=6"]) == 0  # goes on
+    assert main(["x", "eval", f"--workdir={tmp_path}"]) == 0

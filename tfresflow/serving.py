@@ -9,7 +9,7 @@ import tensorflow as tf
 from tfresflow.functions import upkeep
 from tfresflow.functions.branch import norm_layers
 
-__all__ = ["Endpoints", "Exported", "export", "named_failures"]
+__all__ = ["Endpoints", "export", "named_failures"]
 
 
 class Endpoints(tf.Module):
