@@ -395,6 +395,9 @@ def test_what_is_wrong_is_named():
             (lambda: model.fit({"x": x, "c": c}), "keys 'x' and 'context'"),
             (lambda: model.fit((x, np.where(c == 1, np.nan, c))), "`x: context` must be finite"),
             (lambda: model.log_prob(x), "`x` must be (x, context)"),
+            (lambda: model.log_prob(np.ones([2, 3])), "`x` must be (x, context)"),  # as if joined
+            (lambda: model.evaluate(tf.data.Dataset.from_tensors(np.ones([2, 3]))),
+             "`x` must be (x, context)"),
             (lambda: model.sample(2), "`context` must be given"),
             (lambda: flows.toy_flow(context_network=keras.layers.Dense(2)), "`context_shape` must"),
             (lambda: flow.branches()["0/dense0"](one), "`context` must be given"),

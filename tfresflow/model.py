@@ -205,7 +205,8 @@ class FlowModel(SavedWhole, Exported, Hybrid, OfRows, OnBatch, LikelihoodModel):
         """Bits per dimension, `[N, ...] -> [N]`, as `log_prob`; `ValueError` without `nbits`."""
         check(self.nbits is not None, "nbits", "be given to FlowModel for bits per dimension", None)
         x = self.as_weights(self._with(x, context))
-        return bits_per_dim(-self.log_prob(x, seed), self.size_of(x), self.nbits)
+        nll = self.compute_nll(x, seeds.as_seed(seed), self.eval_flow)
+        return bits_per_dim(nll, self.size_of(x), self.nbits)
 
     @tf.autograph.experimental.do_not_convert
     def sample(self, n, seed=None, temperature=1.0, context=None):

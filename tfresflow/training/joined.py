@@ -62,12 +62,6 @@ class Joined:
         return shape is not None and len(shape) == 2 and shape[1] == self.event_shape[0] and (
             self._shapes[0] != self.event_shape)
 
-    def is_pipeline_of_rows(self, x):
-        """Whether x is a data set of TensorFlow, of joined rows already."""
-        spec = getattr(x, "element_spec", None)
-        first = spec[0] if isinstance(spec, tuple) and spec else spec
-        return self.is_joined(first)
-
     def joined(self, x, context, dtype):
         """`join` of what a user gives; a single context is that of all rows."""
         x = inputs.as_events("x", x, self._shapes[0], dtype)
@@ -214,7 +208,8 @@ def joined_data(joined, name, x, y, nbits, dtype, optional=False):
     Args:
       joined: a `Joined`.
       name: of the argument, for errors.
-      x, y: see `parted`; or a pipeline of batches of such.
+      x, y: see `parted`; or a pipeline of batches of such, or, with the attribute `joined_rows`,
+        of rows.
       nbits: of images in [0, 1], or None.
       dtype: of the flow's weights.
       optional: whether labels may be missing.
@@ -250,7 +245,7 @@ def joined_data(joined, name, x, y, nbits, dtype, optional=False):
         found = rows(x, y, looked_at=False)
         return (found,) if weights is None else (found, tf.zeros(tf.shape(found)[:1]), weights)
 
-    if joined.is_pipeline_of_rows(x):
+    if getattr(x, "joined_rows", False):  # as whoever has made them says
         return x
     if isinstance(x, tf.data.Dataset):
         return x.map(_unpacked(batch, x.element_spec), tf.data.AUTOTUNE)

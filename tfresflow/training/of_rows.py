@@ -80,4 +80,5 @@ class OfRows:
         """What `as_weights` takes, of data and of a context beside it."""
         if not self.is_conditional:
             check(context is None, "context", "not be given to a flow without one", context)
-        return x if context is None else (x, context)
+            return x
+        return parted(x) if context is None else (x, context)

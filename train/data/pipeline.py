@@ -99,7 +99,9 @@ def load(settings, split, start=0, strategy=None, join=None):
         raise ValueError(f"--batchsize must be a multiple of the {replicas} replicas. "
                          f"Received: --batchsize={settings.batchsize}")
     if replicas == 1:
-        return _joined(_batches(settings, source, split, start, 1, [0]), source, join)
+        batches = _joined(_batches(settings, source, split, start, 1, [0]), source, join)
+        batches.joined_rows = join is not None
+        return batches
 
     def of_a_worker(context):
         # In the order in which TensorFlow deals: the first share of each worker, then the second.
@@ -107,7 +109,9 @@ def load(settings, split, start=0, strategy=None, join=None):
         batches = _batches(settings, source, split, start, replicas, list(own))
         return _joined(batches, source, join)
 
-    return strategy.distribute_datasets_from_function(of_a_worker)
+    batches = strategy.distribute_datasets_from_function(of_a_worker)
+    batches.joined_rows = join is not None
+    return batches
 
 
 def steps(settings, split):
