@@ -8,11 +8,14 @@ from bijectors.column_supports import ColumnSupports
 from bijectors.factor_out import FactorOut
 from bijectors.flatten import Flatten
 from bijectors.foreign import Foreign
+from bijectors.inverted import Inverted
 from bijectors.logit import Logit
+from bijectors.monotone import Monotone
 from bijectors.report import norm_report
 from bijectors.residual import InvertibleResidual
 from bijectors.squeeze import Squeeze
 from bijectors.tails import heavy_tails
 
 __all__ = ["ActNorm", "Chain", "ColumnSupports", "FactorOut", "Flatten", "Flow", "Foreign",
-           "InvertibleResidual", "Logit", "Squeeze", "heavy_tails", "norm_report"]
+           "InvertibleResidual", "Inverted", "Logit", "Monotone", "Squeeze", "heavy_tails",
+           "norm_report"]

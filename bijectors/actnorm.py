@@ -90,6 +90,14 @@ class ActNorm(Flow):
         self._scale_and_shift.log_scale.assign(log_scale)
         return self.forward_and_log_det(x)[0], weights
 
+    def start_inverse(self, z, weights):
+        x, weights = self.start(z, weights)
+        log_scale, shift = (w.numpy() for w in self._scale_and_shift.tensors())
+        # x = (z + shift) exp(log_scale) is to be the inverse, x exp(-log_scale) - shift.
+        self._scale_and_shift.log_scale.assign(-log_scale)
+        self._scale_and_shift.shift.assign(-shift * np.exp(log_scale))
+        return x, weights
+
     def _check(self, usable, mean, variance):
         """Raises `ValueError` unless all channels are usable."""
         if not usable.all():

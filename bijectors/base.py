@@ -157,6 +157,10 @@ class Flow(Copied, tfp.bijectors.Bijector):
         """
         return self.forward_and_log_det(x)[0], weights
 
+    def start_inverse(self, z, weights):
+        """As `start`, of a flow in an `Inverted`: `(inverse(z), weights)` of data z."""
+        return self.inverse_alone(z), weights
+
     def check_support(self, x):
         """Raises `ValueError`, which names a row, if the tensor x is not all in the support."""
 

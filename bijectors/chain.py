@@ -90,6 +90,11 @@ class Chain(Flow):
             x, weights = start(b, x, weights)
         return x, weights
 
+    def start_inverse(self, z, weights):
+        for b in self.bijectors:
+            z, weights = b.start_inverse(z, weights)
+        return z, weights
+
     def check_support(self, x):
         # What comes after the first has what that one makes of all in its own support.
         self._steps[0].check_support(x)

@@ -83,6 +83,12 @@ class FactorOut(Flow):
         z, weights = start(self.inner, first, weights)
         return self._collect(z, second), weights
 
+    def start_inverse(self, z, weights):
+        z, weights = some(z, weights)
+        first, second = self._split(z)
+        x, weights = self.inner.start_inverse(first, weights)
+        return tf.concat([x, second], axis=-1), weights
+
     def check_support(self, x):
         self.inner.check_support(tf.split(x, 2, axis=-1)[0])
 

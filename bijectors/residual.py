@@ -23,9 +23,9 @@ from tfresflow.layers.orders import check_chain, lipschitz, unbounded
 from tfresflow.logdet.base import check_estimator, in_block
 from tfresflow.solvers.solution import LINEAR_LIMIT
 
-__all__ = ["InvertibleResidual"]
+__all__ = ["CAUSE", "InvertibleResidual", "fixed_point"]
 
-_CAUSE = "its branch is no contraction (`bijectors.norm_report` measures and bounds its norms)"
+CAUSE = "its branch is no contraction (`bijectors.norm_report` measures and bounds its norms)"
 
 
 @keras.saving.register_keras_serializable("bijectors")
@@ -158,7 +158,7 @@ class InvertibleResidual(Flow):
         return x, -self.forward_and_log_det(x, seed)[1]
 
     def inverse_alone(self, z):
-        return solvers.require_converged(self.solve(z), f"The inverse of {self.name}", _CAUSE)
+        return solvers.require_converged(self.solve(z), f"The inverse of {self.name}", CAUSE)
 
     def solve(self, z):
         """The inverse as a `Solution`: value, steps, residual and convergence of each example.
@@ -180,8 +180,7 @@ class InvertibleResidual(Flow):
           >>> solution.value.numpy().round(3).tolist(), solution.converged.numpy().tolist()
           ([[2.0, 4.0]], [True])
         """
-        g, weights = functionalize(self.branch)
-        return solvers.Solution(*shared(_solve, self._root, g, threads.are_prepared())(z, weights))
+        return fixed_point(self._root, *functionalize(self.branch), z)
 
     def with_log_det(self, log_det):
         return InvertibleResidual(self.branch, self.event_shape, log_det, self.solver,
@@ -196,6 +195,15 @@ class InvertibleResidual(Flow):
         g, own = as_composition(self.branch)
         own, g = g.normalize(own), g.normalized()
         return tf.concat([part + g(own, part) for part in parts(x)], axis=0), weights
+
+    def start_inverse(self, z, weights):
+        z, weights = some(z, weights)
+        return tf.concat([self.inverse_alone(part) for part in parts(z)], axis=0), weights
+
+
+def fixed_point(root, g, weights, z):
+    """The `Solution` of `x + g(x) = z` by a `solvers.Implicit`; g a `Function` of its weights."""
+    return solvers.Solution(*shared(_solve, root, g, threads.are_prepared())(z, weights))
 
 
 def _solve(root, g, parallel, z, weights):
@@ -214,7 +222,7 @@ class _Adjoint:
 
     def __call__(self, matvec, b, adjoint):
         return solvers.require_converged(self.solver(matvec, b, adjoint),
-                                         "The adjoint solve of a residual block", _CAUSE,
+                                         "The adjoint solve of a residual block", CAUSE,
                                          LINEAR_LIMIT)
 
 

@@ -5,6 +5,7 @@ from bijectors.factor_out import FactorOut
 from bijectors.flatten import Flatten
 from bijectors.flows.blocks import Blocks
 from bijectors.logit import Logit
+from bijectors.residual import InvertibleResidual
 from bijectors.squeeze import Squeeze
 from tfresflow import layers
 from tfresflow.checks.sizes import as_size, as_sizes
@@ -17,7 +18,7 @@ def image_flow(event_shape, *, nblocks=(16, 16, 16), idim=512, kernels=(3, 1, 3)
                factor_out=False, fc_end=True, n_fc_blocks=4, fc_idim=128, actnorm=True,
                fc_actnorm=False, logit_alpha=0.05, orders=2, certified=True, dense_net=None,
                power_iteration=None, log_det=None, solver=None, adjoint=None, seed=None,
-               dtype=None):
+               dtype=None, block=InvertibleResidual):
     """Images in [0, 1] to latent vectors: scales of convolutional residual blocks.
 
     Logit, then for each scale its blocks, each followed by an ActNorm; 2x2 squeezes between the
@@ -51,6 +52,7 @@ def image_flow(event_shape, *, nblocks=(16, 16, 16), idim=512, kernels=(3, 1, 3)
       log_det, solver, adjoint: of every block; see `InvertibleResidual`.
       seed: integer for the initial weights; None: different ones each time.
       dtype: of the weights.
+      block: class of the blocks, or several, see `toy_flow`.
 
     Returns:
       A `Chain` from `[N, H, W, C]` to `[N, H W C]`.
@@ -75,7 +77,7 @@ def image_flow(event_shape, *, nblocks=(16, 16, 16), idim=512, kernels=(3, 1, 3)
     fc_idim, n_fc_blocks = as_size("fc_idim", fc_idim), as_size("n_fc_blocks", n_fc_blocks, 0)
     _validate(event_shape, nblocks, kernels, squeeze_first)
     blocks = Blocks(coeff, act, preact, orders, certified, dense_net, power_iteration, log_det,
-                    solver, adjoint, seed, dtype)
+                    solver, adjoint, seed, dtype, block)
 
     def norms(shape):
         return ([blocks.actnorm(shape)] if actnorm else []) + (

@@ -1,13 +1,14 @@
 """A number of terms that follows from the terms themselves."""
 
 import dataclasses
+import functools
 
 import keras
 import tensorflow as tf
 
 from tfresflow.batches import seeds
 from tfresflow.checks.rules import check_number
-from tfresflow.logdet.series import in_basis, sum_until_small
+from tfresflow.logdet.series import in_basis, odd, sum_until_small
 from tfresflow.logdet.terms import BITS, Law
 
 __all__ = ["Adaptive"]
@@ -68,6 +69,7 @@ class Adaptive(Law):
         return seeds.integers(seed, [], BITS)
 
     sum = sum_until_small
+    sum_odd = functools.partialmethod(sum_until_small, signs=odd)
 
     def weight(self, k, least, drawn):
         """Of term k, `[N]`, 0 where it is not there; least: `s_k` of the terms before it."""

@@ -80,6 +80,9 @@ class Bracket(Law):
     def in_block(self, floor):
         return self if self.floor is not None else dataclasses.replace(self, floor=floor)
 
+    def halved(self):
+        return dataclasses.replace(self, tol=self.tol / 2)
+
     def draw(self, seed, dtype):
         """Nothing is drawn: an empty tensor."""
         del seed
