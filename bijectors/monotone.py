@@ -41,7 +41,8 @@ class Monotone(Flow):
       event_shape: shape of one x.
       log_det: as for `InvertibleResidual`; a function (g, x, seed) is called for g and for -g.
       solver: fixed-point solver of `tfresflow.solvers`; default `Anderson()`.
-      adjoint: linear solver of `tfresflow.solvers` for the gradients; default `BiCGSTAB()`.
+      adjoint: linear solver of `tfresflow.solvers` for the gradients; default as for
+        `InvertibleResidual`.
       name: of the block.
 
     Raises:

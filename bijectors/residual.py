@@ -47,7 +47,7 @@ class InvertibleResidual(Flow):
         many terms as J needs, Neumann gradient.
       solver: fixed-point solver of `tfresflow.solvers` for the inverse; default `Anderson()`.
       adjoint: linear solver of `tfresflow.solvers` for the gradient of the inverse; default
-        `BiCGSTAB()`.
+        `BiCGSTAB()`, or `Direct()` if x is one or two numbers.
       name: of the block.
 
     Raises:
@@ -97,7 +97,8 @@ class InvertibleResidual(Flow):
         self.branch = branch
         self.log_det = logdet.LogDet() if log_det is None else log_det
         self.solver = solvers.Anderson() if solver is None else solver
-        self.adjoint = solvers.BiCGSTAB() if adjoint is None else adjoint
+        default = solvers.Direct() if math.prod(event_shape) <= 2 else solvers.BiCGSTAB()
+        self.adjoint = default if adjoint is None else adjoint
         self._root = solvers.Implicit(self.solver, self.adjoint)
         if self.lipschitz >= 1:
             raise ValueError("`branch` must have a Lipschitz constant below 1. "

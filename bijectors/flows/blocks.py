@@ -67,7 +67,8 @@ class Blocks:
         arguments; a list of several, which are taken in turns.
 
     Raises:
-      ValueError: if `block` is none of these; later, if the number of `orders` is not that of the layers of a branch.
+      ValueError: if `block` is none of these; later, if the number of `orders` is not that of the
+        layers of a branch.
     """
 
     coeff: float

@@ -15,11 +15,12 @@ from tfresflow.layers.pila import CPila, Pila
 
 __all__ = ["KerasActivation", "as_activation"]
 
-_OURS = {"clipswish": CLipSwish, "cpila": CPila, "elu": activations.ELU, "fullsort": sorting.FullSort,
-         "identity": activations.Identity, "lcube": activations.LipschitzCube,
-         "linear": activations.Identity, "lipswish": activations.LipSwish,
-         "maxmin": sorting.MaxMin, "pila": Pila, "relu": activations.ReLU, "silu": activations.LipSwish,
-         "sin": activations.Sin, "softplus": activations.Softplus, "swish": activations.LipSwish,
+_OURS = {"clipswish": CLipSwish, "cpila": CPila, "elu": activations.ELU,
+         "fullsort": sorting.FullSort, "identity": activations.Identity,
+         "lcube": activations.LipschitzCube, "linear": activations.Identity,
+         "lipswish": activations.LipSwish, "maxmin": sorting.MaxMin, "pila": Pila,
+         "relu": activations.ReLU, "silu": activations.LipSwish, "sin": activations.Sin,
+         "softplus": activations.Softplus, "swish": activations.LipSwish,
          "tanh": activations.Tanh}
 _NAMES = sorted({*_OURS, *CONTRACTIONS})
 _KERAS_LAYERS = {keras.layers.ReLU: "relu", keras.layers.ELU: "elu"}

@@ -8,7 +8,8 @@ import tensorflow as tf
 
 from tfresflow.batches import seeds
 from tfresflow.checks.rules import check_number
-from tfresflow.logdet.series import in_basis, odd, sum_until_small
+from tfresflow.logdet.difference import odd
+from tfresflow.logdet.series import in_basis, sum_until_small
 from tfresflow.logdet.terms import BITS, Law
 
 __all__ = ["Adaptive"]

@@ -8,7 +8,18 @@ import dataclasses
 import operator
 import typing
 
-__all__ = ["Negated", "difference"]
+__all__ = ["Negated", "alternating", "difference", "odd"]
+
+
+def alternating(k):
+    """Factors of `c_k J^k / k` in the value of log det(I + J), of `c_k J^k` in its vector w."""
+    sign = 1 - 2 * (k % 2)
+    return -sign, sign
+
+
+def odd(k):
+    """The same of `log det(I - J) - log det(I + J)`: what is left of even order is in w alone."""
+    return -2 * (k % 2), -2 * (1 - k % 2)
 
 
 @dataclasses.dataclass

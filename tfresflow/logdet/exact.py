@@ -47,7 +47,6 @@ class Exact(Configurable, Estimator):
         y, log_det = self(g, x)
         return y, log_det, log_det
 
-
     def odd(self):
         return _Odd()
 

@@ -25,10 +25,11 @@ from tfresflow.batches import xla
 from tfresflow.batches.rows import dot, each, last_nonzero
 from tfresflow.functions.derivatives import held
 from tfresflow.functions.steps import say_together
+from tfresflow.logdet.difference import alternating
 from tfresflow.saving.configurable import Configurable
 
-__all__ = ["Neumann", "Series", "alternating", "in_basis", "odd", "rounds", "sum_beside",
-           "sum_powers", "sum_series", "sum_until_small"]
+__all__ = ["Neumann", "Series", "in_basis", "rounds", "sum_beside", "sum_powers", "sum_series",
+           "sum_until_small"]
 
 
 @keras.saving.register_keras_serializable("tfresflow")
@@ -110,17 +111,6 @@ class Neumann(Configurable):
         return log_det, self.targets(jacobian, v, terms, held(w))
 
 
-def alternating(k):
-    """Factors of `c_k J^k / k` in the value, and of `c_k J^k` in the Neumann vector."""
-    sign = 1 - 2 * (k % 2)
-    return -sign, sign
-
-
-def odd(k):
-    """As `alternating`, of `log det(I - J) - log det(I + J)`."""
-    return -2 * (k % 2), -2 * (1 - k % 2)
-
-
 def sum_series(jacobian, v, c, signs=alternating):
     """The value and, for its gradient, the Neumann vectors.
 
@@ -144,7 +134,8 @@ def sum_series(jacobian, v, c, signs=alternating):
         return k + 1, us, log_det, [w + weight * u for w, u in zip(ws, us)]
 
     n = last_nonzero(c)
-    state = (tf.constant(1), list(v), tf.zeros_like(dot(v[0], v[0])), [signed[0] * v_p for v_p in v])
+    ws = [signed[0] * v_p for v_p in v]
+    state = (tf.constant(1), list(v), tf.zeros_like(dot(v[0], v[0])), ws)
     _, _, log_det, ws = tf.while_loop(lambda k, *_: k <= n, term, state,
                                       maximum_iterations=_most(signed))
     return log_det / len(v), ws

@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from tfresflow.functions.steps import say_together
 from tfresflow.functions.traced import is_shareable
-from tfresflow.logdet.difference import Negated, difference
-from tfresflow.logdet.series import odd, rounds, sum_beside, sum_series
+from tfresflow.logdet.difference import Negated, difference, odd
+from tfresflow.logdet.series import rounds, sum_beside, sum_series
 from tfresflow.saving.configurable import Configurable
 
 __all__ = ["BITS", "Law", "Terms", "law_of", "sum_odd_series"]
