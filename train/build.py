@@ -20,7 +20,8 @@ _BLOCKS = {"resblock": InvertibleResidual, "monotone": Monotone,
            "implicit": [InvertibleResidual, Inverted.of(InvertibleResidual)]}
 _PROBES = {"normal": logdet.normal, "orthogonal": logdet.orthogonal,
            "rademacher": logdet.rademacher}
-_SOLVERS = {"anderson": solvers.Anderson, "broyden": solvers.Broyden, "picard": solvers.Picard}
+_SOLVERS = {"anderson": solvers.Anderson, "broyden": solvers.Broyden, "newton": solvers.Newton,
+            "picard": solvers.Picard}
 _OPTIMIZERS = {"adam": optimizers.Adam, "adamw": keras.optimizers.AdamW,
                "adamax": keras.optimizers.Adamax, "rmsprop": keras.optimizers.RMSprop,
                "sgd": keras.optimizers.SGD}

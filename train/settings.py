@@ -165,7 +165,7 @@ class ModelFlags:
     dims: tuple[int, ...] = flag(
         (128, 128, 128, 128), "Hidden widths of the blocks for vectors.", SIZES)
     solver: str = flag(
-        "anderson", "Solver of the inverse.", allowed=("anderson", "broyden", "picard"))
+        "anderson", "Solver of the inverse.", allowed=("anderson", "broyden", "newton", "picard"))
     rtol: float = flag(0.0, "Relative tolerance of the solver; 0: by the float type.", NOT_NEGATIVE)
     atol: float = flag(0.0, "Absolute tolerance of the solver; 0: by the float type.", NOT_NEGATIVE)
     max_solver_steps: int = flag(1000, "Most steps of the solver.", POSITIVE)

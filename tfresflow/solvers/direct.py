@@ -10,7 +10,7 @@ from tfresflow.solvers.linear import LinearSolver
 from tfresflow.solvers.solution import Solution, Tolerance
 from tfresflow.solvers.unknowns import system
 
-__all__ = ["Direct"]
+__all__ = ["Direct", "eliminated"]
 
 
 @keras.saving.register_keras_serializable("tfresflow.solvers")
@@ -43,7 +43,7 @@ class Direct(LinearSolver):
                    for unit in (tf.ensure_shape(tf.tile(u, copies), b.shape)
                                 for u in tf.unstack(units))]
         flat = tf.reshape(b, [-1, size])
-        z = _solve(columns, flat)
+        z = eliminated(columns, flat)
         left = flat - tf.add_n([z[:, j:j + 1] * column for j, column in enumerate(columns)])
         residual, size_of_z, tolerance = norm(left), norm(z), Tolerance(self, b.dtype, norm(b))
         return Solution(tf.ensure_shape(tf.reshape(z, tf.shape(b)), b.shape),
@@ -52,12 +52,14 @@ class Direct(LinearSolver):
                         | tolerance.near_rounding(residual, size_of_z))
 
 
-def _solve(columns, b):
+def eliminated(columns, b):
     """z of `sum_j z_j columns_j = b`, each `[N, D]`."""
     if len(columns) == 1:
         return b / columns[0]
     if len(columns) > 2:
-        return tf.linalg.solve(tf.stack(columns, axis=2), b[:, :, tf.newaxis])[:, :, 0]
+        single = b.dtype if b.dtype.size >= 4 else tf.float32  # no halves can be solved
+        matrix, right = (tf.cast(t, single) for t in (tf.stack(columns, 2), b[:, :, tf.newaxis]))
+        return tf.cast(tf.linalg.solve(matrix, right)[:, :, 0], b.dtype)
     (u0, u1), (v0, v1), (b0, b1) = (tf.unstack(t, axis=1) for t in (*columns, b))
     determinant = u0 * v1 - u1 * v0
     return tf.stack([(b0 * v1 - b1 * v0) / determinant, (u0 * b1 - u1 * b0) / determinant], axis=1)
