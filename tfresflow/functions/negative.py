@@ -43,7 +43,8 @@ class _NegativeLayer(PureLayer, keras.layers.Layer):
     """-g of a built layer g, whose variables are its own."""
 
     def __init__(self, inner):
-        super().__init__(dtype=inner.dtype_policy)
+        # A `keras.Sequential` of float64 layers says float32, and casts nothing.
+        super().__init__(dtype=inner.dtype_policy, autocast=False)
         self.inner, self.built = inner, True
 
     @property
