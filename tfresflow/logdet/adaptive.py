@@ -1,7 +1,6 @@
 """A number of terms that follows from the terms themselves."""
 
 import dataclasses
-import functools
 
 import keras
 import tensorflow as tf
@@ -70,7 +69,9 @@ class Adaptive(Law):
         return seeds.integers(seed, [], BITS)
 
     sum = sum_until_small
-    sum_odd = functools.partialmethod(sum_until_small, signs=odd)
+
+    def sum_odd(self, jacobian, v, drawn):
+        return sum_until_small(self, jacobian, v, drawn, signs=odd)
 
     def weight(self, k, least, drawn):
         """Of term k, `[N]`, 0 where it is not there; least: `s_k` of the terms before it."""

@@ -1,7 +1,6 @@
 """Which terms of the power series are summed, and how: what `LogDet` takes as `coefficients`."""
 
 import dataclasses
-import functools
 import math
 import typing
 
@@ -87,8 +86,9 @@ class Law(Configurable):
         return sum_beside(v, product, other, prepared)
 
 
-# For laws of which `sum` is that of the series.
-sum_odd_series = functools.partial(sum_series, signs=odd)
+def sum_odd_series(jacobian, v, c):
+    """`Law.sum_odd` of laws whose `sum` is `sum_series`: half of the work."""
+    return sum_series(jacobian, v, c, signs=odd)
 
 
 @dataclasses.dataclass(frozen=True)
