@@ -10,12 +10,14 @@ from bijectors.factor_out import FactorOut
 from bijectors.flatten import Flatten
 from bijectors.foreign import Foreign
 from bijectors.given import Given, distribution
+from bijectors.inverted import Inverted
 from bijectors.logit import Logit
+from bijectors.monotone import Monotone
 from bijectors.report import norm_report
 from bijectors.residual import InvertibleResidual
 from bijectors.squeeze import Squeeze
 from bijectors.tails import heavy_tails
 
 __all__ = ["ActNorm", "Chain", "ColumnSupports", "Embedded", "FactorOut", "Flatten", "Flow",
-           "Foreign", "Given", "InvertibleResidual", "Logit", "Squeeze", "distribution",
-           "heavy_tails", "norm_report"]
+           "Foreign", "Given", "InvertibleResidual", "Inverted", "Logit", "Monotone", "Squeeze",
+           "distribution", "heavy_tails", "norm_report"]

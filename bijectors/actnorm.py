@@ -100,6 +100,14 @@ class ActNorm(Flow):
         self._scale_and_shift.log_scale.assign(log_scale)
         return super().start(x, weights, context)
 
+    def start_inverse(self, z, weights, context=None):
+        x, weights, context = self.start(z, weights, context)
+        log_scale, shift = (w.numpy() for w in self._scale_and_shift.tensors())
+        # x = (z + shift) exp(log_scale) is to be the inverse, x exp(-log_scale) - shift.
+        self._scale_and_shift.log_scale.assign(-log_scale)
+        self._scale_and_shift.shift.assign(-shift * np.exp(log_scale))
+        return x, weights, context
+
     def _check(self, usable, mean, variance):
         """Raises `ValueError` unless all channels are usable."""
         if not usable.all():
@@ -149,7 +157,7 @@ class _ScaleAndShift(keras.layers.Layer):
         """Whether data or training have set the weights: then they are not the identity's."""
         return any(np.any(w.numpy()) for w in self.weights)
 
-    def tensors(self, x, context):
+    def tensors(self, x=None, context=None):
         """`(log_scale, shift)`, of the shape of an entry or of a channel; `[N, ...]` at a context.
 
         Args:

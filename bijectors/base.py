@@ -163,6 +163,11 @@ class Flow(Copied, Taking, tfp.bijectors.Bijector):
         given = {} if self.context_shape is None else {"context": context}
         return self.forward_and_log_det(x, **given)[0], weights, context
 
+    def start_inverse(self, z, weights, context=None):
+        """As `start`, of a flow in an `Inverted`: `(inverse(z), weights, context)` of data z."""
+        given = {} if self.context_shape is None else {"context": context}
+        return self.inverse_alone(z, **given), weights, context
+
     def check_support(self, x):
         """Raises `ValueError`, which names a row, if the tensor x is not all in the support."""
 

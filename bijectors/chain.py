@@ -98,6 +98,11 @@ class Chain(Flow):
             x, weights, context = start(b, x, weights, context)
         return x, weights, context
 
+    def start_inverse(self, z, weights, context=None):
+        for b in self.bijectors:
+            z, weights, context = b.start_inverse(z, weights, context)
+        return z, weights, context
+
     def check_support(self, x):
         # What comes after the first has what that one makes of all in its own support.
         self._steps[0].check_support(x)

@@ -86,8 +86,10 @@ class Embedded(Flow):
                         self.name)
 
     def start(self, x, weights, context=None):
-        z, weights, _ = self.flow.start(x, weights, self.network(context))
-        return z, weights, None
+        return *self.flow.start(x, weights, self.network(context))[:2], None
+
+    def start_inverse(self, z, weights, context=None):
+        return *self.flow.start_inverse(z, weights, self.network(context))[:2], None
 
     def check_support(self, x):
         self.flow.check_support(x)

@@ -88,6 +88,12 @@ class FactorOut(Flow):
         z, weights, context = start(self.inner, first, weights, context)
         return self._collect(z, second), weights, context
 
+    def start_inverse(self, z, weights, context=None):
+        z, weights, context = some(z, weights, context)
+        first, second = self._split(z)
+        x, weights, context = self.inner.start_inverse(first, weights, context)
+        return tf.concat([x, second], axis=-1), weights, context
+
     def check_support(self, x):
         self.inner.check_support(tf.split(x, 2, axis=-1)[0])
 

@@ -19,14 +19,15 @@ from tfresflow.checks.rules import check
 from tfresflow.checks.sizes import as_sizes
 from tfresflow.functions.branch import At, as_composition, functionalize, has_state, leaf_layers
 from tfresflow.functions.conditional import context_layers, context_shape
+from tfresflow.functions.steps import of_state
 from tfresflow.functions.traced import shared
 from tfresflow.layers.orders import check_chain, lipschitz, unbounded
 from tfresflow.logdet.base import check_estimator, in_block
 from tfresflow.solvers.solution import LINEAR_LIMIT
 
-__all__ = ["InvertibleResidual"]
+__all__ = ["CAUSE", "InvertibleResidual", "fixed_point"]
 
-_CAUSE = "its branch is no contraction (`bijectors.norm_report` measures and bounds its norms)"
+CAUSE = "its branch is no contraction (`bijectors.norm_report` measures and bounds its norms)"
 
 
 @keras.saving.register_keras_serializable("bijectors")
@@ -49,7 +50,7 @@ class InvertibleResidual(Flow):
         many terms as J needs, Neumann gradient.
       solver: fixed-point solver of `tfresflow.solvers` for the inverse; default `Anderson()`.
       adjoint: linear solver of `tfresflow.solvers` for the gradient of the inverse; default
-        `BiCGSTAB()`.
+        `BiCGSTAB()`, or `Direct()` if x is one or two numbers.
       name: of the block.
 
     Raises:
@@ -101,7 +102,8 @@ class InvertibleResidual(Flow):
         self.branch = branch
         self.log_det = logdet.LogDet() if log_det is None else log_det
         self.solver = solvers.Anderson() if solver is None else solver
-        self.adjoint = solvers.BiCGSTAB() if adjoint is None else adjoint
+        default = solvers.Direct() if math.prod(event_shape) <= 2 else solvers.BiCGSTAB()
+        self.adjoint = default if adjoint is None else adjoint
         self._root = solvers.Implicit(self.solver, self.adjoint)
         if self.lipschitz >= 1:
             raise ValueError("`branch` must have a Lipschitz constant below 1. "
@@ -155,8 +157,10 @@ class InvertibleResidual(Flow):
 
     def bind(self, seed=None, size=None, dtype=None):
         spec = tf.TensorSpec([size, *self.event_shape], dtype or self._float)
+        conditional = self.context_shape is not None
         return logdet.bind(self._estimator, self.branch, seeds.as_seed(seed), spec,
-                           self._step_back, _Adjoint(self.adjoint))
+                           of_state(self.inverse_alone) if conditional else self.inverse_alone,
+                           _Adjoint(self.adjoint))
 
     def inverse_and_log_det(self, z, seed=None, **context):
         x = self.inverse_alone(z, **context)
@@ -164,14 +168,7 @@ class InvertibleResidual(Flow):
 
     def inverse_alone(self, z, **context):
         return solvers.require_converged(self.solve(z, **context),
-                                         f"The inverse of {self.name}", _CAUSE)
-
-    def _step_back(self, z):
-        """The inverse of the step of `bind`."""
-        if self.context_shape is None:
-            return self.inverse_alone(z)
-        z, context = z
-        return self.inverse_alone(z, context=context), context
+                                         f"The inverse of {self.name}", CAUSE)
 
     def _at(self, context=None):
         """g, as a function of x alone."""
@@ -198,8 +195,7 @@ class InvertibleResidual(Flow):
           >>> solution.value.numpy().round(3).tolist(), solution.converged.numpy().tolist()
           ([[2.0, 4.0]], [True])
         """
-        g, weights = functionalize(self._at(context))
-        return solvers.Solution(*shared(_solve, self._root, g, threads.are_prepared())(z, weights))
+        return fixed_point(self._root, *functionalize(self._at(context)), z)
 
     def with_log_det(self, log_det):
         return InvertibleResidual(self.branch, self.event_shape, log_det, self.solver,
@@ -216,6 +212,27 @@ class InvertibleResidual(Flow):
         z = [part + g([*own, *of_part], part)
              for part, *of_part in parts(*(t for t in (x, context) if t is not None))]
         return tf.concat(z, axis=0), weights, context
+
+    def start_inverse(self, z, weights, context=None):
+        return in_rows(self.inverse_alone, z, weights, context)
+
+
+def in_rows(function, x, weights, context):
+    """`(function(x), weights, context)`, of as many rows as are needed, as `Flow.start` gives it.
+
+    Args:
+      function: of x, and of `context=` where there is one.
+      x, weights, context: see `Flow.start`.
+    """
+    x, weights, context = some(x, weights, context)
+    rows = parts(*(t for t in (x, context) if t is not None))
+    found = [function(part, **dict(zip(["context"], of_part))) for part, *of_part in rows]
+    return tf.concat(found, axis=0), weights, context
+
+
+def fixed_point(root, g, weights, z):
+    """The `Solution` of `x + g(x) = z` by a `solvers.Implicit`; g a `Function` of its weights."""
+    return solvers.Solution(*shared(_solve, root, g, threads.are_prepared())(z, weights))
 
 
 def _solve(root, g, parallel, z, weights):
@@ -237,7 +254,7 @@ class _Adjoint:
 
     def __call__(self, matvec, b, adjoint):
         return solvers.require_converged(self.solver(matvec, b, adjoint),
-                                         "The adjoint solve of a residual block", _CAUSE,
+                                         "The adjoint solve of a residual block", CAUSE,
                                          LINEAR_LIMIT)
 
 

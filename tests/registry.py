@@ -44,6 +44,13 @@ def conv_block(event_shape, hidden=8):
                                         solvers.Picard())
 
 
+def monotone(event_shape, hidden=8):
+    return bijectors.Monotone(branch(event_shape, hidden), event_shape, logdet.Exact())
+
+
+IMPLICIT = [bijectors.InvertibleResidual, bijectors.Inverted.of(bijectors.InvertibleResidual)]
+
+
 def actnorm(event_shape, per_element=False):
     bijector = bijectors.ActNorm(event_shape, per_element=per_element, dtype="float64")
     bijector.initialize(2 + 3 * example(event_shape, 50, seed=7))
@@ -129,7 +136,13 @@ REGISTRY = {
     "InvertibleResidual_conv": (lambda: conv_block([3, 5, 2]), [3, 5, 2]),
     "InvertibleResidual_sequence": (lambda: conv_block([6, 2], 4), [6, 2]),
     "InvertibleResidual_volume": (lambda: conv_block([2, 3, 2, 1], 4), [2, 3, 2, 1]),
+    "Inverted_block": (lambda: bijectors.Inverted(dense_block()), [3]),
+    "Inverted_monotone": (lambda: bijectors.Inverted(monotone([3])), [3]),
+    "Inverted_chain": (lambda: bijectors.Inverted(bijectors.FactorOut(
+        bijectors.Chain([actnorm([2, 2, 1]), conv_block([2, 2, 1], 4)]), [2, 2, 2])), [8]),
     "Logit": (lambda: bijectors.Logit([2, 2, 1], alpha=0.05), [2, 2, 1]),
+    "Monotone_dense": (lambda: monotone([3]), [3]),
+    "Monotone_conv": (lambda: monotone([3, 4, 2], 4), [3, 4, 2]),
     "Squeeze": (lambda: bijectors.Squeeze([4, 2, 2]), [4, 2, 2]),
     "image_flow": (image, [4, 4, 1]),
     "image_flow_factor_out": (
@@ -153,14 +166,20 @@ REGISTRY = {
     "toy_flow_dense_net": (
         lambda: flows.toy_flow(nblocks=2, preact=True, dense_net=flows.DenseNet(2, 4), **EXACT),
         [2]),
+    "toy_flow_monotone": (
+        lambda: flows.toy_flow(nblocks=2, dims=(6,), act=layers.CPila, block=bijectors.Monotone,
+                               **EXACT), [2]),
+    "toy_flow_implicit": (
+        lambda: flows.toy_flow(nblocks=2, dims=(6,), block=IMPLICIT, **EXACT), [2]),
     "toy_flow": (lambda: flows.toy_flow(nblocks=2, dims=(6, 6), **EXACT), [2]),
 }
 
 # One of each kind, and the smallest: the others are slow.
 QUICK = [name for name in REGISTRY if not name.startswith(
     ("image_flow", "toy_flow_", "tabular_flow", "InvertibleResidual_", "Chain_tfp_constants",
-     "Embedded_"))]
-QUICK += ["InvertibleResidual_dense", "image_flow_squeeze_first"]
+     "Embedded_", "Inverted_", "Monotone_"))]
+QUICK += ["InvertibleResidual_dense", "Inverted_block", "Monotone_dense",
+          "image_flow_squeeze_first"]
 
 
 def every_flow(test):

@@ -124,6 +124,22 @@ def test_flags_of_the_estimate(args, log_det, way):
         assert isinstance(blocks[0].solver, solvers.Broyden) and blocks[0].solver.max_steps == 70
 
 
+@pytest.mark.parametrize("block, kinds", [
+    ("resblock", ["InvertibleResidual"] * 2), ("monotone", ["Monotone"] * 2),
+    ("implicit", ["InvertibleResidual", "Inverted"])])
+def test_kinds_of_blocks(block, kinds):
+    """Trained and evaluated ones, with the solver and the activation of the flags."""
+    model = build_model(flags.parse(["x", "--data=8gaussians", "--nblocks=2", "--dims=8",
+                                     f"--block={block}", "--solver=newton", "--act=cpila"]))
+    for flow in (model.flow, model.eval_flow):
+        blocks = [b for b in reversed(flow.bijectors) if b.branches()]
+        assert [type(b).__name__ for b in blocks] == kinds
+        for b in blocks:
+            [branch] = b.branches().values()
+            assert type(branch.layers[1]).__name__ == "CPila"
+            assert isinstance(getattr(b, "flow", b).solver, solvers.Newton)
+
+
 @pytest.mark.parametrize("args, size, want", [
     ([], 65, logdet.LogDet(logdet.Bracket(0.0001))),
     ([], 64, logdet.Exact()), (["--exact"], 65, logdet.Exact()),
@@ -190,6 +206,8 @@ def told(capsys):
     (["--learn_p", "--vnorms=2222", "--densenet", "--idim=3"], ["idim", "vnorms"]),
     (["--niters=9", "--nepochs=3", "--strategy=one", "--logical_cpus=2"],
      ["logical_cpus", "nepochs"]),
+    (["--block=monotone", "--autodiff=stored"], ["autodiff"]),
+    (["--block=implicit", "--autodiff=stored", "--rtol=1e-5"], []),
     (["--data=moons", "--n_dist=geometric", "--geom_p=0.3", "--dims=8"], [])])
 def test_flags_that_do_nothing_are_told(args, said, capsys):
     flags.parse(["x", *args])

@@ -10,7 +10,7 @@ from tfresflow import logdet, solvers
 SOLVERS = {"neumann": solvers.Neumann(), "neumann_by_bound": solvers.Neumann(lipschitz=0.9),
            "fixed_point": solvers.FixedPoint(),
            "fixed_point_uniform": solvers.FixedPoint(start="uniform", seed=3),
-           "bicgstab": solvers.BiCGSTAB(), "normal": solvers.Normal()}
+           "bicgstab": solvers.BiCGSTAB(), "direct": solvers.Direct(), "normal": solvers.Normal()}
 every_solver = pytest.mark.parametrize("name", SOLVERS)
 
 

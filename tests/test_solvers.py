@@ -9,8 +9,10 @@ from tests.registry import branch, example
 from tfresflow import layers, solvers
 
 SOLVERS = {"picard": solvers.Picard(), "anderson": solvers.Anderson(),
-           "broyden": solvers.Broyden()}
+           "broyden": solvers.Broyden(), "newton": solvers.Newton()}
 every_solver = pytest.mark.parametrize("name", SOLVERS)
+# Newton's method solves linear maps in one step, and finds fixed points of what is no contraction.
+every_iteration = pytest.mark.parametrize("name", ["picard", "anderson", "broyden"])
 
 
 def linear(norm, size=6, seed=0):
@@ -50,7 +52,7 @@ def test_step_sizes_do_not_pass_for_residuals(name):
 
 
 @pytest.mark.fast("picard")
-@every_solver
+@every_iteration
 def test_each_example_stops_by_itself(name):
     """An example that starts at its answer takes one step, and its answer is its own."""
     function, solution = linear(0.95)
@@ -64,6 +66,23 @@ def test_each_example_stops_by_itself(name):
     np.testing.assert_array_equal(again.value[2], got.value[2])
 
 
+def test_newton_squares_the_residual():
+    """Of a map that hardly contracts, in the plane: each example by itself."""
+    rng = np.random.RandomState(0)
+    a, b = 0.99 * np.linalg.qr(rng.randn(2, 2))[0], rng.randn(5, 2)
+    start = np.zeros([5, 2])
+
+    def function(x):
+        return tf.sin(x @ a + b)
+
+    got, picard = (SOLVERS[name](function, tf.constant(start)) for name in ("newton", "picard"))
+    assert np.all(got.converged) and np.all(got.num_steps / picard.num_steps < 0.5)
+    start[2] = got.value[2]
+    again = SOLVERS["newton"](function, tf.constant(start))
+    np.testing.assert_array_equal(again.num_steps, np.where(np.arange(5) == 2, 1, got.num_steps))
+    np.testing.assert_allclose(again.value, got.value, rtol=0, atol=1e-12)
+
+
 def test_anderson_needs_fewer_steps_than_picard():
     function, _ = linear(0.98)
     x = tf.zeros([5, 6], tf.float64)
@@ -71,13 +90,14 @@ def test_anderson_needs_fewer_steps_than_picard():
     assert steps["anderson"] < 0.5 * steps["picard"], steps
 
 
-def test_anderson_converges_where_extrapolation_is_bad():
+@pytest.mark.parametrize("name", ["anderson", "newton"])
+def test_converges_where_extrapolation_is_bad(name):
     """A piecewise map on which plain extrapolation cycles: the fallback is Picard."""
     def function(x):
         return 0.97 * tf.abs(tf.math.floormod(x, 2.0) - 1.0)  # a contraction by 0.97, kinked
 
     x = tf.constant(np.linspace(-20, 20, 41)[:, None])
-    got = solvers.Anderson()(function, x)
+    got = SOLVERS[name](function, x)
     assert np.all(got.converged), got.residual
     np.testing.assert_allclose(function(got.value), got.value, atol=1e-9)
 
@@ -111,7 +131,7 @@ def test_one_example_that_is_not_finite(name):
     assert np.max(got.num_steps.numpy()[[1, 3]]) < 50
 
 
-@every_solver
+@every_iteration
 def test_divergence_is_not_convergence(name):
     got = SOLVERS[name](lambda x: 3 * x + 1 + x ** 2, tf.ones([2, 3]))
     assert not np.any(got.converged) and np.max(got.num_steps) < 1001
@@ -139,7 +159,7 @@ def test_a_start_of_another_shape():
 
 
 @pytest.mark.fast("picard")
-@every_solver
+@every_iteration
 def test_not_converged_is_said(name):
     solver = type(SOLVERS[name])(max_steps=3)
     function, _ = linear(0.98)

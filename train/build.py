@@ -5,7 +5,7 @@ import math
 
 import keras
 
-from bijectors import flows
+from bijectors import Inverted, InvertibleResidual, Monotone, flows
 from tfresflow import FlowModel, autodiff, layers, logdet, solvers
 from tfresflow.logdet.exact import SMALL
 from tfresflow.training import optimizers
@@ -16,9 +16,12 @@ __all__ = ["build_model", "build_optimizer", "is_exact", "law", "steps_per_epoch
 
 _AUTODIFF = {"recomputed": autodiff.Recomputed, "stored": autodiff.Stored,
              "released": autodiff.Released}
+_BLOCKS = {"resblock": InvertibleResidual, "monotone": Monotone,
+           "implicit": [InvertibleResidual, Inverted.of(InvertibleResidual)]}
 _PROBES = {"normal": logdet.normal, "orthogonal": logdet.orthogonal,
            "rademacher": logdet.rademacher}
-_SOLVERS = {"anderson": solvers.Anderson, "broyden": solvers.Broyden, "picard": solvers.Picard}
+_SOLVERS = {"anderson": solvers.Anderson, "broyden": solvers.Broyden, "newton": solvers.Newton,
+            "picard": solvers.Picard}
 _OPTIMIZERS = {"adam": optimizers.Adam, "adamw": keras.optimizers.AdamW,
                "adamax": keras.optimizers.Adamax, "rmsprop": keras.optimizers.RMSprop,
                "sgd": keras.optimizers.SGD}
@@ -68,7 +71,7 @@ def total_steps(settings):
 def _flow(settings, source):
     given = written(settings)
     iterations = settings.n_lipschitz_iters or None
-    common = {"coeff": settings.coeff, "act": settings.act,
+    common = {"coeff": settings.coeff, "act": settings.act, "block": _BLOCKS[settings.block],
               "power_iteration": layers.PowerIteration(iterations, rtol=settings.sn_tol),
               "certified": settings.certified, "log_det": _log_det(settings),
               "solver": _solver(settings), "seed": settings.seed,

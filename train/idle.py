@@ -90,6 +90,8 @@ def _model(s):
 
 
 def _training(s):
+    for name in ("mem_eff", "autodiff"):
+        yield name, s.block != "monotone", "with --block=monotone, of which each keeps one tensor"
     yield "mem_eff", not s.autodiff, f"with --autodiff={s.autodiff}"
     yield "ema_decay", s.ema_val, "with --noema_val"
     yield "beta_2", s.optimizer in ("adam", "adamw", "adamax"), f"with --optimizer={s.optimizer}"

@@ -109,7 +109,8 @@ class DataFlags:
 class ModelFlags:
     """Model."""
 
-    block: str = flag("resblock", "Kind of block.", allowed=("resblock",))
+    block: str = flag("resblock", "Kind of block; implicit: a resblock and an inverse in turns.",
+                      allowed=("resblock", "monotone", "implicit"))
     coeff: float = flag(0.98, "Bound of each layer's operator norm, in (0, 1).", FRACTION)
     vnorms: tuple[float, ...] = flag(
         (2.0, 2.0, 2.0, 2.0), "Orders p_0, p_1, ... of the norms before each linear layer of a "
@@ -143,7 +144,7 @@ class ModelFlags:
         "Empty: as mem_eff says.", allowed=("", "recomputed", "stored", "released"))
     act: str = flag(
         "swish", "Activation.",
-        allowed=("swish", "clipswish", "elu", "lcube", "softplus", "sin", "tanh",
+        allowed=("swish", "clipswish", "pila", "cpila", "elu", "lcube", "softplus", "sin", "tanh",
                  "maxmin", "fullsort", "identity", "relu"))
     idim: int = flag(512, "Hidden channels of the convolutions.", POSITIVE)
     nblocks: tuple[int, ...] = flag(
@@ -170,7 +171,7 @@ class ModelFlags:
     dims: tuple[int, ...] = flag(
         (128, 128, 128, 128), "Hidden widths of the blocks for vectors.", SIZES)
     solver: str = flag(
-        "anderson", "Solver of the inverse.", allowed=("anderson", "broyden", "picard"))
+        "anderson", "Solver of the inverse.", allowed=("anderson", "broyden", "newton", "picard"))
     rtol: float = flag(0.0, "Relative tolerance of the solver; 0: by the float type.", NOT_NEGATIVE)
     atol: float = flag(0.0, "Absolute tolerance of the solver; 0: by the float type.", NOT_NEGATIVE)
     max_solver_steps: int = flag(1000, "Most steps of the solver.", POSITIVE)
@@ -181,8 +182,7 @@ class TrainingFlags:
     """Training."""
 
     workdir: str = flag("", "Folder of the run; empty: runs/<data>.", PATH)
-    seed: int = flag(
-        0, "Seed of everything random, and of samples unless sample_seed says another.", SEED)
+    seed: int = flag(0, "Seed of all that is random, of samples unless sample_seed is given.", SEED)
     task: str = flag(
         "density", "What to train for; hybrid is both. All but density need the labels of mnist5k, "
         "digits, mnist or cifar10.", allowed=("density", "classification", "hybrid"))

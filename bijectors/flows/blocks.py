@@ -11,7 +11,7 @@ import keras
 from bijectors.actnorm import ActNorm
 from bijectors.residual import InvertibleResidual
 from tfresflow import layers
-from tfresflow.checks.rules import check_kind
+from tfresflow.checks.rules import check, check_kind
 from tfresflow.checks.sizes import as_size
 
 __all__ = ["Blocks", "DenseNet"]
@@ -66,9 +66,12 @@ class Blocks:
       context_shape: of a conditional flow: each hidden layer has a `layers.FiLM` before its
         activation, each ActNorm a context.
       gates: see `layers.FiLM`.
+      block: class of the blocks, as `InvertibleResidual` and `Monotone`, or a function of the same
+        arguments; a list of several, which are taken in turns.
 
     Raises:
-      ValueError: later, if the number of `orders` is not that of the layers of a branch.
+      ValueError: if `block` is none of these; later, if the number of `orders` is not that of the
+        layers of a branch.
     """
 
     coeff: float
@@ -85,8 +88,13 @@ class Blocks:
     dtype: str | None = None
     context_shape: tuple | None = None
     gates: bool = False
+    block: typing.Any = InvertibleResidual
 
     def __post_init__(self):
+        kinds = list(self.block) if isinstance(self.block, (list, tuple)) else [self.block]
+        check(kinds and all(map(callable, kinds)), "block", "be a class of blocks, as "
+              "`InvertibleResidual` and `Monotone` of bijectors, or a list of them", self.block)
+        self._kinds = itertools.cycle(kinds)
         self._counter = itertools.count()
         self._act = layers.as_activation(self.act)
         # Channels of its output a channel of its input.
@@ -130,8 +138,8 @@ class Blocks:
                 outputs += inputs
             stack, inputs = stack + layer, outputs
         branch = layers.Branch([*stack, linear(*sizes[-1], inputs, codomains[-1])])
-        return InvertibleResidual(branch, event_shape, self.log_det, self.solver,
-                                  self.adjoint, name=f"{kind}{next(self._counter)}")
+        return next(self._kinds)(branch, event_shape, self.log_det, self.solver, self.adjoint,
+                                 name=f"{kind}{next(self._counter)}")
 
     def _codomains(self, count):
         """Of each layer: `orders`, one place on."""

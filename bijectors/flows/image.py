@@ -6,6 +6,7 @@ from bijectors.flatten import Flatten
 from bijectors.flows.blocks import Blocks
 from bijectors.flows.context import embedded, shape_within
 from bijectors.logit import Logit
+from bijectors.residual import InvertibleResidual
 from bijectors.squeeze import Squeeze
 from tfresflow import layers
 from tfresflow.checks.sizes import as_size, as_sizes
@@ -18,7 +19,8 @@ def image_flow(event_shape, *, nblocks=(16, 16, 16), idim=512, kernels=(3, 1, 3)
                factor_out=False, fc_end=True, n_fc_blocks=4, fc_idim=128, actnorm=True,
                fc_actnorm=False, logit_alpha=0.05, orders=2, certified=True, dense_net=None,
                power_iteration=None, log_det=None, solver=None, adjoint=None, seed=None,
-               dtype=None, context_shape=None, context_network=None, context_gates=False):
+               dtype=None, block=InvertibleResidual, context_shape=None, context_network=None,
+               context_gates=False):
     """Images in [0, 1] to latent vectors: scales of convolutional residual blocks.
 
     Logit, then for each scale its blocks, each followed by an ActNorm; 2x2 squeezes between the
@@ -52,6 +54,7 @@ def image_flow(event_shape, *, nblocks=(16, 16, 16), idim=512, kernels=(3, 1, 3)
       log_det, solver, adjoint: of every block; see `InvertibleResidual`.
       seed: integer for the initial weights; None: different ones each time.
       dtype: of the weights.
+      block: class of the blocks, or several, see `toy_flow`.
       context_shape: of a conditional flow: shape of one context, `[K]` or K; `[]` for labels, with
         a network; None: no context.
       context_network: a Keras layer or model of the context, see `Embedded`; without one the
@@ -82,7 +85,7 @@ def image_flow(event_shape, *, nblocks=(16, 16, 16), idim=512, kernels=(3, 1, 3)
     _validate(event_shape, nblocks, kernels, squeeze_first)
     blocks = Blocks(coeff, act, preact, orders, certified, dense_net, power_iteration, log_det,
                     solver, adjoint, seed, dtype, shape_within(context_shape, context_network),
-                    context_gates)
+                    context_gates, block)
 
     def norms(shape):
         return ([blocks.actnorm(shape)] if actnorm else []) + (

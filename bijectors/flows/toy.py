@@ -3,6 +3,7 @@
 from bijectors.chain import Chain
 from bijectors.flows.blocks import Blocks
 from bijectors.flows.context import embedded, shape_within
+from bijectors.residual import InvertibleResidual
 from tfresflow import layers
 from tfresflow.checks.sizes import as_size, as_sizes
 
@@ -12,8 +13,8 @@ __all__ = ["toy_flow"]
 def toy_flow(event_shape=(2,), *, nblocks=100, dims=(128, 128, 128, 128), coeff=0.9,
              act=layers.LipSwish, preact=False, actnorm=True, orders=2, certified=True,
              dense_net=None, power_iteration=None, log_det=None, solver=None, adjoint=None,
-             seed=None, dtype=None,
-             context_shape=None, context_network=None, context_gates=False):
+             seed=None, dtype=None, block=InvertibleResidual, context_shape=None,
+             context_network=None, context_gates=False):
     """Vectors to latent vectors: residual blocks of dense layers.
 
     Args:
@@ -32,6 +33,9 @@ def toy_flow(event_shape=(2,), *, nblocks=100, dims=(128, 128, 128, 128), coeff=
       log_det, solver, adjoint: of every block; see `InvertibleResidual`.
       seed: integer for the initial weights; None: different ones each time.
       dtype: of the weights.
+      block: class of the blocks, `InvertibleResidual` or `Monotone` of bijectors, or a function of
+        their arguments; a list of several, which are taken in turns: an implicit flow is of
+        `[InvertibleResidual, Inverted.of(InvertibleResidual)]`.
       context_shape: of a conditional flow: shape of one context, `[K]` or K; `[]` for labels, with
         a network; None: no context.
       context_network: a Keras layer or model of the context, see `Embedded`; without one the
@@ -62,7 +66,7 @@ def toy_flow(event_shape=(2,), *, nblocks=100, dims=(128, 128, 128, 128), coeff=
         raise ValueError(f"`event_shape` must be [D]. Received: event_shape={shape}")
     blocks = Blocks(coeff, act, preact, orders, certified, dense_net, power_iteration, log_det,
                     solver, adjoint, seed, dtype, shape_within(context_shape, context_network),
-                    context_gates)
+                    context_gates, block)
     steps = []
     for _ in range(nblocks):
         steps.append(blocks.dense(shape, dims))

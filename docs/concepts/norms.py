@@ -85,7 +85,8 @@ print(norm_report(flow))
 #
 # An activation acts on each entry (or sorts a few), with slope at most 1: no p-norm of a difference
 # grows. `CLipSwish` concatenates LipSwish of $h$ and of $-h$, and divides by the largest slope of
-# the pair, so that less of the bound is wasted. A good activation has a second derivative where its
+# the pair, so that less of the bound is wasted; `CPila` does so with an activation that is the
+# identity above 0 and has its bend below. A good activation has a second derivative where its
 # slope is near 1, as the gradient of the log-determinant goes through it: ReLU has none.
 #
 # References: Chen et al. (2019), section 2.4 and appendix; Perugachi-Diaz et al., *Invertible

@@ -59,6 +59,22 @@ bounded = tabular_flow(3, nblocks=2, dims=16,
 print(dense_net.forward([[0.0, 0.0]]).shape, named.event_shape, bounded.event_shape)
 
 # %% [markdown]
+# ## Other blocks of the same branches
+#
+# The slopes of $x + g(x)$ are between $1 - L$ and $1 + L$, those of a monotone block between
+# $(1 - L) / (1 + L)$ and its inverse. `Inverted` takes any flow the other way round: residual
+# blocks and inverted ones in turns are an implicit flow. Both solve a fixed point in the forward
+# pass, and one linear system in the backward pass.
+
+# %%
+monotone = toy_flow(nblocks=2, dims=16, act=layers.CPila, block=bijectors.Monotone, seed=0)
+implicit = toy_flow(nblocks=2, dims=16, seed=0, block=[
+    InvertibleResidual, bijectors.Inverted.of(InvertibleResidual)])
+for flow in (monotone, implicit):
+    flow.initialize(tf.random.stateless_normal([100, 2], [0, 0]))
+    print([type(b).__name__ for b in reversed(flow.bijectors)], norm_report(flow).verdict())
+
+# %% [markdown]
 # ## Sequences and volumes
 #
 # A branch of `InducedNormConv1D` makes a block of sequences `[N, T, C]`, one of `InducedNormConv3D`

@@ -156,6 +156,7 @@ except tf.errors.InvalidArgumentError as error:
 # `on_failure="warn"` or `"ignore"` go on; the `Solution` tells which rows have `converged`.
 #
 # Which solver? `Anderson` and `Broyden` need the fewest evaluations for maps that contract slowly;
-# `Picard` is plain iteration, with the least memory. For the gradient `BiCGSTAB` suits every map,
-# `CG` needs a symmetric one (`Normal(CG())` makes one), `Neumann` and `FixedPoint` cost a fixed
-# number of products, `Roulette` is unbiased with few.
+# `Picard` is plain iteration, with the least memory; `Newton` is the fastest for rows of a few
+# numbers. For the gradient `BiCGSTAB` suits every map, and `Direct` those of a few numbers; `CG`
+# needs a symmetric one (`Normal(CG())` makes one), `Neumann` and `FixedPoint` cost a fixed number
+# of products, `Roulette` is unbiased with few.

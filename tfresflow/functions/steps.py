@@ -25,7 +25,7 @@ import tensorflow as tf
 from tfresflow.batches import seeds
 from tfresflow.functions.sweep import Sweep
 
-__all__ = ["Composed", "Paired", "Rows", "Step", "bind", "say_together"]
+__all__ = ["Composed", "Paired", "Rows", "Step", "bind", "of_state", "say_together"]
 
 
 class Rows(typing.NamedTuple):
@@ -144,7 +144,7 @@ class Paired(Step):
         variables = [v.value for layer in flow.layers for v in layer.trainable_variables]
         pair, inverse = flow.forward_and_log_det, flow.inverse_alone
         if getattr(flow, "context_shape", None) is not None:
-            pair, inverse = _of_state(pair, inverse)
+            pair, inverse = _pair_of_state(pair), of_state(inverse)
         return cls(pair, inverse, variables, seed)
 
     def value(self, x, rows):
@@ -173,18 +173,22 @@ class Paired(Step):
         return seeds.starting(self._seed, tf.cast(rows.start, tf.int64))
 
 
-def _of_state(pair, inverse):
-    """The methods of a conditional flow as functions of `(x, context)`."""
-    def pair_of_state(x, seed):
+def of_state(function):
+    """A function of x and `context=` as one of `(x, context)`, which returns the context, too."""
+    def call(x, *args):
         x, context = x
-        z, log_det = pair(x, seed, context=context)
+        return function(x, *args, context=context), context
+
+    return call
+
+
+def _pair_of_state(pair):
+    """`of_state` for a function that returns `(z, log_det)`."""
+    def call(x, seed):
+        (z, log_det), context = of_state(pair)(x, seed)
         return (z, context), log_det
 
-    def inverse_of_state(z):
-        z, context = z
-        return inverse(z, context=context), context
-
-    return pair_of_state, inverse_of_state
+    return call
 
 
 class Composed(Step):

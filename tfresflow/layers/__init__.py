@@ -15,10 +15,11 @@ from tfresflow.layers.film import FiLM
 from tfresflow.layers.named import KerasActivation, as_activation
 from tfresflow.layers.norms import PowerIteration
 from tfresflow.layers.orders import LearnedOrder
+from tfresflow.layers.pila import CPila, Pila
 from tfresflow.layers.sorting import FullSort, MaxMin
 
-__all__ = ["Branch", "CLipSwish", "Concatenated", "ELU", "FiLM", "FullSort", "Identity",
+__all__ = ["Branch", "CLipSwish", "CPila", "Concatenated", "ELU", "FiLM", "FullSort", "Identity",
            "InducedNormConv1D", "InducedNormConv2D", "InducedNormConv3D", "InducedNormDense",
            "KerasActivation", "LearnedOrder", "LipSwish", "LipschitzConcatenation",
-           "LipschitzCube", "MaxMin", "PowerIteration", "ReLU", "Sin", "Softplus", "Tanh",
+           "LipschitzCube", "MaxMin", "Pila", "PowerIteration", "ReLU", "Sin", "Softplus", "Tanh",
            "as_activation"]

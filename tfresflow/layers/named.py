@@ -11,14 +11,16 @@ from tfresflow.functions.function import Function
 from tfresflow.layers import activations, sorting
 from tfresflow.layers.both_signs import CLipSwish
 from tfresflow.layers.linear import CONTRACTIONS, check_activation
+from tfresflow.layers.pila import CPila, Pila
 
 __all__ = ["KerasActivation", "as_activation"]
 
-_OURS = {"clipswish": CLipSwish, "elu": activations.ELU, "fullsort": sorting.FullSort,
-         "identity": activations.Identity, "lcube": activations.LipschitzCube,
-         "linear": activations.Identity, "lipswish": activations.LipSwish,
-         "maxmin": sorting.MaxMin, "relu": activations.ReLU, "silu": activations.LipSwish,
-         "sin": activations.Sin, "softplus": activations.Softplus, "swish": activations.LipSwish,
+_OURS = {"clipswish": CLipSwish, "cpila": CPila, "elu": activations.ELU,
+         "fullsort": sorting.FullSort, "identity": activations.Identity,
+         "lcube": activations.LipschitzCube, "linear": activations.Identity,
+         "lipswish": activations.LipSwish, "maxmin": sorting.MaxMin, "pila": Pila,
+         "relu": activations.ReLU, "silu": activations.LipSwish, "sin": activations.Sin,
+         "softplus": activations.Softplus, "swish": activations.LipSwish,
          "tanh": activations.Tanh}
 _NAMES = sorted({*_OURS, *CONTRACTIONS})
 _KERAS_LAYERS = {keras.layers.ReLU: "relu", keras.layers.ELU: "elu"}

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from tfresflow.batches import seeds
 from tfresflow.checks.rules import check_number
+from tfresflow.logdet.difference import odd
 from tfresflow.logdet.series import in_basis, sum_until_small
 from tfresflow.logdet.terms import BITS, Law
 
@@ -68,6 +69,9 @@ class Adaptive(Law):
         return seeds.integers(seed, [], BITS)
 
     sum = sum_until_small
+
+    def sum_odd(self, jacobian, v, drawn):
+        return sum_until_small(self, jacobian, v, drawn, signs=odd)
 
     def weight(self, k, least, drawn):
         """Of term k, `[N]`, 0 where it is not there; least: `s_k` of the terms before it."""

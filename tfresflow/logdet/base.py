@@ -1,18 +1,22 @@
 """What a residual block takes as `log_det`."""
 
+import dataclasses
 import functools
 import math
+import typing
 
 import keras
 import tensorflow as tf
 
+from tfresflow.batches import seeds
 from tfresflow.checks.rules import check_function
 from tfresflow.functions.branch import At
 from tfresflow.functions.conditional import context_layers
+from tfresflow.functions.negative import negative
 from tfresflow.functions.steps import Paired, say_together
 from tfresflow.saving.configurable import Configurable
 
-__all__ = ["Estimator", "bind", "check_estimator", "in_block"]
+__all__ = ["Estimator", "bind", "check_estimator", "in_block", "odd"]
 
 
 class Estimator:
@@ -36,6 +40,7 @@ class Estimator:
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         say_together(cls, "bind", "__call__", by=Estimator)
+        say_together(cls, "odd", "__call__", by=Estimator)
 
     def __call__(self, g, x, seed=None):
         """`(g(x), log_det)`, `[N, ...]` and `[N]` nats; arguments as for `LogDet.__call__`."""
@@ -51,6 +56,10 @@ class Estimator:
         """The same estimator for a residual block, see `terms.Law.in_block`."""
         del floor
         return self
+
+    def odd(self):
+        """That of `log det(I - J) - log det(I + J)`, of a monotone block; see `odd`."""
+        return _Difference(self)
 
     def bind(self, g, seed, spec, inverse, adjoint):
         """The step `x -> x + g(x)`, see `LogDet.bind`; a tape differentiates `__call__`."""
@@ -82,6 +91,47 @@ class _Estimated(Paired):
 
     def bounds(self, x, rows):
         return self._bounds(x, self._part(rows))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Difference(Estimator):
+    """The estimate for -g less that for g, from the same seed: all that is even cancels."""
+
+    estimator: typing.Any
+
+    def __call__(self, g, x, seed=None):
+        seed = seeds.as_seed(seed)
+        y, log_det = self.estimator(g, x, seed)
+        return y, self.estimator(negative(g), x, seed)[1] - log_det
+
+    def bounds(self, g, x, seed=None):
+        seed = seeds.as_seed(seed)
+        known = getattr(self.estimator, "bounds", None)
+        if known is None:
+            return super().bounds(g, x, seed)
+        y, low, high = known(g, x, seed)
+        _, lower, upper = known(negative(g), x, seed)
+        return y, lower - high, upper - low
+
+    def in_block(self, floor):
+        return _Difference(in_block(self.estimator, floor))
+
+
+def odd(log_det):
+    """The estimator of `log det(I - J) - log det(I + J)`, from one of `log det(I + J)`.
+
+    Args:
+      log_det: see `bind`.
+
+    Example:
+      >>> import tensorflow as tf
+      >>> from tfresflow.logdet import Exact
+      >>> from tfresflow.logdet.base import odd
+      >>> y, log_det = odd(Exact())(lambda x: x / 2, tf.ones([1, 2]))
+      >>> round(float(log_det[0]), 4)       # 2 log((1 - 1/2) / (1 + 1/2))
+      -2.1972
+    """
+    return log_det.odd() if hasattr(log_det, "odd") else _Difference(log_det)
 
 
 def bind(log_det, *args):

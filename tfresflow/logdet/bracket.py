@@ -80,6 +80,9 @@ class Bracket(Law):
     def in_block(self, floor):
         return self if self.floor is not None else dataclasses.replace(self, floor=floor)
 
+    def halved(self):
+        return dataclasses.replace(self, tol=self.tol / 2)
+
     def draw(self, seed, dtype):
         """Nothing is drawn: an empty tensor."""
         del seed
@@ -121,7 +124,7 @@ class Bracket(Law):
               "residual block whose layers say their Lipschitz constants", None)
         size = v.shape[1:].num_elements()
         steps, length = min(self.max_steps, size), norm(v)
-        jvp, vjp = jacobian.jvp, jacobian.vjp  # made here, not in the loop
+        jvp, vjp, _ = jacobian.jvp, jacobian.vjp, jacobian.matrix  # made here, not in the loop
         right = tf.math.divide_no_nan(v, each(length, tf.ones_like(v)))
         narrow = tf.constant(2 * self.tol * size, v.dtype)
 

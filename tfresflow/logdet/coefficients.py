@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from tfresflow.batches import seeds
 from tfresflow.checks.rules import check_number, check_whole
-from tfresflow.logdet.terms import BITS, Law
+from tfresflow.logdet.terms import BITS, Law, sum_odd_series
 
 __all__ = ["Geometric", "Poisson", "Truncated"]
 
@@ -58,6 +58,8 @@ class Truncated(Law):
         """`[num_terms + 1]` ones; `seed` is not used."""
         return tf.ones([self.num_terms + 1], dtype)
 
+    sum_odd = staticmethod(sum_odd_series)
+
 
 class _Roulette(Law):
     """What the two unbiased rules share: subclasses say `_survival`.
@@ -92,6 +94,8 @@ class _Roulette(Law):
 
     def weights(self):
         return 2.0 ** BITS / self._bounds
+
+    sum_odd = staticmethod(sum_odd_series)
 
     @functools.cached_property
     def _bounds(self):

@@ -17,6 +17,7 @@ from tfresflow.logdet.base import Estimator
 from tfresflow.logdet.block import Block, PlaneBlock, bounds_of, is_in_plane
 from tfresflow.logdet.conditional import AtContext
 from tfresflow.logdet.memory import Auto, Memory
+from tfresflow.logdet.odd import Odd
 from tfresflow.logdet.probes import orthogonal
 from tfresflow.logdet.series import Neumann
 from tfresflow.logdet.terms import Terms, law_of
@@ -121,6 +122,9 @@ class LogDet(Configurable, Estimator):
         law = self.law
         own = law.in_block(floor)
         return self if own is law else dataclasses.replace(self, coefficients=own)
+
+    def odd(self):
+        return dataclasses.replace(self, coefficients=Odd(self.law.halved()))
 
     def bind(self, g, seed, spec, inverse, adjoint):
         """The step `x -> x + g(x)` of a flow: norms are applied and the number of terms drawn.

@@ -47,6 +47,19 @@ class Exact(Configurable, Estimator):
         y, log_det = self(g, x)
         return y, log_det, log_det
 
+    def odd(self):
+        return _Odd()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Odd(Exact):
+    """`log |det(I - J)| - log |det(I + J)|`, from one Jacobian."""
+
+    def __call__(self, g, x, seed=None):
+        y, matrices = jacobian(g, x)
+        identity = tf.eye(matrices.shape[-1], dtype=y.dtype)
+        return y, log_abs_det(identity - matrices) - log_abs_det(identity + matrices)
+
 
 def is_small(flow):
     """Whether x of a flow is a row of at most `SMALL` numbers, and it takes other estimators."""

@@ -25,6 +25,7 @@ from tfresflow.batches import xla
 from tfresflow.batches.rows import dot, each, last_nonzero
 from tfresflow.functions.derivatives import held
 from tfresflow.functions.steps import say_together
+from tfresflow.logdet.difference import alternating
 from tfresflow.saving.configurable import Configurable
 
 __all__ = ["Neumann", "Series", "in_basis", "rounds", "sum_beside", "sum_powers", "sum_series",
@@ -110,20 +111,21 @@ class Neumann(Configurable):
         return log_det, self.targets(jacobian, v, terms, held(w))
 
 
-def sum_series(jacobian, v, c):
+def sum_series(jacobian, v, c, signs=alternating):
     """The value and, for its gradient, the Neumann vectors.
 
     Args:
       jacobian: J, of `jacobian.py`.
       v: probes, each `[N, ...]`.
       c: `[n + 1]`, weights of the terms.
+      signs: `alternating` or `odd`.
 
     Returns:
       `(log_det, w)`: the mean over the probes `[N]`, and a list of one `[N, ...]` a probe.
     """
     if jacobian.matrix is not None:
-        return sum_powers(jacobian.matrix, v, rounds(c))
-    by_k, signed = _signed(c)
+        return sum_powers(jacobian.matrix, v, rounds(c, signs))
+    by_k, signed = _signed(c, signs)
 
     def term(k, us, log_det, ws):
         us = [jacobian.vjp(u) for u in us]
@@ -131,20 +133,21 @@ def sum_series(jacobian, v, c):
         weight = tf.gather(signed, k)
         return k + 1, us, log_det, [w + weight * u for w, u in zip(ws, us)]
 
-    n = last_nonzero(signed)
-    state = (tf.constant(1), list(v), tf.zeros_like(dot(v[0], v[0])), list(v))
+    n = last_nonzero(c)
+    ws = [signed[0] * v_p for v_p in v]
+    state = (tf.constant(1), list(v), tf.zeros_like(dot(v[0], v[0])), ws)
     _, _, log_det, ws = tf.while_loop(lambda k, *_: k <= n, term, state,
                                       maximum_iterations=_most(signed))
     return log_det / len(v), ws
 
 
-def sum_until_small(law, jacobian, v, drawn):
+def sum_until_small(law, jacobian, v, drawn, signs=alternating):
     """`sum_series` with weights that follow from the terms; where J is known, the sum itself.
 
     Args:
       law: `weight(k, least, drawn)` gives the weights of term k, `[N]`, from the least length that
         the vectors `u_j`, j < k, have had as a part of that of the probes.
-      jacobian, v: see `sum_series`.
+      jacobian, v, signs: see `sum_series`; where J is known, the signs are alternating.
       drawn: what `weight` is given.
     """
     if jacobian.matrix is not None:
@@ -153,15 +156,16 @@ def sum_until_small(law, jacobian, v, drawn):
 
     def term(k, c, least, us, log_det, ws):
         us = [jacobian.vjp(u) for u in us]
-        sign = tf.cast(1 - 2 * (k % 2), c.dtype)
-        by_k = -sign * c / tf.cast(k, c.dtype)
+        of_value, of_w = (tf.cast(sign, c.dtype) for sign in signs(k))
+        by_k = of_value * c / tf.cast(k, c.dtype)
         log_det += by_k * tf.add_n([dot(u, v_p) for u, v_p in zip(us, v)])
         least = tf.minimum(least, tf.math.divide_no_nan(_length(us), length))
-        ws = [w + each(sign * c, u) for w, u in zip(ws, us)]
+        ws = [w + each(of_w * c, u) for w, u in zip(ws, us)]
         return k + 1, law.weight(k + 1, least, drawn), least, us, log_det, ws
 
     one = tf.ones_like(length)
-    state = tf.constant(1), one, one, list(v), tf.zeros_like(one), list(v)
+    ws = [signs(0)[1] * v_p for v_p in v]
+    state = tf.constant(1), one, one, list(v), tf.zeros_like(one), ws
     *_, log_det, ws = tf.while_loop(lambda k, c, *_: tf.reduce_any(c > 0), term, state,
                                     maximum_iterations=2 ** 13 if xla.is_compiling() else None)
     return log_det / len(v), ws
@@ -189,11 +193,11 @@ def _of(log_det):
     return lambda scale: ([log_det], [scale])
 
 
-def _signed(c):
+def _signed(c, signs):
     """Weights of J^k in the value and in the Neumann vector, `[n + 1]` each."""
     k = tf.cast(tf.range(tf.shape(c)[0]), c.dtype)
-    signed = tf.where(k % 2 == 0, c, -c)
-    return tf.math.divide_no_nan(-signed, k), signed  # the value begins with k = 1
+    of_value, of_w = signs(k)
+    return tf.math.divide_no_nan(of_value * c, k), of_w * c  # the value begins with k = 1
 
 
 def _most(weights):
@@ -201,9 +205,9 @@ def _most(weights):
     return weights.shape[0] if xla.is_compiling() else None
 
 
-def rounds(c):
+def rounds(c, signs=alternating):
     """`[R, 8, 2, 1]`: what `sum_powers` does in each of its rounds, zeros at the end."""
-    a = tf.stack(_signed(c), axis=1)
+    a = tf.stack(_signed(c, signs), axis=1)
     padded = tf.pad(a, [[0, -tf.shape(a)[0] % 8], [0, 0]])
     return tf.reshape(padded, [-1, 8, 2, 1])
 

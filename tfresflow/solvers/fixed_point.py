@@ -41,6 +41,10 @@ class FixedPointSolver(Configurable):
       1.0
     """
 
+    def _evaluate(self, function, x, memory):
+        """`(F(x), memory)`, for solvers that look at more of F than its value."""
+        return function(x), memory
+
     def _validate(self):
         check_tolerances(self)
         check_whole("max_steps", self.max_steps, 1)
@@ -71,7 +75,7 @@ class FixedPointSolver(Configurable):
             return (k < self.max_steps) & ~tf.reduce_all(done)
 
         def step(k, x, best, done, since, memory):
-            fx = function(x)
+            fx, memory = self._evaluate(function, x, memory)
             now, size = norm(fx - x), norm(x)
             reached = tolerance.reached(now, size)
             better = ~done & ((now < best.residual) | reached)

@@ -1,0 +1,100 @@
+"""Flows the other way round: pairs, names, the data-dependent start, architectures."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+import bijectors
+from bijectors import flows
+from tests.registry import IMPLICIT, branch, example
+from tests.test_autodiff import estimator
+from tests.test_flows import SMALL, steps
+from tfresflow import layers, logdet
+
+
+def chain():
+    block = bijectors.InvertibleResidual(branch([3]), [3], logdet.Exact(), name="block")
+    return bijectors.Chain([bijectors.ActNorm([3], dtype="float64"), block,
+                            bijectors.ActNorm([3], dtype="float64")])
+
+
+def test_twice_inverted_it_is_the_flow():
+    flow, x = chain(), example([3])
+    again = bijectors.Inverted(bijectors.Inverted(flow))
+    for got, want in zip(again.forward_and_log_det(x), flow.forward_and_log_det(x)):
+        np.testing.assert_array_equal(got, want)
+    np.testing.assert_allclose(again.inverse_alone(x), flow.inverse_alone(x), atol=1e-12)
+
+
+def test_draws_are_those_of_the_flow():
+    """From the same seed the log-determinant is that of the flow at the solution, negated."""
+    block = bijectors.InvertibleResidual(branch([3]), [3], estimator()["log_det"])
+    z, x = bijectors.Inverted(block), example([3])
+    solution, log_det = z.forward_and_log_det(x, seed=3)
+    np.testing.assert_allclose(log_det, -block.forward_and_log_det(solution, seed=3)[1],
+                               rtol=1e-12)
+
+
+def test_names_are_in_the_order_in_which_x_meets_them():
+    other = bijectors.InvertibleResidual(branch([3]), [3], name="other")
+    flow = bijectors.Inverted(bijectors.Chain([other, *chain().bijectors]), name="all")
+    assert list(flow.branches()) == ["3/other", "1/block"]
+    assert list(flow.named_layers()) == ["3/other", "2/actnorm", "1/block", "0/actnorm"]
+    assert list(flow.lipschitz_layers()) == ["3/other", "1/block"]
+    assert bijectors.norm_report(flow).certified and flow.name == "all"
+    assert bijectors.Inverted(other).name == "inverted_other"
+
+
+@pytest.mark.parametrize("inner, latent", [
+    (lambda: bijectors.Chain([chain(), bijectors.ActNorm([3], dtype="float64")]), [3]),
+    (lambda: bijectors.FactorOut(bijectors.ActNorm([2, 1, 1], dtype="float64"), [2, 1, 2]), [4]),
+    (lambda: bijectors.Inverted(bijectors.ActNorm([3], dtype="float64")), [3])])
+def test_initialize_normalises_what_comes_out(inner, latent):
+    """Each ActNorm is set for the data that reaches it, the last of all included."""
+    flow = bijectors.Inverted(inner())
+    x = 3 * example(latent, 200, seed=3) + 7
+    z = flow.initialize(x)
+    np.testing.assert_allclose(z, flow.forward(tf.identity(x)), atol=1e-9)
+    part = z[..., 0] if len(z.shape) > 2 else z  # the half that is not factored out
+    np.testing.assert_allclose(np.mean(part, 0), 0, atol=1e-9)
+    np.testing.assert_allclose(np.std(part, 0), 1, rtol=1e-9)
+
+
+def test_initialize_of_an_implicit_flow():
+    flow = flows.toy_flow(nblocks=4, dims=(6,), block=IMPLICIT, seed=0, dtype="float64")
+    z = bijectors.Inverted(flow).initialize(3 * example([2], 200) + 7)
+    first = flow.bijectors[-1]
+    assert isinstance(first, bijectors.InvertibleResidual)
+    before = z + first.branch(z)  # what the ActNorm made, that comes last in this direction but one
+    np.testing.assert_allclose(np.mean(before, 0), 0, atol=1e-9)
+    np.testing.assert_allclose(np.std(before, 0), 1, rtol=1e-9)
+
+
+@pytest.mark.parametrize("flow", [tfp.bijectors.Softplus(), layers.ReLU(), None])
+def test_only_flows_are_inverted(flow):
+    with pytest.raises(ValueError, match="`flow` must be a `Flow` of bijectors"):
+        bijectors.Inverted(flow)
+
+
+@pytest.mark.fast("toy")
+@pytest.mark.parametrize("make", [
+    lambda block: flows.toy_flow(nblocks=4, dims=(4,), actnorm=False, block=block),
+    lambda block: flows.tabular_flow([3], nblocks=4, dims=(4,), actnorm=False,
+                                     block=block).bijectors[0],
+    lambda block: flows.image_flow([4, 4, 1], **{**SMALL, "actnorm": False}, block=block)],
+    ids=["toy", "tabular", "image"])
+def test_blocks_of_an_architecture_are_taken_in_turns(make):
+    def kinds(block):
+        return [type(b).__name__ for b in steps(make(block)) if b.branches()
+                and not isinstance(b, (bijectors.Chain, bijectors.FactorOut))]
+
+    count = len(kinds(bijectors.InvertibleResidual))
+    assert kinds(bijectors.Monotone) == ["Monotone"] * count
+    assert kinds(IMPLICIT) == (["InvertibleResidual", "Inverted"] * count)[:count]
+
+
+@pytest.mark.parametrize("block", [None, [], "monotone", [bijectors.Monotone, 3]])
+def test_blocks_must_be_classes(block):
+    with pytest.raises(ValueError, match="`block` must be a class of blocks"):
+        flows.toy_flow(nblocks=1, dims=4, block=block)
