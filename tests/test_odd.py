@@ -7,8 +7,7 @@ import tensorflow as tf
 from tests.registry import branch, example
 from tests.test_autodiff import assert_close
 from tests.test_engine import _Layer
-from tests.test_logdet import (GRADIENTS, MEMORY, UNBIASED, built_branch, flat,
-                               value_and_gradients)
+from tests.test_logdet import GRADIENTS, MEMORY, UNBIASED, built_branch, flat, value_and_gradients
 from tests.test_second_derivatives import of_gradients, slope
 from tests.test_steps import bound
 from tfresflow import logdet, seeds
