@@ -165,10 +165,7 @@ class Flow(Copied, tfp.bijectors.Bijector):
         """Raises `ValueError`, which names a row, if the tensor x is not all in the support."""
 
     def update_norms(self):
-        """Continues power iteration in all layers of bounded norm.
-
-        There is no need to call it: the next use of the flow does it.
-        """
+        """Continues power iteration in all layers of bounded norm; so does the flow's next use."""
         update_norms(norm_layers(self._layers))
 
     def _up_to_date(self):
