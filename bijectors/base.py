@@ -172,17 +172,11 @@ class Flow(Copied, Taking, tfp.bijectors.Bijector):
         """Raises `ValueError`, which names a row, if the tensor x is not all in the support."""
 
     def update_norms(self):
-        """Continues power iteration in all layers of bounded norm.
-
-        There is no need to call it: the next use of the flow does it, if weights have changed.
-        """
+        """Continues power iteration in all layers of bounded norm; so does the flow's next use."""
         update_norms(norm_layers(self._layers))
 
     def _up_to_date(self):
-        """A context in which norms belong to the weights, looked at once for all blocks.
-
-        Warns of a Keras model that uses this flow without seeing its weights.
-        """
+        """A context of norms up to date; warns of a model that does not see the weights."""
         def layers():
             warn_unless_seen(self.name, self._layers)
             return norm_layers(self._layers)
