@@ -195,7 +195,7 @@ def changed(**columns):
 
 @pytest.mark.parametrize("table, message", [
     (changed(x=[np.nan] + [0.5] * 39),
-     r"`X` must have no missing values, unless missing=\"median\". Received: NaN in row 0, column "),
+     r"`X` must have no missing values, unless missing=\"median\". Received: NaN in row 0, colu"),
     (changed(x=[0.5, np.inf] * 20), r"`X` must be finite. Received: inf in row 1, column 'x'"),
     (changed(x=0.1), r"no constant column, which has no density: leave out column 'x'"),
     (changed(day=pd.date_range("2020-01-01", periods=40)), r"Received: datetime64 in column 'day'"),
@@ -230,11 +230,13 @@ def test_types_of_columns():
         old=frame["old"].astype("boolean"), colour=pd.Categorical(
             frame["colour"], ["red", "green", "blue"], ordered=True))
     floats = frame.assign(n=frame["n"].astype(float))
-    kinds = [[type(kind).__name__ for kind in fitted(table, np.ones(40), integers, "error")[0].kinds]
+    found = [fitted(table, np.ones(40), integers, "error")[0]
              for table, integers in ((frame, "dtype"), (other, "dtype"), (floats, "values"),
                                      (floats, "dtype"))]
+    kinds = [[type(kind).__name__ for kind in columns.kinds] for columns in found]
     usual = ["Continuous", "Counted", "Categorical", "Categorical"]
     assert kinds == [usual, usual, usual, ["Continuous", "Continuous", *usual[2:]]]
+    assert list(found[1].categories[2]) == ["red", "blue"]  # in their order, those there are
 
 
 def test_missing_cells_become_medians():
@@ -257,7 +259,8 @@ def test_missing_cells_become_medians():
     ({"noise": -1}, r"`noise` must not be negative"),
     ({"learning_rate": "fast"}, r"`learning_rate` must be positive"),
     ({"validation_fraction": 1}, r"`validation_fraction` must be in \(0, 1\)"),
-    ({"coeff": 1.5}, r"`coeff` must be in \(0, 1\)"), ({"dims": ()}, r"`dims` must be one or more")])
+    ({"coeff": 1.5}, r"`coeff` must be in \(0, 1\)"),
+    ({"dims": ()}, r"`dims` must be one or more")])
 def test_a_parameter_that_is_not_right_is_one_line(given, message):
     with pytest.raises(ValueError, match=message):
         FlowDensity(**{**TINY, **given}).fit(ROWS[:50])

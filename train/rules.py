@@ -5,8 +5,8 @@ import os
 import re
 import typing
 
-__all__ = ["ALPHA", "AT_LEAST_TWO", "BITS", "FRACTION", "NOT_NEGATIVE", "ORDERS", "PATH", "POSITIVE",
-           "SAMPLE_SEED", "SEED", "SIZES", "SPAN", "Kind", "Rule"]
+__all__ = ["ALPHA", "AT_LEAST_TWO", "BITS", "FRACTION", "NOT_NEGATIVE", "ORDERS", "PATH",
+           "POSITIVE", "SAMPLE_SEED", "SEED", "SIZES", "SPAN", "Kind", "Rule"]
 
 
 class Rule(typing.NamedTuple):

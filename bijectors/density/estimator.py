@@ -46,11 +46,11 @@ class FlowDensity(OutlierMixin, DensityMixin, BaseEstimator):
     the fit does not depend on the order of rows, and a weight of 2 is the row twice.
 
     Args:
-      nblocks, dims, coeff, act: residual blocks, widths of their hidden layers, bound of the norm of
-        each layer in (0, 1), and activation; see `flows.toy_flow`.
+      nblocks, dims, coeff, act: residual blocks, widths of their hidden layers, bound of the norm
+        of each layer in (0, 1), and activation; see `flows.toy_flow`.
       noise: standard deviation of normal noise that is added to the training rows, in standard
-        deviations of each column. The density is that of such rows: less noise follows many rows
-        more closely, more noise makes less of few.
+        deviations of each column. The density is that of such rows: smoother than that of the
+        table. With 0 the score is nearest to log p; the default finds anomalies best.
       learning_rate, weight_decay: of Adam.
       batch_size: rows a training step; fewer, where there are fewer and no column has noise u.
       max_steps: of training.
@@ -60,8 +60,8 @@ class FlowDensity(OutlierMixin, DensityMixin, BaseEstimator):
       integers: "values": a column of numbers is counted if all in `fit` are whole, whatever their
         type; "dtype": if its type is one of integers.
       draws: of u in a score, if there is a column with noise u.
-      missing: "error": missing cells are refused; "median": they are replaced by the median of their
-        column in `fit`, of categories by the median in their order.
+      missing: "error": missing cells are refused; "median": they become the median of their column
+        in `fit`; of categories, the median in their order.
       contamination: share of the rows in `fit` that `predict` calls outliers, in (0, 0.5].
       random_state: None, a seed, or a RandomState.
 
@@ -88,8 +88,8 @@ class FlowDensity(OutlierMixin, DensityMixin, BaseEstimator):
     Generative Models (2016), for `k + u`.
     """
 
-    def __init__(self, *, nblocks=4, dims=(64,), coeff=0.9, act="LipSwish", noise=0.3,
-                 learning_rate=4e-3, weight_decay=1e-4, batch_size=128, max_steps=400,
+    def __init__(self, *, nblocks=4, dims=(64,), coeff=0.9, act="LipSwish", noise=0.4,
+                 learning_rate=1e-2, weight_decay=1e-4, batch_size=128, max_steps=400,
                  validate_every=20, patience=5, validation_fraction=0.15, integers="values",
                  draws=8, missing="error", contamination=0.1, random_state=None):
         self.nblocks = nblocks

@@ -12,7 +12,7 @@ _ENTRIES = 2 ** 22  # of the Jacobians that are made at once
 
 
 def build(size, architecture, seed):
-    """The `FlowModel` of rows `[size]`, in float64, untrained; log-determinants of scores are exact.
+    """The `FlowModel` of rows `[size]`, in float64, untrained; of scores, log-dets are exact.
 
     Args:
       size: number of columns.
