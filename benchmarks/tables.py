@@ -14,7 +14,7 @@ import sklearn.datasets
 
 __all__ = ["TABLES", "parted"]
 
-_MOST = 2000  # rows of each part, by chance
+_MOST = 1000  # rows of each part, by chance
 
 
 def _sklearn(name, *anomalies):

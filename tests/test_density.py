@@ -211,7 +211,7 @@ def test_what_is_no_table_to_fit(table, message):
 @pytest.mark.parametrize("table, message", [
     (changed(colour="green"),
      r"that were there in fit. Received: 'green' in row 0, column 'colour'"),
-    (changed(n=[1, 2.5] * 20), r"whole numbers where it had no others .* 2.5 in row 1, column 'n'"),
+    (changed(n=[1, 2.5] * 20), r"whole numbers in a column of integers. .* 2.5 in row 1, .* 'n'"),
     (changed(x="many"), r"`X` must have numbers in column 'x', as in fit. Received: dtype=object"),
     (changed(n=[None, 1] * 20), r"no missing values, .* NaN in row 0, column 'n'"),
     (mixed(40).rename(columns={"x": "y"}), r"(?s)feature names should match.*- y\n.*- x"),
@@ -237,6 +237,13 @@ def test_types_of_columns():
     usual = ["Continuous", "Counted", "Categorical", "Categorical"]
     assert kinds == [usual, usual, usual, ["Continuous", "Continuous", *usual[2:]]]
     assert list(found[1].categories[2]) == ["red", "blue"]  # in their order, those there are
+
+
+def test_in_a_column_of_floats_that_were_whole_others_are_rounded():
+    frame = mixed(40).assign(n=lambda frame: frame["n"].astype(float))
+    columns, _ = fitted(frame, np.ones(40), "values", "error")
+    np.testing.assert_array_equal(columns.cells(frame.assign(n=frame["n"] + 0.3)),
+                                  columns.cells(frame))
 
 
 def test_missing_cells_become_medians():

@@ -46,10 +46,11 @@ class Columns:
         cells = numbers_of(frame, self.names, self.categories)
         cells = without_missing(cells, self.names, self.fill)
         counted = np.array([isinstance(kind, Counted) for kind in self.kinds])
-        refuse(cells, counted & (cells != np.rint(cells)), self.names,
-               "`X` must have whole numbers where it had no others in fit, unless "
-               "integers=\"dtype\"")
-        return cells
+        typed = np.array([isinstance(kind, Counted) and kind.typed for kind in self.kinds])
+        whole = np.rint(cells)
+        refuse(cells, typed & (cells != whole), self.names,
+               "`X` must have whole numbers in a column of integers")
+        return np.where(counted, whole, cells)
 
     def forward(self, cells, noise):
         """`(z [n, D], log_slope [n])` of cells and noise `[n, D]`, see `kinds`."""
@@ -91,22 +92,25 @@ def fitted(table, weights, integers, missing):
     cells = without_missing(cells, names, fill)
     kinds = []
     for name, column, known, values in zip(names, series, categories, cells.T):
-        counted = pd.api.types.is_integer_dtype(column) or (
-            integers == "values" and np.array_equal(values, np.rint(values)))
-        make = _categorical if known is not None else _counted if counted else _continuous
-        kinds.append(make(name, values, weights))
+        typed = pd.api.types.is_integer_dtype(column)
+        if known is not None:
+            kinds.append(_categorical(values, weights))
+        elif typed or integers == "values" and np.array_equal(values, np.rint(values)):
+            kinds.append(_counted(values, weights, typed))
+        else:
+            kinds.append(_continuous(name, values, weights))
     dtypes = tuple(column.dtype for column in series) if is_frame(table) else None
     return Columns(names, categories, tuple(kinds), fill, dtypes), cells
 
 
-def _categorical(name, codes, weights):
+def _categorical(codes, weights):
     shares = np.bincount(codes.astype(int), weights)
     return Categorical(tuple((shares / shares.sum()).tolist()))
 
 
-def _counted(name, values, weights):
+def _counted(values, weights, typed):
     mean, scale = moments(values, weights)
-    return Counted(mean + 0.5, np.hypot(scale, 12 ** -0.5))
+    return Counted(mean + 0.5, np.hypot(scale, 12 ** -0.5), typed)
 
 
 def _continuous(name, values, weights):

@@ -16,8 +16,6 @@ from tfresflow.checks.rules import check, check_whole
 
 __all__ = ["FlowDensity"]
 
-_SEEDS = 2 ** 31 - 1
-
 
 class FlowDensity(OutlierMixin, DensityMixin, BaseEstimator):
     """The density of a table's rows by a residual flow, and which rows are outliers.
@@ -58,7 +56,8 @@ class FlowDensity(OutlierMixin, DensityMixin, BaseEstimator):
       patience: after how many looks without a likelier result training stops.
       validation_fraction: of the rows that are held out.
       integers: "values": a column of numbers is counted if all in `fit` are whole, whatever their
-        type; "dtype": if its type is one of integers.
+        type, and if that is one of floats, a number between counts as the nearest whole one later;
+        "dtype": if its type is one of integers.
       draws: of u in a score, if there is a column with noise u.
       missing: "error": missing cells are refused; "median": they become the median of their column
         in `fit`; of categories, the median in their order.
@@ -127,12 +126,11 @@ class FlowDensity(OutlierMixin, DensityMixin, BaseEstimator):
         found, cells = columns.fitted(X, weights, self.integers, self.missing)
         if not found.are_noisy:
             cells, weights = distinct(cells, weights)
-        random = check_random_state(self.random_state)
-        seed = int(random.randint(_SEEDS))
+        seed = _seed(self.random_state)
         architecture = {name: getattr(self, name) for name in ("nblocks", "dims", "coeff", "act")}
         training = Training(**{field.name: getattr(self, field.name)
                                for field in dataclasses.fields(Training)})
-        best, self.n_steps_ = trained(found, architecture, seed, cells, weights, training, random)
+        best, self.n_steps_ = trained(found, architecture, seed, cells, weights, training)
         self.density_ = Fitted(found, architecture, seed, best, self.draws)
         self.offset_ = _quantile(self.density_.log_prob(cells), weights, self.contamination)
         return self
@@ -167,8 +165,7 @@ class FlowDensity(OutlierMixin, DensityMixin, BaseEstimator):
         """
         check_is_fitted(self)
         check_whole("n_samples", n_samples, 1)
-        seed = int(check_random_state(random_state).randint(_SEEDS))
-        return self.density_.sample(n_samples, seed)
+        return self.density_.sample(n_samples, _seed(random_state))
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -183,6 +180,10 @@ class FlowDensity(OutlierMixin, DensityMixin, BaseEstimator):
                                  ensure_min_samples=least)
         check(len(X) >= least, "X", f"have at least {least} rows", len(X))
         return validate_data(self, X, reset=reset, skip_check_array=True)
+
+
+def _seed(random_state):
+    return int(check_random_state(random_state).randint(2 ** 31 - 1))
 
 
 def _quantile(values, weights, share):

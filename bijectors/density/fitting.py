@@ -33,21 +33,21 @@ def distinct(cells, weights):
     return cells, np.bincount(places.ravel(), weights)
 
 
-def trained(columns, architecture, seed, cells, weights, training, random):
+def trained(columns, architecture, seed, cells, weights, training):
     """Trains a model of cells `[n, D]` with weights `[n]`.
 
     Args:
       columns: `Columns`.
       architecture: arguments of `tabular_flow`.
-      seed: of the model, and of the noise of held-out rows.
+      seed: of all that is random.
       cells, weights: of the table.
       training: a `Training`.
-      random: a RandomState.
 
     Returns:
       `(weights of the model, steps)`: those with which the held-out rows were likeliest, and how
       many steps were made until then.
     """
+    random = np.random.RandomState(seed)
     own, held_out = _parted(len(cells), training.validation_fraction, random)
     size = training.batch_size if columns.are_noisy else min(training.batch_size, len(own))
     draws = training.draws if columns.are_noisy else 1

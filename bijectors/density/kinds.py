@@ -43,10 +43,12 @@ class Counted:
 
     Args:
       mean, scale: of `k + noise`.
+      typed: whether the type of the column is one of integers.
     """
 
     mean: float
     scale: float
+    typed: bool = True
     is_noisy = True
 
     def forward(self, values, noise):
