@@ -17,6 +17,7 @@ from sklearn.utils.estimator_checks import check_estimator, estimator_checks_gen
 from bijectors import density
 from bijectors.density import FlowDensity
 from bijectors.density.columns import fitted
+from bijectors.density.fitting import _batches, distinct
 from bijectors.density.kinds import Categorical, Continuous, Counted
 from bijectors.density.noise import keys_of, uniform
 
@@ -114,8 +115,8 @@ def test_outliers_are_the_share_that_was_asked_for(measured):
     np.testing.assert_array_equal(measured.predict(ROWS) == -1, found)
     far = MEAN + 8 * np.sqrt(np.diag(COVARIANCE))
     assert measured.predict(far[None]).tolist() == [-1]
-    assert measured.offset_ == pytest.approx(np.percentile(measured.score_samples(ROWS), 10),
-                                             abs=1e-3)
+    scores = np.sort(measured.score_samples(ROWS))
+    assert measured.offset_ == pytest.approx(scores[399:401].mean(), rel=1e-9)
 
 
 @pytest.mark.parametrize("copied", [lambda d: pickle.loads(pickle.dumps(d)),
@@ -139,6 +140,23 @@ def test_the_best_weights_are_kept():
                                rtol=1e-6)
 
 
+def test_rows_that_are_equal_are_one_with_the_sum_of_their_weights():
+    rows, weights = distinct(np.array([[2.0, 1], [0, 3], [2, 1], [0, 1]]), np.array([1.0, 2, 3, 4]))
+    assert rows.tolist() == [[0, 1], [0, 3], [2, 1]] and weights.tolist() == [4, 2, 4]
+
+
+@pytest.mark.parametrize("weights", [np.ones(10), np.array([1.0, 2, 5, 0.5, 0, 0, 0, 3, 4, 4.5])])
+def test_batches_have_rows_as_often_as_their_weights_say(weights):
+    stream = _batches(weights, 5, np.random.RandomState(0))
+    drawn = np.array([next(stream) for _ in range(2 * 50)])
+    counts = np.bincount(drawn.ravel(), minlength=10)
+    assert drawn.shape == (100, 5)
+    np.testing.assert_allclose(counts, 500 * weights / weights.sum(), atol=15)
+    first = np.bincount(drawn[:2].ravel(), minlength=10)  # a pass
+    assert np.all(np.abs(first - 10 * weights / weights.sum()) < 1)
+
+
+@pytest.mark.slow
 def test_a_weight_of_two_is_the_row_twice_in_any_order():
     weights = np.random.RandomState(0).randint(0, 4, 60)
     twice = np.random.RandomState(1).permutation(np.repeat(ROWS[:60], weights, axis=0))
@@ -244,6 +262,21 @@ def test_in_a_column_of_floats_that_were_whole_others_are_rounded():
     columns, _ = fitted(frame, np.ones(40), "values", "error")
     np.testing.assert_array_equal(columns.cells(frame.assign(n=frame["n"] + 0.3)),
                                   columns.cells(frame))
+
+
+def test_numbers_as_names_of_columns_are_looked_at_too():
+    columns, _ = fitted(pd.DataFrame(ROWS[:20]), np.ones(20), "values", "error")
+    with pytest.raises(ValueError, match=r"columns of the table in fit, \(0, 1, 2\). Rec.* 1, 0\)"):
+        columns.cells(pd.DataFrame(ROWS[:20])[[2, 1, 0]])
+    np.testing.assert_array_equal(columns.cells(ROWS[:20]), ROWS[:20])
+
+
+def test_counts_stay_within_the_type_of_their_column():
+    frame = pd.DataFrame({"n": np.array([0, 3, 250], "uint8"), "m": pd.array([1, 2, 3], "Int8")})
+    columns, _ = fitted(frame, np.ones(3), "values", "error")
+    found = columns.table(np.array([[-9.0, 0.0], [9.0, 400.0]]))
+    assert found["n"].tolist() == [0, 255] and found["m"].tolist() == [2, 127]
+    assert list(found.dtypes) == list(frame.dtypes)
 
 
 def test_missing_cells_become_medians():

@@ -43,6 +43,9 @@ class Columns:
           ValueError: one line that names column and value.
         """
         frame = table if is_frame(table) else pd.DataFrame(table)
+        if self.dtypes is not None and is_frame(table):  # scikit-learn looks at texts only
+            check(tuple(frame.columns) == self.names, "X", "have the columns of the table in fit, "
+                  f"{self.names}", tuple(frame.columns))
         cells = numbers_of(frame, self.names, self.categories)
         cells = without_missing(cells, self.names, self.fill)
         counted = np.array([isinstance(kind, Counted) for kind in self.kinds])
@@ -131,7 +134,10 @@ def _medians(cells, names):
 
 
 def _series(values, known, dtype):
-    """A column in the type that it had."""
+    """A column in the type that it had; of small integers, what they cannot be is clipped."""
     if known is not None:
         return pd.Series(known.take(values.astype(int)), dtype=dtype)
+    if pd.api.types.is_integer_dtype(dtype):
+        limits = np.iinfo(getattr(dtype, "numpy_dtype", dtype))
+        values = np.clip(values, limits.min, limits.max)
     return pd.Series(values).astype(dtype)

@@ -51,12 +51,11 @@ class Fitted:
 
     def sample(self, count, seed):
         """A table of `count` rows."""
-        draw = tf.function(lambda: self._model.sample(count, seed), autograph=False)
-        return self.columns.table(draw().numpy())
+        return self.columns.table(self._draw(tf.constant(count), tf.constant([0, seed])).numpy())
 
     def __getstate__(self):
-        state = {name: value for name, value in vars(self).items() if name != "_score"}
-        return {**state, "_model": self._model.get_weights()}
+        state = {**vars(self), "_model": self._model.get_weights()}
+        return {name: value for name, value in state.items() if name not in ("_score", "_draw")}
 
     def __setstate__(self, state):
         vars(self).update(state)
@@ -69,3 +68,5 @@ class Fitted:
         self._model.set_weights(weights)
         self._score = tf.function(self._model.log_prob, autograph=False, input_signature=[
             tf.TensorSpec([None, size], tf.float64)])
+        self._draw = tf.function(self._model.sample, autograph=False, input_signature=[
+            tf.TensorSpec([], tf.int32), tf.TensorSpec([2], tf.int32)])
