@@ -27,7 +27,7 @@ class FlowDensity(OutlierMixin, DensityMixin, BaseEstimator):
     `score_samples` gives `log p(row)` in nats, in the units of the table:
 
     - Columns of measured numbers have a density, in one over their unit.
-    - Columns of whole numbers k have a probability. The flow is fitted to `k + u`, with u uniform
+    - Columns of whole numbers k have a probability. A flow is fitted to `k + u`, with u uniform
       in [0, 1), and `P(k) = E[p(k + u)]`, the mean over `draws` values of u. Its logarithm is on
       average too small, by less the more draws there are. u is a function of the row, of the cell's
       column and of the seed of `fit`: a row has the same score in any batch, at any time.
@@ -68,7 +68,8 @@ class FlowDensity(OutlierMixin, DensityMixin, BaseEstimator):
       offset_: `decision_function` is `score_samples` minus this.
       density_: what scores the cells of a table.
       n_steps_: training steps of the weights that are kept.
-      n_features_in_, feature_names_in_: columns; names, if they are all strings.
+      n_features_in_: number of columns.
+      feature_names_in_: their names, if all are strings.
 
     Raises:
       ValueError: a parameter, or a cell of the table, is not what it should be; in `fit` and later.
