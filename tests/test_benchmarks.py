@@ -90,3 +90,21 @@ def test_probes_are_unbiased(capsys):
     # Where no activation comes first, J~ is J.
     np.testing.assert_allclose(mean[0], first[0], atol=1e-5)
     np.testing.assert_allclose(mean[1], first[1], atol=1e-5)
+
+
+def test_anomalies_are_tested_only_and_the_table_says_their_means(monkeypatch):
+    pytest.importorskip("pyod")
+    from benchmarks import anomalies, tables
+    rows, anomalous = tables.TABLES["iris"]()
+    train, test, truth = tables.parted(rows, anomalous, 3)
+    assert (len(train), len(test), truth.sum()) == (50, 100, 50)
+    together = np.concatenate([train, test[~truth]])
+    assert sorted(map(tuple, together)) == sorted(map(tuple, rows[~anomalous]))
+    np.testing.assert_array_equal(np.sort(test[truth], axis=0), np.sort(rows[anomalous], axis=0))
+    petals = {"petal": lambda train, test, seed: test[:, 2], "none": lambda train, test, seed:
+              np.zeros(len(test))}
+    found = anomalies.areas("iris", [0, 1], petals)
+    assert found["none"] == [0.5, 0.5] and min(found["petal"]) > 0.98
+    lines = anomalies.table({"a": {"x": [0.9, 0.7]}, "b": {"x": [0.6, 0.6]}})
+    assert lines == ["| table | x |", "|---|---|", "| a | 0.800 |", "| b | 0.600 |",
+                     "| **mean** | 0.700 |", "| standard error over splits | 0.050 |"]

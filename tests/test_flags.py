@@ -29,7 +29,7 @@ CONFIGS = sorted(path.name for path in (ROOT / "configs").glob("*.cfg"))
     (["--p_range=2"], "--p_range must be two numbers above 1 with a dash between"),
     (["--p_range=2.5-1.5"], "--p_range must be two numbers above 1"),
     (["--data=nothing"], "flag --data=nothing: value should be one of <mnist5k|"),
-    (["evaluate"], "the command must be one of train, eval, sample. Received: evaluate. "
+    (["evaluate"], "the command must be one of train, eval, sample, ood. Received: evaluate. "
                    "Did you mean eval?"),
     (["--flagfile=configs/none.cfg"], "configs/none.cfg'. Paths"),
     (["--seed=99999999999"], "--seed must be less than 2^31"),
@@ -214,7 +214,7 @@ def test_flags_that_do_nothing_are_told(args, said, capsys):
     assert told(capsys) == said
 
 
-TYPED = {name: f"--{name}={value}" for name, value in written(Settings()).items()
+TYPED = {name: f"--{name}={value}" for name, value in written(Settings(data_out="x")).items()
          if name not in ("command", "workdir", "dataroot", *FIXED)}
 
 
@@ -222,12 +222,15 @@ TYPED = {name: f"--{name}={value}" for name, value in written(Settings()).items(
     ("eval", "digits", "val_batchsize checkpoint tolerance eval_probes exact"),
     ("eval", "moons", "val_batchsize checkpoint n_test"),
     ("sample", "digits", "val_batchsize checkpoint n_sample_images temperature sample_seed"),
-    ("sample", "moons", "val_batchsize checkpoint temperature n_test sample_seed")])
+    ("sample", "moons", "val_batchsize checkpoint temperature n_test sample_seed"),
+    ("ood", "digits", "val_batchsize checkpoint tolerance eval_probes exact data_out"),
+    ("ood", "moons", "val_batchsize checkpoint n_test data_out")])
 def test_each_flag_that_a_command_does_not_look_at_is_told(command, data, used, tmp_path, capsys):
     """Those that a run has for good are compared with its own."""
     flags.save(Settings(data=data), tmp_path, "")
     for name, typed in TYPED.items():
-        flags.parse(["x", command, f"--workdir={tmp_path}", typed])
+        other = ["--data_out=x"] if command == "ood" else []
+        flags.parse(["x", command, f"--workdir={tmp_path}", *other, typed])
         works = name in [*used.split(), "solver", "rtol", "atol", "max_solver_steps"]
         assert told(capsys) == ([] if works else [name])
 

@@ -102,7 +102,8 @@ def test_reproductions_go_on_without_a_reader(tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize("reader, said", [("| head -1", SAID), ("2>&1 | true", ""), (">&-", "")])
 def test_every_command_ends_as_it_would_with_a_reader(tmp_path, reader, said):
     run = tmp_path / "run"
-    flags = {"train": [*TINY, "--niters=40"], "eval": [], "sample": []}
+    flags = {"train": [*TINY, "--niters=40"], "eval": [], "sample": [],
+             "ood": ["--data_out=rings"]}
     for command in COMMANDS:
         words = [sys.executable, "-m", "train.main", command, f"--workdir={run}", *flags[command]]
         done = subprocess.run(

@@ -1,1 +1,1 @@
-"""The application: `python -m train.main [train|eval|sample]`."""
+"""The application: `python -m train.main [train|eval|sample|ood]`."""

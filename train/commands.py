@@ -5,7 +5,7 @@ import signal
 import tensorflow as tf
 
 from tfresflow.training.distributed import NonFinite
-from train import data, evaluate, fit, sample
+from train import data, evaluate, fit, ood, sample
 from train.checkpoints import loaded
 from train.errors import (Interrupted, NotConverged, Unwritable, UserError, WorkerLost,
                           blame_the_disk)
@@ -48,4 +48,4 @@ def _with_model(function):
 
 
 _COMMANDS = {"train": fit.train, "eval": _with_model(evaluate.evaluate),
-             "sample": _with_model(sample.sample)}
+             "sample": _with_model(sample.sample), "ood": _with_model(ood.compare)}

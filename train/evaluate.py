@@ -1,6 +1,5 @@
 """`eval`: what the model is worth on the test part, and whether it is invertible."""
 
-import functools
 import math
 import pathlib
 import sys
@@ -10,21 +9,17 @@ import numpy as np
 import tensorflow as tf
 
 from bijectors import norm_report
-from tfresflow.batches import seeds
 from tfresflow.losses import bits_per_dim
 from train import data, flags, plots
 from train.build import is_exact
 from train.classes import classification
 from train.errors import blame_the_input
 from train.files import fingerprint, write_json
+from train.scoring import scorer
 from train.settings import FILES
 from train.solving import solving
-from train.status import duration
 
 __all__ = ["evaluate"]
-
-_STREAM = 7_000_000  # seeds of evaluation, apart from those of training
-_SECONDS = 10  # between two lines that say how far it is
 
 
 def evaluate(model, settings):
@@ -72,39 +67,16 @@ def _warn_of_other_files(settings):
 
 def _likelihood(model, settings, source):
     """The mean negative log-likelihood, its standard errors over data and probes, its bounds."""
-    exact = is_exact(settings, source)
-    bounded = exact or settings.tolerance > 0
-
-    @functools.partial(tf.function, reduce_retracing=True, autograph=False)
-    def score(x, seed):
-        if not bounded:
-            nll = model.compute_nll(x, seed, model.eval_flow)
-            return nll, tf.fill(tf.shape(nll), tf.constant(math.inf, nll.dtype))
-        lower, upper = model.log_prob_bounds(x, seed)
-        return -0.5 * (lower + upper), 0.5 * (upper - lower)
-
-    draws = 1 if exact else settings.eval_probes
-    rows, first = [[] for _ in range(draws)], None
-    passes, due = draws * data.steps(settings, "test"), time.monotonic() + _SECONDS
-    for i, x in enumerate(data.load(settings, "test")):
-        for r in range(draws):
-            seed = seeds.fold_in(seeds.as_seed(settings.seed), tf.constant(_STREAM + draws * i + r))
-            rows[r].append(np.stack(score(x, seed)))
-            done, now = draws * i + r + 1, time.monotonic()
-            first = now if done == 1 else first  # that also had to be traced
-            if now > due:
-                each, due = (now - first) / max(done - 1, 1), now + _SECONDS
-                left = f"  {duration((passes - done) * each)} left" if done > 1 else ""
-                print(f"evaluated {done} of {passes} batches{left}", flush=True)
-    found = np.stack([np.concatenate(row, axis=1) for row in rows]).astype(np.float64)
-    nll, half = found[:, 0], found[:, 1].mean()  # [draws, n]; of the mean
+    nll, half = scorer(model, settings, source)(data.load(settings, "test"),
+                                                data.steps(settings, "test"))
+    exact, half = is_exact(settings, source), half.mean()  # of the mean
     names = {"nll_nats": (nll, half)}
     if model.nbits:
         size = int(np.prod(source.event_shape))
         names["bits_per_dim"] = bits_per_dim(nll, size, model.nbits), half / (size * math.log(2))
     if source.scaler:
         names["nll_nats_original_units"] = nll + source.scaler.log_scale, half
-    metrics = {"num_test_examples": nll.shape[1], "num_probe_draws": draws}
+    metrics = {"num_test_examples": nll.shape[1], "num_probe_draws": len(nll)}
     for name, (values, half) in names.items():
         means = values.mean(axis=1)
         per_example = values.mean(axis=0)

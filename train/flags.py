@@ -42,7 +42,7 @@ def define(flag_values=flags.FLAGS):
 def parse(argv):
     """Command line to `Settings`.
 
-    `eval` and `sample` begin from the settings that the workdir was trained with; flags that
+    `eval`, `sample` and `ood` begin from the settings that the workdir was trained with; flags that
     are given override them.
 
     Args:
@@ -64,7 +64,7 @@ def parse(argv):
                          f"{_not_commands(rest, argv)}")
     given = {name: values[name].value for name in _FIELDS if values[name].present}
     given.update({name: os.path.expanduser(given[name])  # a shell leaves --workdir=~/x alone
-                  for name in ("workdir", "dataroot") if name in given})
+                  for name in ("workdir", "dataroot", "data_out") if name in given})
     settings = dict(_DEFAULTS)
     if command != "train":
         workdir = pathlib.Path(given.get("workdir") or f"runs/{given.get('data', 'mnist5k')}")
@@ -102,7 +102,7 @@ def _not_commands(rest, argv):
 
 def usage():
     """The text of --help: the commands and all flags, as they are typed, with their defaults."""
-    lines = ["tfresflow [train|eval|sample] --flagfile=configs/X.cfg --workdir=DIR",
+    lines = ["tfresflow [train|eval|sample|ood] --flagfile=configs/X.cfg --workdir=DIR",
              "(or python -m tfresflow, or python -m train.main)", ""]
     for group in GROUPS:
         lines.append(f"{group.__doc__[:-1]}:")

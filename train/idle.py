@@ -43,7 +43,8 @@ def _commands(s):
         yield name, s.command != "sample", "with sample, which does not evaluate"
         yield name, s.data not in TOYS, f"with --data={s.data}, of which densities are exact"
     for name in ("n_sample_images", "temperature", "sample_seed"):
-        yield name, s.command != "eval", "with eval, which draws no samples"
+        yield name, s.command not in ("eval", "ood"), f"with {s.command}, which draws no samples"
+    yield "data_out", s.command == "ood", f"with {s.command}, which looks at no other data"
     for name in ("eval_probes", "tolerance", "n_exact_terms_eval"):
         yield name, not s.exact, "with --exact"
     yield "n_exact_terms_eval", not s.tolerance, f"with --tolerance={s.tolerance}"

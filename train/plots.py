@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 
-__all__ = ["columns", "curve", "density", "grid", "norms", "plt", "tile"]
+__all__ = ["columns", "curve", "density", "grid", "norms", "plt", "scores", "tile"]
 
 plt.style.use(pathlib.Path(__file__).with_name("style.mplstyle"))
 _BLUE, _ORANGE = "C0", "C1"
@@ -86,6 +86,30 @@ def columns(data, samples, names, path, most=6):
             ax.hist(values[:, i], bins, weights=weights, histtype="step", color=colour, label=label)
         ax.set_xlabel(names[i].replace("$", r"\$"))  # else matplotlib sets it as a formula
         ax.set_ylabel("density" if i == 0 else "")
+    axes[0, 0].legend()
+    _save(figure, path)
+
+
+def scores(inside, outside, labels, path, names):
+    """Saves histograms of scores of two samples, an axis for each score.
+
+    Args:
+      inside, outside: data frames with a column for each score.
+      labels: `{column: label of the axis}`.
+      path: of the png.
+      names: of the two samples.
+    """
+    figure, axes = plt.subplots(1, len(labels), figsize=(4.2 * len(labels), 3), squeeze=False)
+    for ax, (column, label) in zip(axes[0], labels.items()):
+        both = np.concatenate([inside[column], outside[column]])
+        low, high = np.percentile(both, [0.5, 99.5])
+        bins = np.linspace(low, high if high > low else low + max(1.0, abs(low)), 50)
+        for values, colour, name in zip((inside, outside), (_BLUE, _ORANGE), names):
+            # What lies farther out is in the first bin and in the last.
+            ax.hist(np.clip(values[column], bins[0], bins[-1]), bins, alpha=0.6, color=colour,
+                    weights=np.full(len(values), 1 / len(values)), label=pathlib.Path(name).name)
+        ax.set(xlabel=label)
+    axes[0, 0].set(ylabel="share of the examples")
     axes[0, 0].legend()
     _save(figure, path)
 

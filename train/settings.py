@@ -5,73 +5,20 @@ Names and defaults are the reference's (dashes become underscores).
 
 import dataclasses
 import math
-import os
-import re
 import typing
+
+from train.rules import (ALPHA, AT_LEAST_TWO, BITS, FRACTION, NOT_NEGATIVE, ORDERS, PATH, POSITIVE,
+                         SAMPLE_SEED, SEED, SIZES, SPAN, Kind, Rule)
 
 __all__ = ["COMMANDS", "DATA", "FILES", "FIXED", "GROUPS", "LABELLED", "TOYS", "Settings",
            "TrainingFlags", "check", "read", "written"]
 
-COMMANDS = ("train", "eval", "sample")
+COMMANDS = ("train", "eval", "sample", "ood")
 TOYS = ("pinwheel", "swissroll", "8gaussians", "circles", "moons", "2spirals", "checkerboard",
         "rings")
 FILES = ("folder", "array", "csv")
 LABELLED = ("mnist5k", "digits", "mnist", "cifar10")
 DATA = ("mnist5k", "digits", "photos", "mnist", "cifar10", *FILES, *TOYS)
-
-
-class Rule(typing.NamedTuple):
-    """What holds of a flag's value, and the same in words."""
-
-    holds: typing.Callable
-    words: str
-
-
-class Kind(typing.NamedTuple):
-    """A flag of several numbers: how its text is read, None where it cannot be, and written."""
-
-    read: typing.Callable
-    write: typing.Callable
-    words: str
-
-
-def _whole(text):
-    parts = text.split("-")
-    good = all(p.isdecimal() and int(p) > 0 for p in parts)
-    return tuple(map(int, parts)) if good else None
-
-
-def _orders(text):
-    known = text and set(text) <= set("123456789f")
-    return tuple(math.inf if c == "f" else float(c) for c in text) if known else None
-
-
-def _span(text):
-    try:
-        low, high = map(float, text.split("-"))
-    except ValueError:
-        return None
-    return (low, high) if 1 < low < high < math.inf else None
-
-
-SIZES = Kind(_whole, lambda v: "-".join(map(str, v)),
-             "positive whole numbers with dashes between, as 16-16-16")
-ORDERS = Kind(_orders, lambda v: "".join("f" if p == math.inf else str(int(p)) for p in v),
-              "digits, or f for infinity, as 2222")
-SPAN = Kind(_span, lambda v: "-".join(map(str, v)),
-            "two numbers above 1 with a dash between, the lower one first, as 1.5-2.5")
-
-POSITIVE = Rule(lambda v: v > 0, "positive")
-NOT_NEGATIVE = Rule(lambda v: v >= 0, "at least 0")
-FRACTION = Rule(lambda v: 0 < v < 1, "in (0, 1)")
-BITS = Rule(lambda v: 1 <= v <= 8, "in 1..8")
-SEED = Rule(lambda v: 0 <= v < 2 ** 31, "less than 2^31, and not negative")
-SAMPLE_SEED = Rule(lambda v: v == -1 or SEED.holds(v), "less than 2^31, and not negative, or -1")
-AT_LEAST_TWO = Rule(lambda v: v >= 2, "at least 2: a standard error needs two")
-ALPHA = Rule(lambda v: v == -1 or 0 < v < 0.5, "in (0, 0.5), or -1")
-PATH = Rule(lambda v: not re.search(r"\\|\[.*\]", os.path.normpath(v)),
-            "a path without [...] and backslashes, which TensorFlow takes for patterns when it "
-            "looks for checkpoints")
 
 
 def flag(default, text, rule=None, allowed=()) -> typing.Any:
@@ -239,6 +186,8 @@ class EvaluationFlags:
     temperature: float = flag(1.0, "Standard deviation of the latent in samples.", NOT_NEGATIVE)
     sample_seed: int = flag(
         -1, "Seed of the samples, for others of the same model; -1: the run's.", SAMPLE_SEED)
+    data_out: str = flag(
+        "", "Of ood, the other data: a name as of --data, a folder of images, or a file.")
 
 
 GROUPS = (DataFlags, ModelFlags, TrainingFlags, EvaluationFlags)
@@ -313,5 +262,7 @@ def _together(s):
     yield ("conditional", not s.conditional or s.task == "density",
            "not come with --task=classification or hybrid: x would be classified given its class")
     yield ("context_columns", not s.context_columns or s.data == "csv", "come with --data=csv")
+    yield ("data_out", s.data_out or s.command != "ood",
+           "name a data set, a folder of images or a file for ood")
     yield ("autodiff", s.mem_eff or s.autodiff in ("", "stored"),
            "be stored, or not given, with --nomem_eff")

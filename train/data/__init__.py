@@ -7,9 +7,10 @@ have in common (order, noise, batches) stands once, in `pipeline.py`.
 
 from train.data.folder import find_unreadable
 from train.data.histogram import histogram_bits_per_dim
+from train.data.outside import load_outside
 from train.data.pipeline import describe, kept, levels, load, steps
 from train.data.scaler import column_names
 from train.data.trained import save_trained
 
 __all__ = ["column_names", "describe", "find_unreadable", "histogram_bits_per_dim", "kept",
-           "levels", "load", "save_trained", "steps"]
+           "levels", "load", "load_outside", "save_trained", "steps"]

@@ -7,7 +7,7 @@ import PIL.Image
 
 from train.data.image_file import SUFFIXES
 
-__all__ = ["check_kind"]
+__all__ = ["check_kind", "kind_of"]
 
 _READ = {"folder": "a folder of images", "array": "a .npy or .npz file", "csv": "a table of text"}
 _ELSE = {
@@ -45,6 +45,22 @@ def check_kind(path, data):
     what, advice = _ELSE.get(kind) or (_READ[kind], f"give --data={kind}")
     raise ValueError(f"--dataroot={path} is {what}, and --data={data} reads {_READ[data]}"
                      f"{': ' * bool(advice)}{advice}")
+
+
+def kind_of(path):
+    """Which --data reads what is at `path`: "folder", "array" or "csv".
+
+    Raises:
+      FileNotFoundError: there is nothing.
+      ValueError: none reads it; one line.
+    """
+    if path.is_dir():
+        return "folder"
+    kind = _of_file(path, "array" if path.suffix.lower() in (".npy", ".npz") else "csv") if (
+        path.exists()) else "csv"
+    kind = kind if kind in _READ else "csv"
+    check_kind(path, kind)
+    return kind
 
 
 def _of_folder(path, data):

@@ -20,7 +20,8 @@ from train.data.source import SPLITS
 from train.data.trained import load_trained
 from train.settings import FILES
 
-__all__ = ["describe", "dequantize", "kept", "levels", "load", "steps"]
+__all__ = ["batches", "dequantize", "describe", "kept", "levels", "load", "opened", "quantize",
+           "steps"]
 
 _END = np.iinfo(np.int64).max
 _KEPT: contextvars.ContextVar = contextvars.ContextVar("kept", default=None)
@@ -48,9 +49,7 @@ def describe(settings):
       ValueError or OSError: missing, unreadable or unsuitable data; one line.
     """
     trained = None if settings.command == "train" else load_trained(settings)
-    of_run = {name: getattr(trained, name, None) for name in ("scaler", "context_scaler")}
-    names = {field.name for field in dataclasses.fields(_Request)} - set(of_run)
-    source = _source(_Request(**{name: getattr(settings, name) for name in names}, **of_run))
+    source = opened(settings, trained)
     if trained and source.event_shape != trained.event_shape:
         raise ValueError(f"an example of --data={settings.data} --dataroot={settings.dataroot} has "
                          f"shape {list(source.event_shape)}, and the model was trained on "
@@ -65,6 +64,21 @@ def describe(settings):
         raise ValueError(f"--data={settings.data}: the test part must have at least 2 examples, "
                          f"for a standard error. Received: {source.counts['test']}")
     return source
+
+
+def opened(settings, trained=None):
+    """The `Source` that the settings name, whatever the model was trained on.
+
+    Args:
+      settings: `Settings`.
+      trained: what has the scalers of a table that is read in the units of another one.
+
+    Raises:
+      ValueError or OSError: missing, unreadable or unsuitable data; one line.
+    """
+    of_run = {name: getattr(trained, name, None) for name in ("scaler", "context_scaler")}
+    names = {field.name for field in dataclasses.fields(_Request)} - set(of_run)
+    return _source(_Request(**{name: getattr(settings, name) for name in names}, **of_run))
 
 
 def load(settings, split, start=0, strategy=None, join=None):
@@ -99,19 +113,18 @@ def load(settings, split, start=0, strategy=None, join=None):
         raise ValueError(f"--batchsize must be a multiple of the {replicas} replicas. "
                          f"Received: --batchsize={settings.batchsize}")
     if replicas == 1:
-        batches = _joined(_batches(settings, source, split, start, 1, [0]), source, join)
-        batches.joined_rows = join is not None
-        return batches
+        found = _joined(batches(settings, source, split, start), source, join)
+        found.joined_rows = join is not None
+        return found
 
     def of_a_worker(context):
         # In the order in which TensorFlow deals: the first share of each worker, then the second.
         own = range(context.input_pipeline_id, replicas, context.num_input_pipelines)
-        batches = _batches(settings, source, split, start, replicas, list(own))
-        return _joined(batches, source, join)
+        return _joined(batches(settings, source, split, start, replicas, list(own)), source, join)
 
-    batches = strategy.distribute_datasets_from_function(of_a_worker)
-    batches.joined_rows = join is not None
-    return batches
+    found = strategy.distribute_datasets_from_function(of_a_worker)
+    found.joined_rows = join is not None
+    return found
 
 
 def steps(settings, split):
@@ -120,8 +133,8 @@ def steps(settings, split):
     return -(-(settings.n_test if count is None else count) // settings.val_batchsize)
 
 
-def _batches(settings, source, split, start, shares, own):
-    """The shares `own`, of `shares`, of each batch, one after the other."""
+def batches(settings, source, split, start=0, shares=1, own=(0,)):
+    """`load` of a `Source`: the shares `own`, of `shares`, of each batch, one after the other."""
     seed, train = [settings.seed, SPLITS.index(split)], split == "train"
     size = settings.batchsize * settings.update_freq if train else settings.val_batchsize
     count = source.counts[split]
@@ -163,8 +176,8 @@ def _batches(settings, source, split, start, shares, own):
     return x.map(cast).prefetch(tf.data.AUTOTUNE)
 
 
-def _joined(batches, source, join):
-    return batches if join is None or source.context_shape is None else batches.map(join)
+def _joined(found, source, join):
+    return found if join is None or source.context_shape is None else found.map(join)
 
 
 def quantize(x, nbits):
