@@ -95,9 +95,11 @@ def tfp_variables():
 
 def conditional(kind="toy", **kwargs):
     """A flow with a context, that counts: two numbers, a label, or a map of the image's size."""
-    if kind == "toy":
+    blocks = {"toy": bijectors.InvertibleResidual, "monotone": bijectors.Monotone,
+              "implicit": IMPLICIT}
+    if kind in blocks:
         flow = flows.toy_flow(nblocks=2, dims=(6, 6), context_shape=2, context_gates=True,
-                              **{**EXACT, **kwargs})
+                              block=blocks[kind], **{**EXACT, **kwargs})
     elif kind == "table":
         network = keras.layers.Embedding(3, 2, dtype="float64")
         flow = flows.tabular_flow([3], nblocks=1, dims=(6,), context_shape=[],

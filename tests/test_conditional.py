@@ -18,7 +18,7 @@ from tfresflow.functions.function import Function
 from tfresflow.functions.steps import Rows
 
 tfb, tfd = tfp.bijectors, tfp.distributions
-KINDS = ["toy", "table", "image"]
+KINDS = ["toy", "table", "image", "monotone", "implicit"]
 
 
 def contexts(kind, n):

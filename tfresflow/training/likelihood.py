@@ -26,7 +26,10 @@ class LikelihoodModel(AveragedModel):
         self.nll_metric, self.bpd_metric = (keras.metrics.Mean(name=n) for n in ("nll", "bpd"))
         self._have_changed = None
 
-    trains_density = True
+    @property
+    def trains_density(self):
+        """Whether the density counts in the loss."""
+        return True
 
     def example_losses(self, x, seed):
         """What a training step minimises, `[N]`: `compute_nll`, and losses of learned orders."""
