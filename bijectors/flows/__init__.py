@@ -2,7 +2,8 @@
 
 from bijectors.flows.blocks import DenseNet
 from bijectors.flows.image import image_flow
+from bijectors.flows.noise import dequantizer
 from bijectors.flows.tabular import tabular_flow
 from bijectors.flows.toy import toy_flow
 
-__all__ = ["DenseNet", "image_flow", "tabular_flow", "toy_flow"]
+__all__ = ["DenseNet", "dequantizer", "image_flow", "tabular_flow", "toy_flow"]

@@ -20,6 +20,11 @@ class OfRows:
         """Whether the flow takes a context."""
         return self.rows_flow is not self.flow
 
+    @property
+    def scale_bits(self):
+        """Bits/dim of the scale of images in [0, 1): `nbits`; 0 of levels; None: no images."""
+        return self.nbits if getattr(self.flow, "nbits", None) is None else 0
+
     def size_of(self, x):
         """Dimensions of one example, in a batch as a training step sees it."""
         return math.prod(self.flow.event_shape if self.is_conditional else x.shape[1:])
