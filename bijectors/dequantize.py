@@ -138,8 +138,8 @@ class Dequantize(Flow):
 
     def _draw(self, x, seed):
         """`(uniform noise, x / 2^nbits)`: both divisions by powers of two are exact."""
-        shape = [*batch_shape(x), *self.event_shape]
-        number = seeds.bits(seeds.starting(seed, 0), shape) & (2 ** 23 - 1)
+        n = tf.shape(x)[0] if x.shape[0] is None else x.shape[0]
+        number = seeds.bits(seeds.starting(seed, 0), [n, *self.event_shape]) & (2 ** 23 - 1)
         return (tf.cast(number, x.dtype) + 0.5) * _DRAWS, x * 2.0 ** -self.nbits
 
     def _levels(self, low):

@@ -5,7 +5,7 @@ import math
 
 import keras
 
-from bijectors import flows
+from bijectors import Chain, flows
 from tfresflow import FlowModel, autodiff, layers, logdet, solvers
 from tfresflow.logdet.exact import SMALL
 from tfresflow.training import optimizers
@@ -32,8 +32,10 @@ def build_model(settings):
     """
     keras.utils.set_random_seed(settings.seed)
     source = data.describe(settings)
-    image, flow = source.kind == "image", _flow(settings, source)
-    return FlowModel(flow, nbits=settings.nbits if image else None,
+    uniform, flow = source.kind == "image", _flow(settings, source)
+    if uniform and settings.dequantise == "variational":
+        uniform, flow = False, Chain([flow, _dequantizer(settings, source)])
+    return FlowModel(flow, nbits=settings.nbits if uniform else None,
                      eval_log_det=_eval_log_det(settings, source, len(flow.branches())),
                      autodiff=_autodiff(settings), seed=settings.seed,
                      micro_batches=settings.update_freq, skip_nonfinite=settings.skip_nonfinite)
@@ -63,9 +65,8 @@ def total_steps(settings):
 
 def _flow(settings, source):
     given = written(settings)
-    iterations = settings.n_lipschitz_iters or None
     common = {"context_shape": source.context_shape, "coeff": settings.coeff, "act": settings.act,
-              "power_iteration": layers.PowerIteration(iterations, rtol=settings.sn_tol),
+              "power_iteration": _power_iteration(settings),
               "certified": settings.certified, "log_det": _log_det(settings),
               "solver": _solver(settings), "seed": settings.seed}
     if settings.densenet:
@@ -93,6 +94,18 @@ def _flow(settings, source):
     architecture = flows.toy_flow if source.kind == "toy" else flows.tabular_flow
     return architecture(source.event_shape, **common, nblocks=nblocks[0],
                         dims=settings.dims, actnorm=settings.actnorm)
+
+
+def _dequantizer(settings, source):
+    return flows.dequantizer(
+        source.event_shape, settings.nbits, nblocks=settings.dequantise_blocks,
+        idim=settings.dequantise_idim, coeff=settings.coeff, act=settings.act,
+        power_iteration=_power_iteration(settings), log_det=_log_det(settings),
+        solver=_solver(settings), seed=settings.seed)
+
+
+def _power_iteration(settings):
+    return layers.PowerIteration(settings.n_lipschitz_iters or None, rtol=settings.sn_tol)
 
 
 def _orders(settings, count):

@@ -68,13 +68,14 @@ def _likelihood(model, settings, source):
     """The mean negative log-likelihood, its standard errors over data and probes, its bounds."""
     exact = is_exact(settings, source)
     bounded = exact or settings.tolerance > 0
+    of_noise = settings.eval_draws if model.flow.nbits else 1
 
     @functools.partial(tf.function, reduce_retracing=True, autograph=False)
     def score(x, seed):
         if not bounded:
-            nll = model.compute_nll(x, seed, model.eval_flow)
+            nll = -model.log_prob(x, seed, draws=of_noise)
             return nll, tf.fill(tf.shape(nll), tf.constant(math.inf, nll.dtype))
-        lower, upper = model.log_prob_bounds(x, seed)
+        lower, upper = model.log_prob_bounds(x, seed, draws=of_noise)
         return -0.5 * (lower + upper), 0.5 * (upper - lower)
 
     draws = 1 if exact else settings.eval_probes
@@ -93,12 +94,13 @@ def _likelihood(model, settings, source):
     found = np.stack([np.concatenate(row, axis=1) for row in rows]).astype(np.float64)
     nll, half = found[:, 0], found[:, 1].mean()  # [draws, n]; of the mean
     names = {"nll_nats": (nll, half)}
-    if model.nbits:
+    if model.scale_bits is not None:
         size = int(np.prod(source.event_shape))
-        names["bits_per_dim"] = bits_per_dim(nll, size, model.nbits), half / (size * math.log(2))
+        names["bits_per_dim"] = bits_per_dim(nll, size, model.scale_bits), half / (size * math.log(2))
     if source.scaler:
         names["nll_nats_original_units"] = nll + source.scaler.log_scale, half
-    metrics = {"num_test_examples": nll.shape[1], "num_probe_draws": draws}
+    metrics = {"num_test_examples": nll.shape[1], "num_probe_draws": draws,
+               "num_noise_draws": of_noise}
     for name, (values, half) in names.items():
         means = values.mean(axis=1)
         per_example = values.mean(axis=0)
@@ -126,13 +128,19 @@ def _baseline(settings, source):
 
 
 def _reconstruction_error(model, settings, most=64):
-    """`max |inverse(forward(x)) - x|` over test examples, past TFP's cache of inverses."""
+    """`max |inverse(forward(x)) - x|` over test examples, past TFP's cache of inverses.
+
+    Of a flow of levels, whose inverse rounds to them, without what makes pixels of them.
+    """
     batch = next(iter(data.load(settings, "test")))
     x, *context = (t[:most] for t in (batch if model.is_conditional else [batch]))
-    given = dict(zip(["context"], context))
-    forward = tf.function(lambda x: model.flow.forward_and_log_det(x, seed=0, **given)[0],
+    given, flow = dict(zip(["context"], context)), model.flow
+    if flow.nbits:
+        flow, dequantize = flow.bijectors
+        x = dequantize.forward(x, seed=0)
+    forward = tf.function(lambda x: flow.forward_and_log_det(x, seed=0, **given)[0],
                           autograph=False)
-    inverse = tf.function(lambda z: model.flow.inverse_alone(z, **given), autograph=False)
+    inverse = tf.function(lambda z: flow.inverse_alone(z, **given), autograph=False)
     with solving():
         return float(tf.reduce_max(tf.abs(inverse(forward(x)) - x)))
 

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from bijectors.dequantize import in_bins
 from train.data.scaler import Scaler
 from train.data.source import SPLITS
 from train.data.trained import load_trained
@@ -81,8 +82,8 @@ def load(settings, split, start=0, strategy=None, join=None):
 
     Returns:
       A `tf.data.Dataset` of `[N, ...]`, of Keras's float type (with several replicas, a
-      `tf.distribute.DistributedDataset`): images dequantised to [0, 1), vectors as they are. A
-      batch of training is `batchsize * update_freq` examples. Of a conditional run, it is one of
+      `tf.distribute.DistributedDataset`): images dequantised to [0, 1), or as levels where the
+      model does that; vectors as they are. A batch of training is `batchsize * update_freq` examples. Of a conditional run, it is one of
       pairs `(x, context)`.
 
     Raises:
@@ -144,7 +145,8 @@ def _batches(settings, source, split, start, shares, own):
         x = tf.ensure_shape(source.fetch[split](indices), [None, *source.event_shape])
         if source.kind == "image":
             x = quantize(x, settings.nbits)
-            x = dequantize(x, _noise(places, x, seed, settings.add_noise), settings.nbits)
+            if settings.dequantise == "uniform":
+                x = dequantize(x, _noise(places, x, seed, settings.add_noise), settings.nbits)
         if source.context_shape is None:
             return x
         context = source.fetch_context[split](indices)
@@ -173,10 +175,7 @@ def dequantize(levels, noise, nbits):
 
     Float32 would round a noise just below 1 up into the next bin; it is kept under it.
     """
-    levels = tf.cast(levels, tf.float32)
-    x = (levels + noise) / 2 ** nbits
-    below_next = tf.math.nextafter((levels + 1) / 2 ** nbits, tf.zeros_like(levels))
-    return tf.minimum(x, below_next)
+    return in_bins(tf.cast(levels, tf.float32) / 2 ** nbits, noise, nbits)
 
 
 def levels(settings, split):
