@@ -8,8 +8,7 @@ import tensorflow as tf
 from bijectors.base import Flow, batch_shape
 from bijectors.start import parts, some
 from tfresflow.batches import seeds
-from tfresflow.checks.members import check_nbits
-from tfresflow.checks.rules import check
+from tfresflow.checks.rules import check, is_whole
 from tfresflow.checks.sizes import as_sizes
 from tfresflow.functions.steps import Composed, Rows, Step
 
@@ -65,8 +64,7 @@ class Dequantize(Flow):
     def __init__(self, noise_flow, event_shape, nbits=8, name=None):
         event_shape = as_sizes("event_shape", event_shape)
         parameters = dict(locals())
-        check(nbits is not None, "nbits", "be in 1..16", nbits)
-        check_nbits(nbits)
+        check(is_whole(nbits) and 1 <= nbits <= 16, "nbits", "be in 1..16", nbits)
         if noise_flow is not None:
             shapes = [getattr(noise_flow, name, None) for name in ("event_shape", "context_shape")]
             check(shapes == [event_shape] * 2 and noise_flow.latent_shape(event_shape) ==
@@ -118,10 +116,10 @@ class Dequantize(Flow):
     def check_support(self, x):
         outside = self._outside(x).numpy()
         if outside.any():
-            where = tuple(int(i) for i in outside.nonzero()[0][:1])
             raise ValueError(
                 f"`x` must be whole numbers from 0 to {2 ** self.nbits - 1}, levels of {self.nbits}"
-                f" bits without noise. Received: {x.numpy()[outside][0]:g} in row {where[0]}")
+                f" bits without noise. Received: {x.numpy()[outside][0]:g} in row "
+                f"{outside.nonzero()[0][0]}")
 
     def named_layers(self):
         return {self.name: []} if self.noise_flow is None else {

@@ -96,7 +96,8 @@ def _likelihood(model, settings, source):
     names = {"nll_nats": (nll, half)}
     if model.scale_bits is not None:
         size = int(np.prod(source.event_shape))
-        names["bits_per_dim"] = bits_per_dim(nll, size, model.scale_bits), half / (size * math.log(2))
+        bits = bits_per_dim(nll, size, model.scale_bits)
+        names["bits_per_dim"] = bits, half / (size * math.log(2))
     if source.scaler:
         names["nll_nats_original_units"] = nll + source.scaler.log_scale, half
     metrics = {"num_test_examples": nll.shape[1], "num_probe_draws": draws,

@@ -94,8 +94,8 @@ class DataFlags:
     nbits: int = flag(8, "Bits of each colour value of a pixel.", BITS)
     add_noise: bool = flag(True, "Dequantise with uniform noise.")
     dequantise: str = flag(
-        "uniform", "Noise within the levels of images: uniform, of the data, or of the model, which "
-        "learns it (variational).", allowed=("uniform", "variational"))
+        "uniform", "Noise within the levels of images: uniform, with the data; or variational: of "
+        "the model, which learns it.", allowed=("uniform", "variational"))
     val_fraction: float = flag(0.1, "Validation part of data that has none, a fraction.", FRACTION)
     test_fraction: float = flag(0.1, "Test part of data in one piece, a fraction.", FRACTION)
     n_test: int = flag(
@@ -236,8 +236,8 @@ class EvaluationFlags:
     eval_probes: int = flag(
         3, "Passes over the test part with fresh probes, whose error needs two.", POSITIVE)
     eval_draws: int = flag(
-        1, "Draws of variational noise of which the log of the mean density is taken: the more, the "
-        "tighter the bound.", POSITIVE)
+        1, "Draws of variational noise, of which the log of the mean density counts: the more, the "
+        "tighter is the bound.", POSITIVE)
     exact: bool = flag(False, "Exact log-determinants; of up to 64 columns they are anyway.")
     n_sample_images: int = flag(64, "Samples to draw.", POSITIVE)
     temperature: float = flag(1.0, "Standard deviation of the latent in samples.", NOT_NEGATIVE)

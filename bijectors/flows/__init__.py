@@ -1,4 +1,4 @@
-"""Architectures: functions that return a flow, most a `bijectors.Chain`, and `DenseNet`, an option of them."""
+"""Architectures: functions that return a flow, and `DenseNet`, an option of them."""
 
 from bijectors.flows.blocks import DenseNet
 from bijectors.flows.image import image_flow

@@ -82,9 +82,9 @@ def load(settings, split, start=0, strategy=None, join=None):
 
     Returns:
       A `tf.data.Dataset` of `[N, ...]`, of Keras's float type (with several replicas, a
-      `tf.distribute.DistributedDataset`): images dequantised to [0, 1), or as levels where the
-      model does that; vectors as they are. A batch of training is `batchsize * update_freq` examples. Of a conditional run, it is one of
-      pairs `(x, context)`.
+      `tf.distribute.DistributedDataset`): images dequantised to [0, 1), or their levels where the
+      model does that; vectors as they are. A batch of training is `batchsize * update_freq`
+      examples. Of a conditional run, it is one of pairs `(x, context)`.
 
     Raises:
       ValueError or OSError: see `describe`; and if the training part is less than a batch, or a
