@@ -5,6 +5,7 @@ from bijectors.actnorm import ActNorm
 from bijectors.base import Flow
 from bijectors.chain import Chain
 from bijectors.column_supports import ColumnSupports
+from bijectors.dequantize import Dequantize
 from bijectors.embedded import Embedded
 from bijectors.factor_out import FactorOut
 from bijectors.flatten import Flatten
@@ -18,6 +19,6 @@ from bijectors.residual import InvertibleResidual
 from bijectors.squeeze import Squeeze
 from bijectors.tails import heavy_tails
 
-__all__ = ["ActNorm", "Chain", "ColumnSupports", "Embedded", "FactorOut", "Flatten", "Flow",
-           "Foreign", "Given", "InvertibleResidual", "Inverted", "Logit", "Monotone", "Squeeze",
-           "distribution", "heavy_tails", "norm_report"]
+__all__ = ["ActNorm", "Chain", "ColumnSupports", "Dequantize", "Embedded", "FactorOut", "Flatten",
+           "Flow", "Foreign", "Given", "InvertibleResidual", "Inverted", "Logit", "Monotone",
+           "Squeeze", "distribution", "heavy_tails", "norm_report"]

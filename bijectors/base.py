@@ -59,6 +59,8 @@ class Flow(Copied, Taking, tfp.bijectors.Bijector):
       0.4338
     """
 
+    nbits = None  # of a flow of levels, see `Dequantize`: how many bits each has
+
     def __init__(self, event_shape, *, layers=(), parameters=None, latent_rank=None,
                  context_shape=None, name=None):
         event_shape = as_sizes("event_shape", event_shape)

@@ -62,6 +62,11 @@ class Chain(Flow):
         self.bijectors = steps[::-1]
         self._steps = steps
 
+    @property
+    def nbits(self):
+        """Of a chain that begins with a `Dequantize`, its `nbits`, else None."""
+        return self._steps[0].nbits
+
     def forward_and_log_det(self, x, seed=None, **context):
         total = tf.zeros(batch_shape(x), x.dtype)
         for bijector, own in zip(self._steps, self._seeds(seed)):

@@ -108,7 +108,12 @@ def conditional(kind="toy", **kwargs):
         network = keras.layers.Conv2D(2, 3, padding="same", dtype="float64")
         flow = image(factor_out=True, fc_actnorm=True, context_shape=[4, 4, 1],
                      context_network=network, **kwargs)
-    for layer in flow.layers:  # ActNorms do not look at the context yet
+    return moved(flow)
+
+
+def moved(flow):
+    """With weights a little elsewhere: untrained ActNorms do not look at a context."""
+    for layer in flow.layers:
         for i, weight in enumerate(layer.trainable_variables):
             weight.assign(weight + 0.2 * np.random.RandomState(i).randn(*weight.shape))
     flow.update_norms()
@@ -117,6 +122,20 @@ def conditional(kind="toy", **kwargs):
 
 def given(kind, context):
     return conditional(kind).given(double(context))
+
+
+def between_levels():
+    """Noise of two entries that are not independent, given two levels."""
+    noise = conditional("toy")
+    steps = [tfb.Sigmoid(), noise, tfb.Invert(tfb.Sigmoid())]
+    return bijectors.Dequantize(bijectors.Chain(steps, [2]), [2], nbits=2)
+
+
+def dequantizer(event_shape=(4, 4, 1), **kwargs):
+    """With ActNorms that are not the identity, as if it were trained."""
+    flow = flows.dequantizer(event_shape, **{"nbits": 2, "nblocks": 1, "idim": 4, "features": 3,
+                                             "kernels": (3, 3), **EXACT, **kwargs})
+    return moved(flow)
 
 
 MAP = np.linspace(-1.0, 1.0, 16).reshape(4, 4, 1)
@@ -128,6 +147,8 @@ REGISTRY = {
     "Chain_tfp_constants": (tfp_constants, [4]),
     "Chain_tfp_variables": (tfp_variables, [2]),
     "ColumnSupports": (lambda: bijectors.ColumnSupports([5], SUPPORTS), [5]),
+    "Dequantize": (between_levels, [2]),
+    "Dequantize_uniform": (lambda: bijectors.Dequantize(None, [2, 2, 1], nbits=2), [2, 2, 1]),
     "FactorOut": (lambda: bijectors.FactorOut(actnorm([2, 2, 1]), [2, 2, 2]), [2, 2, 2]),
     "Embedded": (lambda: given("table", 2.0), [3]),
     "Embedded_image": (lambda: given("image", MAP), [4, 4, 1]),
@@ -146,6 +167,7 @@ REGISTRY = {
     "Monotone_dense": (lambda: monotone([3]), [3]),
     "Monotone_conv": (lambda: monotone([3, 4, 2], 4), [3, 4, 2]),
     "Squeeze": (lambda: bijectors.Squeeze([4, 2, 2]), [4, 2, 2]),
+    "dequantizer": (dequantizer, [4, 4, 1]),
     "image_flow": (image, [4, 4, 1]),
     "image_flow_factor_out": (
         lambda: image(nblocks=(1, 1), factor_out=True, squeeze_first=False, preact=False,
@@ -179,7 +201,7 @@ REGISTRY = {
 # One of each kind, and the smallest: the others are slow.
 QUICK = [name for name in REGISTRY if not name.startswith(
     ("image_flow", "toy_flow_", "tabular_flow", "InvertibleResidual_", "Chain_tfp_constants",
-     "Embedded_", "Inverted_", "Monotone_"))]
+     "Embedded_", "Inverted_", "Monotone_", "dequantizer"))]
 QUICK += ["InvertibleResidual_dense", "Inverted_block", "Monotone_dense",
           "image_flow_squeeze_first"]
 
@@ -187,6 +209,17 @@ QUICK += ["InvertibleResidual_dense", "Inverted_block", "Monotone_dense",
 def every_flow(test):
     """A law: tried on all of `REGISTRY`, at every change on what is `QUICK`."""
     return pytest.mark.fast(*QUICK)(pytest.mark.parametrize("name", REGISTRY)(test))
+
+
+# Not bijective: forward draws noise, which inverse drops. Of levels.
+NOISY = {name for name in REGISTRY if name.startswith(("Dequantize", "dequantizer"))}
+
+
+def every_bijection(test):
+    """A law of maps that have a Jacobian."""
+    names = [name for name in REGISTRY if name not in NOISY]
+    return pytest.mark.fast(*(name for name in QUICK if name in names))(
+        pytest.mark.parametrize("name", names)(test))
 
 
 UNIT_INTERVAL = {name for name in REGISTRY if name.startswith(
@@ -202,7 +235,13 @@ def example(event_shape, n=3, seed=1, unit=False):
 def build(name, n=3):
     """A flow of one's own and an input for it."""
     builder, event_shape = REGISTRY[name]
-    return builder(), example(event_shape, n, unit=name in UNIT_INTERVAL)
+    return builder(), _input(name, event_shape, n)
+
+
+def _input(name, event_shape, n):
+    if name in NOISY:
+        return tf.floor(4 * example(event_shape, n, unit=True))
+    return example(event_shape, n, unit=name in UNIT_INTERVAL)
 
 
 def shared(name, n=3):
@@ -210,7 +249,7 @@ def shared(name, n=3):
     flow, weights = _shared(name)
     for now, before in zip(_weights(flow), weights, strict=True):
         np.testing.assert_array_equal(now, before, f"A test has changed the shared {name}.")
-    return flow, example(flow.event_shape, n, unit=name in UNIT_INTERVAL)
+    return flow, _input(name, flow.event_shape, n)
 
 
 @functools.cache

@@ -70,6 +70,15 @@ def test_evaluation_sees_the_same_noise_every_time_and_training_fresh_noise():
     assert apart.min() > 0.1  # no image of the one has the noise of an image of the other
 
 
+def test_variational_noise_is_not_that_of_the_data():
+    chosen = settings("--data=digits", "--nbits=4", "--dequantise=variational")
+    for split in ("train", "test"):
+        batch = first(data.load(chosen, split), 1)[0]
+        assert batch.dtype == np.float32 and np.array_equal(batch, np.floor(batch))
+    np.testing.assert_array_equal(batch, data.levels(chosen, "test")[:len(batch)])
+    assert batch.max() == 15
+
+
 @pytest.mark.parametrize("nbits", range(1, 9))
 def test_levels_have_bins_of_their_own(nbits):
     """The reference's 5-bit noise makes bins overlap: 0.046 bits/dim too good."""

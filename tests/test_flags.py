@@ -98,6 +98,17 @@ def test_demo_builds_as_it_says():
     assert len(model.flow.lipschitz_layers()) == 4 + 4 + 4 + 4
 
 
+def test_variational_noise_is_the_models():
+    """With the options of the other blocks."""
+    args = ["x", SMOKE, "--nblocks=1", "--dequantise=variational", "--dequantise_blocks=1"]
+    model = build_model(flags.parse([*args, "--dequantise_idim=3", "--coeff=0.9"]))
+    pixels, noise = model.flow.bijectors
+    assert (noise.nbits, model.nbits, model.scale_bits) == (4, None, 0)
+    [branch] = noise.lipschitz_layers().values()
+    assert [layer.coeff for layer in branch] == [0.9] * 3 and branch[0].kernel.shape[-1] == 3
+    assert len(model.flow.branches()) == 1 + len(pixels.branches())
+
+
 @pytest.mark.parametrize("name", ["adam", "adamw", "adamax", "rmsprop", "sgd"])
 @pytest.mark.parametrize("decay", [0.0, 0.1])
 def test_optimizers(name, decay):
@@ -208,6 +219,11 @@ def told(capsys):
      ["logical_cpus", "nepochs"]),
     (["--block=monotone", "--autodiff=stored"], ["autodiff"]),
     (["--block=implicit", "--autodiff=stored", "--rtol=1e-5"], []),
+    (["--dequantise_blocks=1", "--dequantise_idim=8", "--eval_draws=2"],
+     ["dequantise_blocks", "dequantise_idim", "eval_draws"]),
+    (["--dequantise=variational", "--dequantise_idim=8", "--eval_draws=2", "--noadd_noise"],
+     ["add_noise"]),
+    (["--data=moons", "--dequantise=variational"], ["dequantise"]),
     (["--data=moons", "--n_dist=geometric", "--geom_p=0.3", "--dims=8"], [])])
 def test_flags_that_do_nothing_are_told(args, said, capsys):
     flags.parse(["x", *args])

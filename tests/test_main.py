@@ -1,6 +1,7 @@
 """End to end, through the command line that users type."""
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -51,6 +52,22 @@ def test_train_evaluates_and_samples(trained):
     assert list((workdir / "tensorboard").rglob("events*"))
     assert len(list((workdir / "checkpoints" / "last").glob("*.index"))) == 2
     assert len(list((workdir / "checkpoints" / "best").glob("*.index"))) == 1
+
+
+@pytest.mark.slow
+def test_variational_noise_end_to_end(tmp_path):
+    """More draws are a tighter bound; pictures and reconstructions are of pixels."""
+    args = [*RUN, "--dequantise=variational", "--dequantise_idim=4", f"--workdir={tmp_path}"]
+    assert main(["x", *args]) == 0
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["bits_per_dim"] < 4 and metrics["num_noise_draws"] == 1
+    assert metrics["bits_per_dim"] == pytest.approx(metrics["nll_nats"] / 64 / math.log(2))
+    assert metrics["reconstruction_error"] < 1e-4 and metrics["certified"]
+    shades = np.unique(PIL.Image.open(tmp_path / "data.png"))
+    assert shades.min() == 0 and shades.max() == 255 and len(shades) > 10
+    tighter = evaluated(tmp_path, "--eval_draws=4")
+    assert tighter["num_noise_draws"] == 4
+    assert tighter["bits_per_dim"] < metrics["bits_per_dim"] - 0.001
 
 
 def evaluated(workdir, *args):

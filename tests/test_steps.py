@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import bijectors
-from tests.registry import branch, build, every_flow, example
+from tests.registry import branch, build, every_bijection, example
 from tests.test_autodiff import WAYS, assert_close, estimator, roughened
 from tests.test_engine import _Layer
 from tfresflow import logdet, solvers
@@ -15,7 +15,7 @@ from tfresflow.functions.function import Function
 from tfresflow.functions.steps import Rows
 
 
-@every_flow
+@every_bijection
 def test_law_vijp_undoes_vjp(name):
     """Of the whole flow, from the same draws: z, dz, the log-determinant and all derivatives."""
     flow, x = build(name)

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfresflow.autodiff import Recomputed
 from tfresflow.batches import seeds
+from tfresflow.batches.draws import log_mean_exp
 from tfresflow.checks.members import check_base, check_flow, check_nbits, latent_of
 from tfresflow.checks.precision import check_float
 from tfresflow.checks.rules import check, check_number, check_whole
@@ -70,7 +71,8 @@ class FlowModel(SavedWhole, Exported, Hybrid, OfRows, OnBatch, LikelihoodModel):
       base: distribution of z with `log_prob(z) -> [N]` and `sample(n, seed=)`; default standard
         normal, of the dtype of the flow's weights.
       nbits: for images quantised to `2^nbits` levels and scaled to [0, 1): report bits/dim
-        beside nats.
+        beside nats. None for a flow that takes the levels themselves, a `Chain` that ends in a
+        `bijectors.Dequantize`, of which `log p` is a bound of log P, and which says its own.
       eval_log_det: estimator outside of training; default exact up to 64 columns, else the flow's.
       autodiff: what a training step keeps between the forward and the backward pass, one of
         `tfresflow.autodiff`; default `Recomputed()`: the input of each block. It has no effect in a
@@ -133,6 +135,8 @@ class FlowModel(SavedWhole, Exported, Hybrid, OfRows, OnBatch, LikelihoodModel):
         check_float(self)
         self.supports_jit = False  # so "auto" leaves XLA off: on CPU its convolutions are slower
         check_nbits(nbits)
+        check(nbits is None or getattr(flow, "nbits", None) is None, "nbits",
+              "not be given where the flow takes levels, of so many bits", nbits)
         check_estimator("eval_log_det", eval_log_det)
         self.flow, self.autodiff = flow, Recomputed() if autodiff is None else autodiff
         self.rows_flow = as_rows(flow, head is not None)
@@ -173,7 +177,7 @@ class FlowModel(SavedWhole, Exported, Hybrid, OfRows, OnBatch, LikelihoodModel):
         return -self.base.log_prob(z) - log_det
 
     @tf.autograph.experimental.do_not_convert
-    def log_prob(self, x, seed=None, context=None):
+    def log_prob(self, x, seed=None, context=None, draws=1):
         """`log p(x)`, or `log p(x | c)`, `[N]` nats, with the estimator `eval_log_det`.
 
         If that is stochastic, random without a `seed`; `predict` and `evaluate` are repeatable.
@@ -182,31 +186,37 @@ class FlowModel(SavedWhole, Exported, Hybrid, OfRows, OnBatch, LikelihoodModel):
           x: `[N, ...]`.
           seed: as for `seeds.as_seed`.
           context: of a conditional flow, `[N, ...]`, or one for all rows.
+          draws: of a flow with `bijectors.Dequantize`, K: the log of the mean over K draws of the
+            noise, a bound that is tighter (importance-weighted).
         """
-        return -self.compute_nll(self._with(x, context), seeds.as_seed(seed), self.eval_flow)
+        x = self.as_weights(self._with(x, context))
+        return log_mean_exp(lambda own: -self.compute_nll(x, own, self.eval_flow), seed, draws)
 
     @tf.autograph.experimental.do_not_convert
-    def log_prob_bounds(self, x, seed=None, context=None):
+    def log_prob_bounds(self, x, seed=None, context=None, draws=1):
         """`(lower, upper)`, `[N]` each, nats: `log p(x)` for the probes of `seed` is between.
 
         Their mean over probes bounds `log p(x)`. They are equal where the log-determinant is exact,
         and infinite where `eval_log_det` gives none: `logdet.Bracket` does.
 
         Args:
-          x, seed, context: see `log_prob`.
+          x, seed, context, draws: see `log_prob`.
         """
         x = self.as_weights(self._with(x, context))
-        step = bind(self.eval_flow, seeds.as_seed(seed), x.shape[0], x.dtype)
-        z, lower, upper = step.bounds(x, Rows(tf.range(tf.shape(x)[0])))
-        log_prob = self.base.log_prob(z)
-        return log_prob + lower, log_prob + upper
+
+        def bounds(own):
+            step = bind(self.eval_flow, own, x.shape[0], x.dtype)
+            z, *both = step.bounds(x, Rows(tf.range(tf.shape(x)[0])))
+            return self.base.log_prob(z) + tf.stack(both)
+
+        return tuple(tf.unstack(log_mean_exp(bounds, seed, draws)))
 
     def bits_per_dim(self, x, seed=None, context=None):
         """Bits per dimension, `[N, ...] -> [N]`, as `log_prob`; `ValueError` without `nbits`."""
-        check(self.nbits is not None, "nbits", "be given to FlowModel for bits per dimension", None)
+        check(self.scale_bits is not None, "nbits", "be given to FlowModel for bits/dim", None)
         x = self.as_weights(self._with(x, context))
         nll = self.compute_nll(x, seeds.as_seed(seed), self.eval_flow)
-        return bits_per_dim(nll, self.size_of(x), self.nbits)
+        return bits_per_dim(nll, self.size_of(x), self.scale_bits)
 
     @tf.autograph.experimental.do_not_convert
     def sample(self, n, seed=None, temperature=1.0, context=None):
@@ -235,15 +245,6 @@ class FlowModel(SavedWhole, Exported, Hybrid, OfRows, OnBatch, LikelihoodModel):
         # Here, as Keras takes tensors only; of a conditional flow, pairs of them.
         x = x if isinstance(x, keras.KerasTensor) else self.as_weights(x)
         return super().__call__(x, *args, **kwargs)
-
-    def call(self, x):
-        """`log p(x)`, `[N]`, with the model's own seed: the same at every call."""
-        x = self.as_weights(x)
-        return -self.compute_nll(x, self.seed_of(0, x), self.eval_flow)
-
-    def compute_output_shape(self, input_shape):
-        """`(N,)`, the shape of `log p(x)`."""
-        return (input_shape[0],)
 
     # Training -------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ import math
 
 import keras
 
-from bijectors import Inverted, InvertibleResidual, Monotone, flows
+from bijectors import Chain, Inverted, InvertibleResidual, Monotone, flows
 from tfresflow import FlowModel, autodiff, layers, logdet, solvers
 from tfresflow.logdet.exact import SMALL
 from tfresflow.training import optimizers
@@ -35,11 +35,13 @@ def build_model(settings):
     """
     keras.utils.set_random_seed(settings.seed)
     source = data.describe(settings)
-    image, flow = source.kind == "image", _flow(settings, source)
+    uniform, flow = source.kind == "image", _flow(settings, source)
+    if uniform and settings.dequantise == "variational":
+        uniform, flow = False, Chain([flow, _dequantizer(settings, source)])
     head = {} if settings.task == "density" else {
         "head": flows.scale_head(flow, 10, settings.cdim),
         "weight": settings.hybrid_weight if settings.task == "hybrid" else 0.0}
-    return FlowModel(flow, nbits=settings.nbits if image else None,
+    return FlowModel(flow, nbits=settings.nbits if uniform else None,
                      eval_log_det=_eval_log_det(settings, source, len(flow.branches())),
                      autodiff=_autodiff(settings), seed=settings.seed,
                      micro_batches=settings.update_freq, skip_nonfinite=settings.skip_nonfinite,
@@ -70,9 +72,8 @@ def total_steps(settings):
 
 def _flow(settings, source):
     given = written(settings)
-    iterations = settings.n_lipschitz_iters or None
     common = {"coeff": settings.coeff, "act": settings.act, "block": _BLOCKS[settings.block],
-              "power_iteration": layers.PowerIteration(iterations, rtol=settings.sn_tol),
+              "power_iteration": _power_iteration(settings),
               "certified": settings.certified, "log_det": _log_det(settings),
               "solver": _solver(settings), "seed": settings.seed,
               "context_shape": source.context_shape or None}
@@ -101,6 +102,18 @@ def _flow(settings, source):
     architecture = flows.toy_flow if source.kind == "toy" else flows.tabular_flow
     return architecture(source.event_shape, **common, nblocks=nblocks[0],
                         dims=settings.dims, actnorm=settings.actnorm)
+
+
+def _dequantizer(settings, source):
+    return flows.dequantizer(
+        source.event_shape, settings.nbits, nblocks=settings.dequantise_blocks,
+        idim=settings.dequantise_idim, coeff=settings.coeff, act=settings.act,
+        power_iteration=_power_iteration(settings), log_det=_log_det(settings),
+        solver=_solver(settings), seed=settings.seed)
+
+
+def _power_iteration(settings):
+    return layers.PowerIteration(settings.n_lipschitz_iters or None, rtol=settings.sn_tol)
 
 
 def _orders(settings, count):

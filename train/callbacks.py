@@ -291,7 +291,7 @@ class SampleGrid(keras.callbacks.Callback):
             print(f"no samples at this validation: {error.message.splitlines()[0]}",
                   file=sys.stderr)
             return
-        images = images.numpy()
+        images = plots.pixels(images.numpy(), self.model.flow.nbits)
         images = images.reshape(-1, *images.shape[-3:])  # of all contexts
         with self._writer.as_default():
             tf.summary.image("samples", plots.tile(images)[None],

@@ -71,12 +71,14 @@ def _likelihood(model, settings, source):
                                                 data.steps(settings, "test"))
     exact, half = is_exact(settings, source), half.mean()  # of the mean
     names = {"nll_nats": (nll, half)}
-    if model.nbits:
+    if model.scale_bits is not None:
         size = int(np.prod(source.event_shape))
-        names["bits_per_dim"] = bits_per_dim(nll, size, model.nbits), half / (size * math.log(2))
+        bits = bits_per_dim(nll, size, model.scale_bits)
+        names["bits_per_dim"] = bits, half / (size * math.log(2))
     if source.scaler:
         names["nll_nats_original_units"] = nll + source.scaler.log_scale, half
-    metrics = {"num_test_examples": nll.shape[1], "num_probe_draws": len(nll)}
+    metrics = {"num_test_examples": nll.shape[1], "num_probe_draws": len(nll),
+               "num_noise_draws": settings.eval_draws if model.flow.nbits else 1}
     for name, (values, half) in names.items():
         means = values.mean(axis=1)
         per_example = values.mean(axis=0)
@@ -104,13 +106,20 @@ def _baseline(settings, source):
 
 
 def _reconstruction_error(model, settings, most=64):
-    """`max |inverse(forward(x)) - x|` over test examples, past TFP's cache of inverses."""
+    """`max |inverse(forward(x)) - x|` over test examples, past TFP's cache of inverses.
+
+    Of a flow of levels, whose inverse rounds to them, without what makes pixels of them.
+    """
     batch = next(iter(data.load(settings, "test")))
     x, *context = (t[:most] for t in (batch if model.joins else [batch]))
     given = dict(zip(["context"], context)) if model.is_conditional else {}
-    forward = tf.function(lambda x: model.flow.forward_and_log_det(x, seed=0, **given)[0],
+    flow = model.flow
+    if flow.nbits:
+        flow, dequantize = flow.bijectors
+        x = dequantize.forward(x, seed=0)
+    forward = tf.function(lambda x: flow.forward_and_log_det(x, seed=0, **given)[0],
                           autograph=False)
-    inverse = tf.function(lambda z: model.flow.inverse_alone(z, **given), autograph=False)
+    inverse = tf.function(lambda z: flow.inverse_alone(z, **given), autograph=False)
     with solving():
         return float(tf.reduce_max(tf.abs(inverse(forward(x)) - x)))
 

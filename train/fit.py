@@ -82,7 +82,7 @@ def _fit(model, settings, workdir, group, found):
     checkpoint, saved, path = checkpoints.restore(model, settings, "last")
     step, steps = int(model.optimizer.iterations.numpy()), total_steps(settings)
     _check_shared(group, step, workdir)
-    monitor, unit = ("bpd", "bits/dim") if model.nbits else ("nll", "nats")
+    monitor, unit = ("bpd", "bits/dim") if model.scale_bits is not None else ("nll", "nats")
     if model.head is not None:
         monitor, unit = "loss", "loss"
     interval = min(settings.val_every or steps_per_epoch(settings), steps)
@@ -179,7 +179,7 @@ def _log(workdir, epoch, step, trained, scores):
 
 def _writers(model, settings, workdir):
     board, others = workdir / "tensorboard", []
-    if model.nbits:
+    if model.scale_bits is not None:
         contexts = {"context": np.eye(10)} if model.is_conditional else {}
         others = [callbacks.SampleGrid(board / "samples", settings.seed, **contexts)]
     rule = law(settings, settings.n_exact_terms)

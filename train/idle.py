@@ -8,8 +8,9 @@ from train.settings import FIXED, TOYS, TrainingFlags
 __all__ = ["idle"]
 
 _IMAGES = ("idim kernels squeeze_first factor_out fc_actnorm logit_transform alpha fc_end "
-           "n_fc_blocks fc_idim preact first_resblock imagesize resize_mode nbits add_noise"
-           ).split()
+           "n_fc_blocks fc_idim preact first_resblock imagesize resize_mode nbits add_noise "
+           "dequantise dequantise_blocks dequantise_idim eval_draws").split()
+_VARIATIONAL = "dequantise_blocks", "dequantise_idim", "eval_draws"
 _TRAINING = ({f.name for f in dataclasses.fields(TrainingFlags)} | {"autodiff", "mem_eff"}) - {
     *FIXED, "workdir"}
 _FIXED_PARTS = {"val_fraction": ("mnist5k", "photos"),
@@ -39,6 +40,7 @@ def idle(settings, argv):
 def _commands(s):
     for name in sorted(_TRAINING):
         yield name, s.command == "train", f"with {s.command}, which does not train"
+    yield "eval_draws", s.command != "sample", "with sample, which does not evaluate"
     for name in ("eval_probes", "exact", "tolerance", "n_exact_terms_eval"):
         yield name, s.command != "sample", "with sample, which does not evaluate"
         yield name, s.data not in TOYS, f"with --data={s.data}, of which densities are exact"
@@ -82,6 +84,9 @@ def _model(s):
         yield name, not s.densenet, "with --densenet"
     for name in ("mixed", "p_range"):
         yield name, s.learn_p, "without --learn_p"
+    for name in _VARIATIONAL:
+        yield name, s.dequantise == "variational", f"with --dequantise={s.dequantise}"
+    yield "add_noise", s.dequantise == "uniform", f"with --dequantise={s.dequantise}"
     yield "vnorms", not s.learn_p, "with --learn_p"
     yield "alpha", s.logit_transform, "with --nologit_transform"
     for name in ("n_fc_blocks", "fc_idim"):

@@ -109,11 +109,13 @@ def _scores(model, score, batches, mean):
     """A data frame of the scores of each example."""
     nll = score(batches, int(batches.cardinality()))[0].mean(axis=0)
     found = {"nll": nll, "typicality": np.abs(nll - mean)}
-    if model.nbits:
-        found["png_bits"] = np.concatenate([png_bits(x, model.nbits)
+    if model.scale_bits is not None:
+        nbits = model.nbits or model.flow.nbits
+        unit = 1 if model.nbits else 2 ** nbits  # of levels, that of their pixels
+        found["png_bits"] = np.concatenate([png_bits(x / unit, nbits)
                                             for x in batches.as_numpy_iterator()])
         size = math.prod(model.flow.event_shape)
-        found["complexity"] = nll / math.log(2) + size * model.nbits - found["png_bits"]
+        found["complexity"] = nll / math.log(2) + size * model.scale_bits - found["png_bits"]
     return pd.DataFrame(found)
 
 

@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 
-__all__ = ["columns", "curve", "density", "grid", "norms", "plt", "scores", "tile"]
+__all__ = ["columns", "curve", "density", "grid", "norms", "pixels", "plt", "scores", "tile"]
 
 plt.style.use(pathlib.Path(__file__).with_name("style.mplstyle"))
 _BLUE, _ORANGE = "C0", "C1"
@@ -33,6 +33,11 @@ def tile(images, pad=1, across=None):
         top, left = (pad + k * (size + pad) for k, size in zip(divmod(i, across), (height, width)))
         picture[top:top + height, left:left + width] = image
     return picture
+
+
+def pixels(images, nbits):
+    """Images in [0, 1]: of levels of `nbits` bits; None: they are in it."""
+    return images if nbits is None else images / (2 ** nbits - 1)
 
 
 def grid(images, path, scale=3, across=None):

@@ -56,8 +56,10 @@ def _images(model, settings, workdir):
         samples = samples.swapaxes(0, 1).reshape(-1, *samples.shape[2:])
     else:
         samples = _draw(model, settings, count)
+    samples, real = (plots.pixels(x, model.flow.nbits) for x in (
+        samples, _real(settings, count)[0]))
     plots.grid(samples, workdir / "samples.png", across=across)
-    plots.grid(_real(settings, count)[0], workdir / "data.png")
+    plots.grid(real, workdir / "data.png")
     return ["samples.png", "data.png"]
 
 

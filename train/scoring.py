@@ -22,7 +22,7 @@ def scorer(model, settings, source):
 
     Args:
       model: a `FlowModel`.
-      settings: `Settings`; --exact, --tolerance and --eval_probes are looked at.
+      settings: `Settings`; --exact, --tolerance, --eval_probes and --eval_draws are looked at.
       source: the `Source` of the model's own data.
 
     Returns:
@@ -31,7 +31,8 @@ def scorer(model, settings, source):
       bounds, infinite where there are none.
     """
     exact = is_exact(settings, source)
-    score = _score(model, exact or settings.tolerance > 0)
+    of_noise = settings.eval_draws if model.flow.nbits else 1
+    score = _score(model, exact or settings.tolerance > 0, of_noise)
     draws = 1 if exact else settings.eval_probes
     return lambda batches, count: _scored(score, batches, draws, draws * count, settings.seed)
 
@@ -53,13 +54,13 @@ def _scored(score, batches, draws, passes, seed):
     return found[:, 0], found[:, 1]
 
 
-def _score(model, bounded):
+def _score(model, bounded, draws):
     @functools.partial(tf.function, reduce_retracing=True, autograph=False)
     def score(x, seed):
         if not bounded:
-            nll = model.compute_nll(x, seed, model.eval_flow)
+            nll = -model.log_prob(x, seed, draws=draws)
             return nll, tf.fill(tf.shape(nll), tf.constant(math.inf, nll.dtype))
-        lower, upper = model.log_prob_bounds(x, seed)
+        lower, upper = model.log_prob_bounds(x, seed, draws=draws)
         return -0.5 * (lower + upper), 0.5 * (upper - lower)
 
     return score

@@ -40,6 +40,9 @@ class DataFlags:
         allowed=("crop", "resize", "none"))
     nbits: int = flag(8, "Bits of each colour value of a pixel.", BITS)
     add_noise: bool = flag(True, "Dequantise with uniform noise.")
+    dequantise: str = flag(
+        "uniform", "Noise within the levels of images: uniform, with the data; or variational: of "
+        "the model, which learns it.", allowed=("uniform", "variational"))
     val_fraction: float = flag(0.1, "Validation part of data that has none, a fraction.", FRACTION)
     test_fraction: float = flag(0.1, "Test part of data in one piece, a fraction.", FRACTION)
     n_test: int = flag(
@@ -112,6 +115,9 @@ class ModelFlags:
     densenet_depth: int = flag(3, "Concatenations in an i-DenseNet branch.", POSITIVE)
     densenet_growth: int = flag(172, "Channels of each, before its activation.", POSITIVE)
     learnable_concat: bool = flag(True, "Learn the weights of the two parts of a concatenation.")
+    dequantise_blocks: int = flag(
+        2, "Residual blocks of the variational noise; 0: each pixel by itself.", NOT_NEGATIVE)
+    dequantise_idim: int = flag(32, "Hidden channels of these blocks.", POSITIVE)
     preact: bool = flag(True, "In image flows, a block begins with an activation.")
     first_resblock: bool = flag(True, "The very first block begins without, after an ActNorm.")
     cdim: int = flag(256, "Width of the classifier's head on each scale.", POSITIVE)
@@ -181,6 +187,9 @@ class EvaluationFlags:
     n_exact_terms_eval: int = flag(20, "As n_exact_terms, for evaluation unbounded.", NOT_NEGATIVE)
     eval_probes: int = flag(
         3, "Passes over the test part with fresh probes, whose error needs two.", POSITIVE)
+    eval_draws: int = flag(
+        1, "Draws of variational noise, of which the log of the mean density counts: the more, the "
+        "tighter is the bound.", POSITIVE)
     exact: bool = flag(False, "Exact log-determinants; of up to 64 columns they are anyway.")
     n_sample_images: int = flag(64, "Samples to draw.", POSITIVE)
     temperature: float = flag(1.0, "Standard deviation of the latent in samples.", NOT_NEGATIVE)

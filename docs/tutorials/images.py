@@ -49,6 +49,11 @@ def noisy(images, seed):
 # For training, the noise must be new each time that an image is seen, so it belongs in a `tf.data`
 # pipeline. It shuffles, too.
 
+#
+# A flow can also learn the noise: `Chain([image_flow(...), dequantizer([8, 8, 1], nbits=4)])`, with
+# the dequantizer of `bijectors.flows`, is a flow of the whole numbers themselves. Then they are the
+# data, without noise, and `FlowModel` gets no `nbits`.
+
 # %%
 data = tf.data.Dataset.from_tensor_slices(train.astype("float32")).cache().shuffle(1500, seed=0)
 data = data.map(lambda image: (image + tf.random.uniform(tf.shape(image))) / 16).batch(60)

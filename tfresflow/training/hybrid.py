@@ -126,11 +126,11 @@ class Hybrid:
         return self.weight / (math.prod(self.flow.event_shape) * math.log(2))
 
     def loss_of(self, nll, entropy):
-        """`[N]`; see the top of this file. Without `nbits` as if it were 0."""
+        """`[N]`; see the top of this file. Of what is no images as if `nbits` were 0."""
         if not self.trains_density:
             return entropy
         size = math.prod(self.flow.event_shape)
-        return self.weight * bits_per_dim(nll, size, self.nbits or 0) + entropy
+        return self.weight * bits_per_dim(nll, size, self.scale_bits or 0) + entropy
 
     def classified(self, features, labels):
         """`(cross-entropy, whether the likeliest class is right)`, `[N]` each, as floats."""

@@ -17,8 +17,8 @@ __all__ = ["LikelihoodModel"]
 class LikelihoodModel(AveragedModel):
     """Minimises the mean of `compute_nll(x, seed, flow=None) -> [N]`, which subclasses define.
 
-    They also set `flow`, `rows_flow`, `eval_flow`, `nbits`, `norm_layers` and `eval_step`, an
-    integer weight.
+    They also set `flow`, `rows_flow`, `eval_flow`, `scale_bits`, `norm_layers` and `eval_step`,
+    an integer weight.
     """
 
     def __init__(self, **kwargs):
@@ -73,13 +73,13 @@ class LikelihoodModel(AveragedModel):
 
     def update_metrics(self, x, losses, weights):
         self.nll_metric.update_state(losses, weights)
-        if self.nbits is not None:
-            bpd = bits_per_dim(losses, self.size_of(x), self.nbits)
+        if self.scale_bits is not None:
+            bpd = bits_per_dim(losses, self.size_of(x), self.scale_bits)
             self.bpd_metric.update_state(bpd, weights)
 
     @property
     def metrics(self):
-        density = [self.nll_metric, *([self.bpd_metric] if self.nbits is not None else [])]
+        density = [self.nll_metric] + ([] if self.scale_bits is None else [self.bpd_metric])
         of_model = [self.loss_metric, self.nll_metric, self.bpd_metric]
         others = [m for m in self._metrics if not any(m is own for own in of_model)]
         # Others: of a subclass.

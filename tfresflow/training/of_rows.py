@@ -25,6 +25,11 @@ class OfRows:
         """Whether what is trained on are rows of x and a context, or a label."""
         return self.rows_flow is not self.flow
 
+    @property
+    def scale_bits(self):
+        """Bits/dim of the scale of images in [0, 1): `nbits`; 0 of levels; None: no images."""
+        return self.nbits if getattr(self.flow, "nbits", None) is None else 0
+
     def size_of(self, x):
         """Dimensions of one example, in a batch as a training step sees it."""
         return math.prod(self.flow.event_shape if self.joins else x.shape[1:])
@@ -46,6 +51,15 @@ class OfRows:
             return self.rows_flow.joined(x, beside, self.variable_dtype)
         dtype = self.variable_dtype if self.flow_layers else None
         return inputs.as_events("x", x, self._takes()[0], dtype)
+
+    def call(self, x):
+        """`log p(x)`, `[N]`, with the model's own seed: the same at every call."""
+        x = self.as_weights(x)
+        return -self.compute_nll(x, self.seed_of(0, x), self.eval_flow)
+
+    def compute_output_shape(self, input_shape):
+        """`(N,)`, the shape of `log p(x)`."""
+        return (input_shape[0],)
 
     def inverse_of(self, draw, n, context):
         """Data `[n, ...]` of latents; for each of a batch of contexts, `[n, B, ...]`.

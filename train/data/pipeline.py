@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from bijectors.dequantize import in_bins
 from train.data.scaler import Scaler
 from train.data.source import SPLITS
 from train.data.trained import load_trained
@@ -95,9 +96,10 @@ def load(settings, split, start=0, strategy=None, join=None):
 
     Returns:
       A `tf.data.Dataset` of `[N, ...]`, of Keras's float type (with several replicas, a
-      `tf.distribute.DistributedDataset`): images dequantised to [0, 1), vectors as they are. A
-      batch of training is `batchsize * update_freq` examples. Of a conditional run, or with
-      another task than density, it is one of pairs `(x, context)` or `(x, label)`.
+      `tf.distribute.DistributedDataset`): images dequantised to [0, 1), or their levels where the
+      model does that; vectors as they are. A batch of training is `batchsize * update_freq`
+      examples. Of a conditional run, or with another task than density, it is one of pairs
+      `(x, context)` or `(x, label)`.
 
     Raises:
       ValueError or OSError: see `describe`; and if the training part is less than a batch, or a
@@ -161,7 +163,8 @@ def batches(settings, source, split, start=0, shares=1, own=(0,)):
         x = tf.ensure_shape(source.fetch[split](indices), [None, *source.event_shape])
         if source.kind == "image":
             x = quantize(x, settings.nbits)
-            x = dequantize(x, _noise(places, x, seed, settings.add_noise), settings.nbits)
+            if settings.dequantise == "uniform":
+                x = dequantize(x, _noise(places, x, seed, settings.add_noise), settings.nbits)
         if source.context_shape is None:
             return x
         context = source.fetch_context[split](indices)
@@ -190,10 +193,7 @@ def dequantize(levels, noise, nbits):
 
     Float32 would round a noise just below 1 up into the next bin; it is kept under it.
     """
-    levels = tf.cast(levels, tf.float32)
-    x = (levels + noise) / 2 ** nbits
-    below_next = tf.math.nextafter((levels + 1) / 2 ** nbits, tf.zeros_like(levels))
-    return tf.minimum(x, below_next)
+    return in_bins(tf.cast(levels, tf.float32) / 2 ** nbits, noise, nbits)
 
 
 def levels(settings, split):
