@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfresflow.checks import inputs
-from tfresflow.checks.events import of_shape, take
+from tfresflow.checks.events import of_contexts, of_shape, take
 from tfresflow.checks.rules import check
 from tfresflow.functions.beside import Moved
 from tfresflow.functions.steps import Composed, bind
@@ -77,7 +77,7 @@ class Joined:
         shape = self._shapes[1]
         check(context is not None, "context",
               f"be given, of shape [{', '.join(['...', *map(str, shape)])}]", context)
-        context = take("context", context, shape, dtype, leading=None)
+        context = take("context", of_contexts(context, shape, dtype), shape, dtype, leading=None)
         if context.shape.rank == len(shape):
             return context[None], []
         batch = context.shape[0] if context.shape[0] is not None else tf.shape(context)[0]
@@ -136,23 +136,24 @@ class _Alone(Moved):
         return z, tf.zeros([n, *self._shape], z.dtype)
 
 
-def parted(x, y=None):
+def parted(x, y=None, name="x"):
     """`(x, context)` of what stands for both.
 
     Args:
       x: a pair, or a dictionary with the keys "x" and "context"; or data alone.
       y: the context of data alone.
+      name: of the argument, for errors.
 
     Raises:
       ValueError: if there is no context.
     """
     if isinstance(x, collections.abc.Mapping):
-        check(set(x) == {"x", "context"}, "x", "have the keys 'x' and 'context'",
+        check(set(x) == {"x", "context"}, name, "have the keys 'x' and 'context'",
               sorted(map(str, x)))
         return x["x"], x["context"]
     if isinstance(x, tuple) and len(x) == 2:
         return x
-    check(y is not None, "x", "be (x, context), or {'x': x, 'context': context}, for a conditional "
+    check(y is not None, name, "be (x, context), or {'x': x, 'context': context}, for a conditional "
           "flow", type(x).__name__)
     return x, y
 
@@ -171,7 +172,7 @@ def joined_data(joined, name, x, y, nbits, dtype):
       ValueError: if a part of it is not what it should be.
     """
     def rows(x, y=None, looked_at=True):
-        parts, found = dict(zip(("x", "context"), parted(x, y))), []
+        parts, found = dict(zip(("x", "context"), parted(x, y, name))), []
         for key, shape in zip(parts, joined._shapes):
             own = f"{name}: {key}" if name != key else name
             array = inputs.as_array(own, parts[key])
@@ -179,6 +180,7 @@ def joined_data(joined, name, x, y, nbits, dtype):
             array = inputs.shaped(own, array, shape)
             if looked_at:
                 inputs.check_finite(own, array, getattr(parts[key], "columns", None))
+                inputs.check_digits(own, np.asarray(array), dtype)
                 if key == "x" and nbits is not None:
                     inputs.check_scaled(own, array, nbits, True)
             found.append(array.astype(dtype) if isinstance(array, np.ndarray) else
@@ -197,7 +199,9 @@ def joined_data(joined, name, x, y, nbits, dtype):
     if joined.is_pipeline_of_rows(x):
         return x
     if isinstance(x, tf.data.Dataset):
-        return x.map(_unpacked(batch, x.element_spec), tf.data.AUTOTUNE)
+        # AutoGraph would bury an error under the lines that it has made.
+        return x.map(tf.autograph.experimental.do_not_convert(_unpacked(batch, x.element_spec)),
+                     tf.data.AUTOTUNE)
     if isinstance(x, types.GeneratorType):
         return (batch(data) for data in x)
     if isinstance(x, keras.utils.PyDataset):
