@@ -445,20 +445,21 @@ def test_what_is_wrong_is_named():
             (lambda: model.log_prob(x), "`x` must be (x, context)"),
             (lambda: model.sample(2), "`context` must be given"),
             (lambda: flows.toy_flow(context_network=keras.layers.Dense(2)), "`context_shape` must"),
-            (lambda: flows.toy_flow(context_shape=[]), "`context_network` must be given for labels"),
+            (lambda: flows.toy_flow(context_shape=[]), "`context_network` must be given for"),
             (lambda: flows.toy_flow(context_shape=2, context_network=tf.abs),
              "`context_network` must be a Keras layer"),
             (lambda: flows.toy_flow(context_shape=[], context_network=keras.layers.Dense(3)),
              "`context_network` must give vectors or maps, [N, ..., K]"),
             (lambda: model.fit((x, c[:, None])), "`x: context` must be [N]. Received"),
-            (lambda: model.fit((x, c), validation_data=x), "`validation_data` must be (x, context)"),
+            (lambda: model.fit((x, c), validation_data=x), "`validation_data` must be (x, c"),
             (lambda: model.fit((x + np.float64(1e9), c)), "`x` loses its digits in float32"),
             (lambda: numbers_model().fit((x, c + 1e9)), "`x: context` loses its digits"),
             (lambda: flow.branches()["0/dense0"](one), "`context` must be given"),
             (lambda: layers.FiLM([3, 3, 1]).build([None, 2, 2, 1]), "multiples of those of x"),
-            (lambda: bijectors.Given(bijectors.ActNorm([2]), [1.0]), "`flow` must be a conditional"),
+            (lambda: bijectors.Given(bijectors.ActNorm([2]), [1.0]), "`flow` must be a cond"),
             (lambda: autodiff.gradients(flow, loss_of, one), "`x` must be (x, context)")]:
         assert words in message(call), words
-    for data, words in [(slices(x), "`x` must be (x, context)"), (slices((x, x)), "`x: context` must"),
+    for data, words in [(slices(x), "`x` must be (x, context)"),
+                        (slices((x, x)), "`x: context` must be [N]"),
                         (slices({"x": x, "c": c}), "`x` must have the keys 'x' and 'context'")]:
         assert message(lambda: model.fit(data.batch(3))).startswith(words)  # not "in user code"

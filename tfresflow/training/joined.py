@@ -77,7 +77,8 @@ class Joined:
         shape = self._shapes[1]
         check(context is not None, "context",
               f"be given, of shape [{', '.join(['...', *map(str, shape)])}]", context)
-        context = take("context", of_contexts(context, shape, dtype), shape, dtype, leading=None)
+        context = of_contexts(context, shape, dtype)
+        context = take("context", context, shape, dtype, leading=None)
         if context.shape.rank == len(shape):
             return context[None], []
         batch = context.shape[0] if context.shape[0] is not None else tf.shape(context)[0]
@@ -153,8 +154,8 @@ def parted(x, y=None, name="x"):
         return x["x"], x["context"]
     if isinstance(x, tuple) and len(x) == 2:
         return x
-    check(y is not None, name, "be (x, context), or {'x': x, 'context': context}, for a conditional "
-          "flow", type(x).__name__)
+    check(y is not None, name, "be (x, context), or {'x': x, 'context': context}, for a "
+          "conditional flow", type(x).__name__)
     return x, y
 
 
