@@ -20,7 +20,7 @@ def shape_within(context_shape, context_network):
     Raises:
       ValueError: if one is not what it should be without the other.
     """
-    of_labels = context_shape is not None and np.shape(context_shape) == (0,)
+    of_labels = np.shape(context_shape) == (0,)
     if context_network is None:
         check(not of_labels, "context_network", "be given for labels, context_shape=[]: "
               "keras.layers.Embedding(classes, K)", None)

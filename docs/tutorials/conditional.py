@@ -76,9 +76,9 @@ model.fit((theta, y), batch_size=batch_size, epochs=epochs, verbose=0)
 print("-log p(theta | y), nats:", model.evaluate(simulate(2000, 1), verbose=0, return_dict=True))
 
 # %% [markdown]
-# `sample` and `log_prob` of the model take `context=`; `distribution` gives the same posterior as
-# TensorFlow Probability knows it, its batch shape that of the contexts. To draw from the true posterior, we solve the simulator's
-# equations for $\theta$.
+# `sample` and `log_prob` of the model take `context=`. `distribution` gives the same posterior as
+# TensorFlow Probability knows it; for several contexts it is a batch of distributions. To draw from
+# the true posterior, we solve the simulator's equations for $\theta$.
 
 # %%
 observed = np.array([0.0, 0.0])
@@ -150,10 +150,10 @@ for share in (0.5, 0.9):
 #
 # $$h \;\to\; \tanh(V c + v)\, h + U c,$$
 #
-# with free $U$, $V$ and $v$ (the factor only with `context_gates=True`, as above). Its Lipschitz constant
-# is at most 1 whatever $c$ is, and the product over the layers of $g$ is what it was without a
-# context. An ActNorm scales and shifts by a linear function of $c$: it is invertible for any scale.
-# The report is of all contexts at once.
+# with free $U$, $V$ and $v$ (the factor only with `context_gates=True`, as above). Its Lipschitz
+# constant is at most 1 whatever $c$ is, and the product over the layers of $g$ is what it was
+# without a context. The shift and the log of the scale of an ActNorm have a linear function of $c$
+# added: it is invertible for any scale. The report is of all contexts at once.
 
 # %%
 print(norm_report(flow).verdict())

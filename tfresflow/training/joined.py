@@ -13,6 +13,7 @@ from tfresflow.checks.events import of_contexts, of_shape, take
 from tfresflow.checks.rules import check
 from tfresflow.functions.beside import Moved
 from tfresflow.functions.steps import Composed, bind
+from tfresflow.training import start
 
 __all__ = ["Joined", "as_rows", "joined_data", "parted"]
 
@@ -181,7 +182,7 @@ def joined_data(joined, name, x, y, nbits, dtype):
             array = inputs.shaped(own, array, shape)
             if looked_at:
                 inputs.check_finite(own, array, getattr(parts[key], "columns", None))
-                inputs.check_digits(own, np.asarray(array), dtype)
+                inputs.check_digits(own, np.asarray(start.from_array(array, None)[0]), dtype)
                 if key == "x" and nbits is not None:
                     inputs.check_scaled(own, array, nbits, True)
             found.append(array.astype(dtype) if isinstance(array, np.ndarray) else
