@@ -3,6 +3,7 @@
 import warnings
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from bijectors.base import Flow
@@ -30,7 +31,8 @@ class Embedded(Flow):
       name: of the bijector.
 
     Raises:
-      ValueError: if `flow` takes no context, or the network's output is not of its shape.
+      ValueError: if `flow` takes no context, or the network's output is not of its shape; where
+        contexts are at hand (not in a graph), if one is no label of the `Embedding` that it is for.
 
     Warns:
       UserWarning: if the network holds a layer that has a state, as Dropout: it works as in
@@ -69,27 +71,27 @@ class Embedded(Flow):
         self.flow, self.network = flow, network
 
     def forward_and_log_det(self, x, seed=None, *, context=None):
-        return self.flow.forward_and_log_det(x, seed, context=self.network(context))
+        return self.flow.forward_and_log_det(x, seed, context=self._embedded(context))
 
     def bind(self, seed=None, size=None, dtype=None):
         inner = self.flow.bind(seed, size, dtype).steps
         return Composed([_Embed(self.network), *map(OnFirst, inner), _Forget(self.network)])
 
     def inverse_and_log_det(self, z, seed=None, *, context=None):
-        return self.flow.inverse_and_log_det(z, seed, context=self.network(context))
+        return self.flow.inverse_and_log_det(z, seed, context=self._embedded(context))
 
     def inverse_alone(self, z, *, context=None):
-        return self.flow.inverse_alone(z, context=self.network(context))
+        return self.flow.inverse_alone(z, context=self._embedded(context))
 
     def with_log_det(self, log_det):
         return Embedded(self.flow.with_log_det(log_det), self.network, self.context_shape,
                         self.name)
 
     def start(self, x, weights, context=None):
-        return *self.flow.start(x, weights, self.network(context))[:2], None
+        return *self.flow.start(x, weights, self._embedded(context))[:2], None
 
     def start_inverse(self, z, weights, context=None):
-        return *self.flow.start_inverse(z, weights, self.network(context))[:2], None
+        return *self.flow.start_inverse(z, weights, self._embedded(context))[:2], None
 
     def check_support(self, x):
         self.flow.check_support(x)
@@ -101,7 +103,12 @@ class Embedded(Flow):
         return self.flow.branches()
 
     def find_nonfinite(self, x, seed=None, *, context=None):
-        return self.flow.find_nonfinite(x, seed, context=self.network(context))
+        return self.flow.find_nonfinite(x, seed, context=self._embedded(context))
+
+    def _embedded(self, context):
+        if tf.executing_eagerly():
+            _check_labels(self.network, context)
+        return self.network(context)
 
     def latent_shape(self, event_shape):
         return self.flow.latent_shape(event_shape)
@@ -188,5 +195,20 @@ class _Forget(_Network):
         return (z, self._network(context)), context
 
 
+def _check_labels(network, context):
+    """Raises `ValueError` unless contexts are labels, where the network begins with those.
+
+    Keras would take -1 for the last one, and 1.5 for 1.
+    """
+    first = network.layers[0] if isinstance(network, keras.Sequential) else network
+    if not isinstance(first, keras.layers.Embedding):
+        return
+    count = first.input_dim
+    wrong = context[(context < 0) | (context >= count) | (context != tf.floor(context))]
+    if len(wrong):
+        raise ValueError(f"`context` must be whole numbers from 0 to {count - 1}, the labels of "
+                         f"{first.name}. Received: {wrong[0]:g}")
+
+
 def _is_empty(shape):
-    return not isinstance(shape, int) and len(tuple(shape)) == 0
+    return np.shape(shape) == (0,)

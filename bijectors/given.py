@@ -5,7 +5,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from bijectors.base import Flow
-from tfresflow.checks.events import take
+from tfresflow.checks.events import of_contexts, take
 from tfresflow.checks.rules import check
 from tfresflow.functions.steps import Composed, Step
 
@@ -46,6 +46,7 @@ class Given(Flow):
                          latent_rank=len(flow.latent_shape(flow.event_shape)),
                          name=name or f"{flow.name}_given")
         self.flow = flow
+        context = of_contexts(context, flow.context_shape, self._float)
         self.context = take("context", context, flow.context_shape, self._float, leading=None)
         self._rank = self.context.shape.rank - len(flow.context_shape)  # of the batch
 

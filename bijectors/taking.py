@@ -4,7 +4,7 @@ import functools
 
 import tensorflow as tf
 
-from tfresflow.checks.events import as_numbers, of_shape, take
+from tfresflow.checks.events import as_numbers, of_contexts, of_shape, take
 
 __all__ = ["Taking"]
 
@@ -76,7 +76,7 @@ class Taking:
             raise ValueError(f"`context` must {rule}. Received: {context}")
         if shape is None:
             return {}
-        context = as_numbers("context", context, self._float)
+        context = of_contexts(context, shape, self._float)
         if context.shape.rank == len(shape):
             n = tf.shape(x)[:1] if x.shape[0] is None else x.shape[:1]
             one = take("context", context[None], shape, self._float)

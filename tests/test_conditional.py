@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -250,6 +251,52 @@ def test_what_fit_takes(kind):
     assert got == pytest.approx(want, rel=1e-5)
 
 
+def numbers_model(**kwargs):
+    """Of contexts of one number, without a network."""
+    model = FlowModel(flows.toy_flow(nblocks=1, dims=8, context_shape=1, seed=0), **kwargs)
+    model.compile(optimizers.Adam(1e-2))
+    return model
+
+
+def test_contexts_of_one_number():
+    """With an axis for it, or without; in micro-batches; DataFrames and series; whole numbers."""
+    x, c = labelled()
+    frame = pd.DataFrame({"a": x[:, 0], "b": x[:, 1], "c": c})
+    models = [numbers_model(micro_batches=parts) for parts in (1, 1, 1, 3)]
+    for model, given in zip(models, [(x, c[:, None]), (x, c), (frame[["a", "b"]], frame["c"]),
+                                     {"x": frame[["a", "b"]], "context": frame[["c"]]}]):
+        model.fit(given, shuffle=False, batch_size=20, epochs=2, verbose=0)
+        for a, b in zip(models[0].trainable_variables, model.trainable_variables):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    flow = model.flow
+    want = model.log_prob(x, context=c[:, None])
+    np.testing.assert_array_equal(model.log_prob(frame[["a", "b"]], context=c), want)
+    np.testing.assert_array_equal(bijectors.distribution(flow.with_log_det(logdet.Exact()), c)
+                                  .log_prob(x), want)
+    assert bijectors.distribution(flow, c).batch_shape == [60]
+    for one in (0.5, [0.5], np.full(60, 0.5)):
+        np.testing.assert_array_equal(model.log_prob(x, context=one),
+                                      model.log_prob(x, context=np.full([60, 1], 0.5)))
+    assert model.sample(3, context=0.5).shape == [3, 2]
+    assert model.sample(3, context=[0.5, 1.0]).shape == [3, 2, 2]
+    with pytest.raises(ValueError, match=r"must be \[..., 1\]. Received: shape=\(60, 2\)"):
+        model.log_prob(x, context=x)
+
+
+@pytest.mark.parametrize("wrong", [-1, 3, 0.5])
+def test_what_is_no_label_is_refused(wrong):
+    """Keras takes -1 for the last label, and 0.5 for 0."""
+    model, (x, c) = small_model(), labelled(6)
+    c = np.append(c[:5], wrong)
+    words = f"`context` must be whole numbers from 0 to 2, .* Received: {wrong}"
+    for call in (lambda: model.fit((x, c)), lambda: model.log_prob(x, context=c),
+                 lambda: model.fit(tf.data.Dataset.from_tensor_slices((x, c)).batch(3)),
+                 lambda: model.sample(2, context=wrong)):
+        with pytest.raises(ValueError, match=words):
+            call()
+    assert not any(layer.started for layer in model.flow_layers if hasattr(layer, "started"))
+
+
 def test_predict_sample_and_validation():
     x, c = labelled()
     model = small_model()
@@ -383,6 +430,7 @@ def test_what_is_wrong_is_named():
     flow, model = conditional("toy"), small_model()
     x, c = labelled(6)
     one = tf.zeros([3, 2], tf.float64)
+    slices = tf.data.Dataset.from_tensor_slices
     for call, words in [
             (lambda: flow.forward_and_log_det(one), "`context` must be given: [N, 2]"),
             (lambda: flow.inverse_alone(one), "`context` must be given: [N, 2]"),
@@ -400,8 +448,21 @@ def test_what_is_wrong_is_named():
              "`x` must be (x, context)"),
             (lambda: model.sample(2), "`context` must be given"),
             (lambda: flows.toy_flow(context_network=keras.layers.Dense(2)), "`context_shape` must"),
+            (lambda: flows.toy_flow(context_shape=[]), "`context_network` must be given for"),
+            (lambda: flows.toy_flow(context_shape=2, context_network=tf.abs),
+             "`context_network` must be a Keras layer"),
+            (lambda: flows.toy_flow(context_shape=[], context_network=keras.layers.Dense(3)),
+             "`context_network` must give vectors or maps, [N, ..., K]"),
+            (lambda: model.fit((x, c[:, None])), "`x: context` must be [N]. Received"),
+            (lambda: model.fit((x, c), validation_data=x), "`validation_data` must be (x, c"),
+            (lambda: model.fit((x + np.float64(1e9), c)), "`x` loses its digits in float32"),
+            (lambda: numbers_model().fit((x, c + 1e9)), "`x: context` loses its digits"),
             (lambda: flow.branches()["0/dense0"](one), "`context` must be given"),
             (lambda: layers.FiLM([3, 3, 1]).build([None, 2, 2, 1]), "multiples of those of x"),
             (lambda: bijectors.Given(bijectors.ActNorm([2]), [1.0]), "`flow` must be a cond"),
             (lambda: autodiff.gradients(flow, loss_of, one), "`x` must be (x, context)")]:
         assert words in message(call), words
+    for data, words in [(slices(x), "`x` must be (x, context)"),
+                        (slices((x, x)), "`x: context` must be [N]"),
+                        (slices({"x": x, "c": c}), "`x` must have the keys 'x' and 'context'")]:
+        assert message(lambda: model.fit(data.batch(3))).startswith(words)  # not "in user code"

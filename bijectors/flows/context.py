@@ -1,7 +1,10 @@
 """What the architectures take for a context."""
 
+import keras
+import numpy as np
+
 from bijectors.embedded import Embedded
-from tfresflow.checks.rules import check
+from tfresflow.checks.rules import check, check_kind
 from tfresflow.checks.sizes import as_sizes
 
 __all__ = ["embedded", "shape_within"]
@@ -17,11 +20,18 @@ def shape_within(context_shape, context_network):
     Raises:
       ValueError: if one is not what it should be without the other.
     """
+    of_labels = np.shape(context_shape) == (0,)
     if context_network is None:
+        check(not of_labels, "context_network", "be given for labels, context_shape=[]: "
+              "keras.layers.Embedding(classes, K)", None)
         return None if context_shape is None else as_sizes("context_shape", context_shape)
     check(context_shape is not None, "context_shape", "be given beside `context_network`", None)
-    shape = (None, context_shape) if isinstance(context_shape, int) else (None, *context_shape)
-    return tuple(context_network.compute_output_shape(shape)[1:])
+    check_kind("context_network", context_network, "be a Keras layer or model", keras.layers.Layer)
+    shape = () if of_labels else as_sizes("context_shape", context_shape)
+    found = tuple(context_network.compute_output_shape((None, *shape)))
+    check(len(found) > 1, "context_network", "give vectors or maps, [N, ..., K], of contexts "
+          f"{(None, *shape)}", found)
+    return found[1:]
 
 
 def embedded(flow, context_shape, context_network):

@@ -63,6 +63,9 @@ plt.show()
 # layers of norm `coeff` make $\operatorname{Lip}(g) \le$ `coeff`$^3 < 1$. [](norms.py) says how the
 # norm of a layer is held.
 #
+# The context of a conditional flow, $x + g(x; c)$, changes nothing of that: it moves and shrinks
+# hidden layers, which makes $g$ no steeper in $x$; see [](../tutorials/conditional.py).
+#
 # ## Who solves
 #
 # Plain iteration (`Picard`) needs many evaluations if $L$ is near 1. `Anderson`, the default, and

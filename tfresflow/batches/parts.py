@@ -120,8 +120,9 @@ def in_parts(function, batched, size, events, like=(), dtype=None):
     def part(i, arrays, sums):
         rows = [tf.ensure_shape(t[i * step:(i + 1) * step], [each, *t.shape[1:]]) for t in batched]
         outputs, terms = function(*rows)
+        # Beside a sum of one row, a term of unknown size would have to be broadcast.
         return (i + 1, [a.write(i, output) for a, output in zip(arrays, outputs)],
-                [s + term for s, term in zip(sums, terms)])
+                [s + tf.ensure_shape(term, s.shape) for s, term in zip(sums, terms)])
 
     arrays = [tf.TensorArray(dtype, count, element_shape=[each, *event], infer_shape=False)
               for event in events]

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-__all__ = ["as_numbers", "from_frame", "of_shape", "take"]
+__all__ = ["as_numbers", "from_frame", "of_contexts", "of_shape", "take"]
 
 
 def take(name, x, event_shape, dtype=None, leading=1):
@@ -28,6 +28,15 @@ def take(name, x, event_shape, dtype=None, leading=1):
     if dtype is None:
         dtype = x.dtype if x.dtype.is_floating else keras.config.floatx()
     return x if x.dtype == dtype else tf.cast(x, dtype)
+
+
+def of_contexts(context, shape, dtype):
+    """`as_numbers` of what a user gives as contexts; those that should be `[1]` may be numbers."""
+    context = as_numbers("context", context, dtype)
+    numbers = context.shape.rank == 0 or context.shape.rank == 1 != context.shape[0]
+    if numbers and tuple(shape) == (1,):
+        context = context[..., None]
+    return context
 
 
 def as_numbers(name, x, dtype=None):

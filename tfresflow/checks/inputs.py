@@ -66,7 +66,7 @@ def shaped(name, x, event_shape):
     missing = _missing_axes(shape, event_shape)
     if missing is None:
         hint = ", one example: a batch has one more axis, N" if shape == event_shape else ""
-        raise ValueError(f"`{name}` must be [N, {', '.join(map(str, event_shape))}]. "
+        raise ValueError(f"`{name}` must be [{', '.join(['N', *map(str, event_shape)])}]. "
                          f"Received: shape={tuple(shape)}{hint}")
     return x[..., None] if missing else x
 

@@ -9,10 +9,11 @@ import numpy as np
 import tensorflow as tf
 
 from tfresflow.checks import inputs
-from tfresflow.checks.events import of_shape, take
+from tfresflow.checks.events import of_contexts, of_shape, take
 from tfresflow.checks.rules import check
 from tfresflow.functions.beside import Moved
 from tfresflow.functions.steps import Composed, bind
+from tfresflow.training import start
 
 __all__ = ["Joined", "as_rows", "joined_data", "parted"]
 
@@ -78,6 +79,7 @@ class Joined:
         shape = self._shapes[1]
         check(context is not None, "context",
               f"be given, of shape [{', '.join(['...', *map(str, shape)])}]", context)
+        context = of_contexts(context, shape, dtype)
         context = take("context", context, shape, dtype, leading=None)
         if context.shape.rank == len(shape):
             return context[None], []
@@ -176,13 +178,14 @@ class _Alone(Moved):
         return self._joined.join(*pair) if self._of_rows else pair
 
 
-def parted(x, y=None, what="context"):
+def parted(x, y=None, what="context", name="x"):
     """`(x, context)` of what stands for both.
 
     Args:
       x: a pair, or a dictionary with the keys "x" and "context"; or data alone.
       y: the context of data alone.
       what: "context", or "label": then only a pair, or data and y, are taken.
+      name: of the argument, for errors.
 
     Raises:
       ValueError: if there is no context.
@@ -192,13 +195,13 @@ def parted(x, y=None, what="context"):
         check(y is not None, "y", "be the labels, for a model with a head", y)
         return x, y
     if isinstance(x, collections.abc.Mapping):
-        check(set(x) == {"x", "context"}, "x", "have the keys 'x' and 'context'",
+        check(set(x) == {"x", "context"}, name, "have the keys 'x' and 'context'",
               sorted(map(str, x)))
         return x["x"], x["context"]
     if isinstance(x, tuple) and len(x) == 2:
         return x
-    check(y is not None, "x", "be (x, context), or {'x': x, 'context': context}, for a conditional "
-          "flow", type(x).__name__)
+    check(y is not None, name, "be (x, context), or {'x': x, 'context': context}, for a "
+          "conditional flow", type(x).__name__)
     return x, y
 
 
@@ -220,7 +223,7 @@ def joined_data(joined, name, x, y, nbits, dtype, optional=False):
     def rows(x, y=None, looked_at=True):
         if optional and y is None and not isinstance(x, tuple):
             y = np.full(len(x), -1) if hasattr(x, "__len__") else -tf.ones(tf.shape(x)[:1])
-        parts, found = dict(zip(("x", joined.what), parted(x, y, joined.what))), []
+        parts, found = dict(zip(("x", joined.what), parted(x, y, joined.what, name))), []
         for key, shape in zip(parts, joined._shapes):
             own = f"{name}: {key}" if name != key else name
             array = inputs.as_array(own, parts[key])
@@ -228,6 +231,7 @@ def joined_data(joined, name, x, y, nbits, dtype, optional=False):
             array = inputs.shaped(own, array, shape)
             if looked_at:
                 inputs.check_finite(own, array, getattr(parts[key], "columns", None))
+                inputs.check_digits(own, np.asarray(start.from_array(array, None)[0]), dtype)
                 if key == "x" and nbits is not None:
                     inputs.check_scaled(own, array, nbits, True)
                 if key == "label":
@@ -248,7 +252,9 @@ def joined_data(joined, name, x, y, nbits, dtype, optional=False):
     if getattr(x, "joined_rows", False):  # as whoever has made them says
         return x
     if isinstance(x, tf.data.Dataset):
-        return x.map(_unpacked(batch, x.element_spec), tf.data.AUTOTUNE)
+        # AutoGraph would bury an error under the lines that it has made.
+        return x.map(tf.autograph.experimental.do_not_convert(_unpacked(batch, x.element_spec)),
+                     tf.data.AUTOTUNE)
     if isinstance(x, types.GeneratorType):
         return (batch(data) for data in x)
     if isinstance(x, keras.utils.PyDataset):
