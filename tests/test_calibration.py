@@ -119,4 +119,4 @@ def test_two_moons_is_calibrated(moons):
 
 
 def test_two_moons_integrates_to_one(moons):
-    print(mass(moons, [0.0, 0.0], -1.25, 1.25, 701))
+    assert mass(moons, [0.0, 0.0], -1.25, 1.25, 701) == pytest.approx(1, abs=1e-4)
