@@ -96,6 +96,20 @@ class Embedded(Flow):
     def check_support(self, x):
         self.flow.check_support(x)
 
+    def check_context(self, context):
+        """Raises `ValueError` unless contexts are labels, if the network begins with those.
+
+        Keras would take -1 for the last one, and 1.5 for 1.
+        """
+        own = self.network
+        first = own.layers[0] if isinstance(own, keras.Sequential) else own
+        if isinstance(first, keras.layers.Embedding):
+            labels, count = tf.cast(context, tf.float64), first.input_dim
+            wrong = labels[(labels < 0) | (labels >= count) | (labels != tf.floor(labels))]
+            if len(wrong):
+                raise ValueError(f"`context` must be whole numbers from 0 to {count - 1}, the "
+                                 f"labels of {first.name}. Received: {wrong[0]:g}")
+
     def named_layers(self):
         return {**self.flow.named_layers(), self.name: [self.network]}
 
@@ -107,7 +121,7 @@ class Embedded(Flow):
 
     def _embedded(self, context):
         if tf.executing_eagerly():
-            _check_labels(self.network, context)
+            self.check_context(context)
         return self.network(context)
 
     def latent_shape(self, event_shape):
@@ -193,21 +207,6 @@ class _Forget(_Network):
     def inverse(self, z):
         z, context = z
         return (z, self._network(context)), context
-
-
-def _check_labels(network, context):
-    """Raises `ValueError` unless contexts are labels, where the network begins with those.
-
-    Keras would take -1 for the last one, and 1.5 for 1.
-    """
-    first = network.layers[0] if isinstance(network, keras.Sequential) else network
-    if not isinstance(first, keras.layers.Embedding):
-        return
-    count = first.input_dim
-    wrong = context[(context < 0) | (context >= count) | (context != tf.floor(context))]
-    if len(wrong):
-        raise ValueError(f"`context` must be whole numbers from 0 to {count - 1}, the labels of "
-                         f"{first.name}. Received: {wrong[0]:g}")
 
 
 def _is_empty(shape):

@@ -70,7 +70,7 @@ def moons():
 
 def assert_calibrated(model, simulator):
     """Ranks are uniform, and intervals hold as many true parameters as they should."""
-    theta, x = simulator(SIMULATIONS, seed=2)
+    theta, x = simulator(SIMULATIONS, seed=13)
     draws = model.sample(DRAWS, seed=5, context=x).numpy()
     ranks = np.sum(draws < theta.astype("float32"), axis=0)
     for rank in ranks.T:
@@ -119,4 +119,4 @@ def test_two_moons_is_calibrated(moons):
 
 
 def test_two_moons_integrates_to_one(moons):
-    print(mass(moons, [0.0, 0.0], -1.25, 1.25, 701))
+    assert mass(moons, [0.0, 0.0], -1.25, 1.25, 701) == pytest.approx(1, abs=1e-4)

@@ -291,7 +291,7 @@ def test_what_is_no_label_is_refused(wrong):
     words = f"`context` must be whole numbers from 0 to 2, .* Received: {wrong}"
     for call in (lambda: model.fit((x, c)), lambda: model.log_prob(x, context=c),
                  lambda: model.fit(tf.data.Dataset.from_tensor_slices((x, c)).batch(3)),
-                 lambda: model.sample(2, context=wrong)):
+                 lambda: model.predict((x, c)), lambda: model.sample(2, context=wrong)):
         with pytest.raises(ValueError, match=words):
             call()
     assert not any(layer.started for layer in model.flow_layers if hasattr(layer, "started"))

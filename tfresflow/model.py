@@ -50,7 +50,7 @@ class FlowModel(SavedWhole, Exported, Hybrid, OfRows, OnBatch, LikelihoodModel):
 
     With a flow that takes a context it is the model of `log p(x | c)`. What Keras takes as x is
     then `(x, context)`, `{"x": x, "context": context}`, or x alone with the context as the labels
-    y; other methods take `context=`.
+    y; other methods take `context=`. Where a context is `[1]`, numbers `[N]` will do.
 
     x may be numbers of any type, in arrays, tensors, lists or DataFrames, or a pipeline of batches;
     they are cast to the type of the flow's weights. `fit` sets the ActNorms of a new flow from the

@@ -103,7 +103,13 @@ def export(model, path):
 
 
 class Exported:
-    """Mixin of a `keras.Model` that has a `flow`."""
+    """Mixin of a `keras.Model` that has a `flow`: its SavedModels have signatures.
+
+    Example:
+      >>> from tfresflow import FlowModel, serving
+      >>> issubclass(FlowModel, serving.Exported)
+      True
+    """
 
     def export(self, filepath, format="tf_saved_model", verbose=None, input_signature=None,
                **kwargs):

@@ -232,6 +232,8 @@ def joined_data(joined, name, x, y, nbits, dtype, optional=False):
             if looked_at:
                 inputs.check_finite(own, array, getattr(parts[key], "columns", None))
                 inputs.check_digits(own, np.asarray(start.from_array(array, None)[0]), dtype)
+                if key == "context" and hasattr(joined.flow, "check_context"):
+                    joined.flow.check_context(array)
                 if key == "x" and nbits is not None:
                     inputs.check_scaled(own, array, nbits, True)
                 if key == "label":
