@@ -52,7 +52,7 @@ class Given(Flow):
 
     @property
     def batch(self):
-        """The leading dimensions of the contexts: a tuple, or a tensor if one is not known."""
+        """The leading dimensions of the contexts, a tuple; if one is not known, a tensor."""
         known = self.context.shape[:self._rank]
         return tuple(known) if known.is_fully_defined() else tf.shape(self.context)[:self._rank]
 
