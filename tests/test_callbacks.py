@@ -12,6 +12,7 @@ from train.callbacks import SampleGrid
 def model(sample):
     """As much of a model as samples are drawn from."""
     return types.SimpleNamespace(sample=sample, averaged_weights=contextlib.nullcontext,
+                                 flow=types.SimpleNamespace(nbits=None),
                                  optimizer=types.SimpleNamespace(iterations=tf.constant(7)))
 
 

@@ -138,11 +138,18 @@ def test_downloaded(monkeypatch, name, shape):
     """The real loader, with the download replaced: no network here."""
     def load_data():
         images = np.arange(30, dtype=np.uint8).reshape(30, *[1] * len(shape))
-        return ((images * np.ones(shape, np.uint8), None),
-                (images[:5] * np.ones(shape, np.uint8), None))
+        labels = np.arange(30).reshape(30, *[1] * (len(shape) - 2)) % 10
+        return ((images * np.ones(shape, np.uint8), labels),
+                (images[:5] * np.ones(shape, np.uint8), labels[:5]))
 
     pipeline._open_once.cache_clear()
     monkeypatch.setattr(getattr(keras.datasets, name), "load_data", load_data)
+    labelled = data.describe(settings(f"--data={name}", "--conditional"))
+    for split in ("train", "test"):  # an image of value i has the label i
+        images, contexts = (fetch[split](range(3)) for fetch in (
+            labelled.fetch, labelled.fetch_context))
+        values = images.numpy().reshape(3, -1)[:, 0]
+        np.testing.assert_array_equal(np.argmax(contexts, axis=1), values % 10)
     source = data.describe(settings(f"--data={name}"))
     assert source.counts == {"train": 27, "validation": 3, "test": 5}
     assert source.event_shape == (*shape, 1)[:3]

@@ -101,6 +101,7 @@ def test_it_is_a_bound_of_the_exact_probability(noise):
     assert np.all(np.diff(gaps) < 0) and gaps[1] < 0.5 * gaps[0] and gaps[2] < 0.2 * gaps[0]
 
 
+@pytest.mark.slow
 def test_learned_noise_tightens_the_bound():
     """Trained with the flow of pixels held fixed: what is left is the divergence of q."""
     model, exact = line(noise_of_a_number())
@@ -177,6 +178,7 @@ def test_rows_have_noise_of_their_own():
     assert np.abs(flow.forward(x, seed=8) - z).max() > 0.01
 
 
+@pytest.mark.slow
 def test_two_replicas(mirrored):
     """The same weights as on one device."""
     def small():

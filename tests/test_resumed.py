@@ -28,7 +28,7 @@ def other(field):
 
 
 OTHERS = {f.name: other(f) for f in dataclasses.fields(Settings) if f.name not in (
-    *FIXED, "command", "workdir", "dataroot", "task", "mem_eff")}  # mem_eff: by autodiff
+    *FIXED, "command", "workdir", "dataroot", "data_out", "mem_eff")}  # mem_eff: by autodiff
 
 
 def compiled(args):
