@@ -230,7 +230,7 @@ def test_what_is_no_table_to_fit(table, message):
     (changed(colour="green"),
      r"that were there in fit. Received: 'green' in row 0, column 'colour'"),
     (changed(n=[1, 2.5] * 20), r"whole numbers in a column of integers. .* 2.5 in row 1, .* 'n'"),
-    (changed(x="many"), "`X` must have numbers in column 'x', as in fit. Received: dtype=(object|str)"),
+    (changed(x="many"), "numbers in column 'x', as in fit. Received: dtype=(object|str)"),
     (changed(n=[None, 1] * 20), r"no missing values, .* NaN in row 0, column 'n'"),
     (mixed(40).rename(columns={"x": "y"}), r"(?s)feature names should match.*- y\n.*- x"),
     (mixed(40)[["n", "x", "colour", "old"]], r"must be in the same order as they were in fit"),
