@@ -90,6 +90,9 @@ class Block(Step):
         return z, pull
 
     def vijp(self, x, rows, dx, dlog_det):
+        # Not earlier: d is known before dx is, and what is found would be kept until then.
+        with tf.control_dependencies([dx]):
+            dlog_det = tf.identity(dlog_det)
         beside, log_det, of_log_det = self.vjp(x, rows, tf.zeros_like(x), dlog_det)
         y, dz, *of_value = shared(_pushed, self.adjoint, self.g)(x, dx - beside, self.weights)
         return x + y, dz, log_det, list(map(tf.add, of_log_det, of_value))
