@@ -159,7 +159,7 @@ def stochastic(name, n):
 
 
 @pytest.mark.fast(*(name for name in QUICK if "flow" not in name and "tfp_" not in name
-                    and name not in ("Given", "Monotone_dense")))
+                    and name != "Given"))
 @pytest.mark.parametrize("name", REGISTRY)
 def test_law_every_way_is_the_tape(name):
     """Of every flow, eager and traced."""

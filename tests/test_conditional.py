@@ -258,6 +258,7 @@ def numbers_model(**kwargs):
     return model
 
 
+@pytest.mark.slow
 def test_contexts_of_one_number():
     """With an axis for it, or without; in micro-batches; DataFrames and series; whole numbers."""
     x, c = labelled()
@@ -312,6 +313,7 @@ def test_predict_sample_and_validation():
     assert model.train_on_batch((x, c)) != model.train_on_batch(x, c)  # a step apart
 
 
+@pytest.mark.slow
 def test_saved_exported_and_as_a_layer(tmp_path):
     x, c = labelled(8)
     model = small_model()

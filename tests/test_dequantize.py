@@ -195,6 +195,7 @@ def test_two_replicas(mirrored):
         np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-8, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_saved_and_loaded(tmp_path):
     model, x = FlowModel(bound_of_pairs()), levels(3, (2,))
     model.compile("adam")
@@ -223,6 +224,7 @@ def test_bits_samples_and_bytes():
         model.log_prob(x - 4, draws=2)).all()
 
 
+@pytest.mark.slow
 def test_beside_a_context():
     """A conditional flow of pixels: contexts go with their rows."""
     flow = Chain([conditional("image"), dequantizer()])

@@ -64,6 +64,7 @@ def test_every_way_is_the_tape(name, micro_batches, monkeypatch):
         assert all(np.abs(g).max() > 0 for g in got[1])
 
 
+@pytest.mark.slow
 def test_features_of_all_scales():
     """What each scale ends with, before it is squeezed, factored out or flattened."""
     flow = image(nblocks=(1, 1, 1), factor_out=True, squeeze_first=False, fc_end=False)

@@ -113,6 +113,7 @@ def test_second_derivatives():
     np.testing.assert_allclose(got, want, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", [bijectors.Monotone, IMPLICIT], ids=["monotone", "implicit"])
 def test_a_flow_of_them_is_trained_and_certified(block):
     """The likelihood rises, norms follow their weights, and samples come back."""
