@@ -171,7 +171,7 @@ class FlowModel(SavedWhole, Exported, Hybrid, OfRows, OnBatch, LikelihoodModel):
     def compute_nll(self, x, seed, flow=None):
         """`-log p(x)`, `[N, ...] -> [N]`, nats; `flow` defaults to the one that is trained.
 
-        That of a conditional model is of joined rows, see `as_weights`.
+        Of a conditional model x is joined rows, see `as_weights`.
         """
         z, log_det = (flow or self.rows_flow).forward_and_log_det(self.as_weights(x), seed)
         return -self.base.log_prob(z) - log_det

@@ -240,16 +240,13 @@ class DistributedModel(keras.Model):
 
     @upkeep.kept()
     def _sums(self, x, weights, part):
-        """Losses `[N]`, the gradients of their weighted sum, and what metrics take beside losses.
-
-        A micro-batch at a time.
-        """
+        """Losses `[N]`, gradients of their weighted sum, what metrics take; in micro-batches."""
         gradient = self.gradient_of_sum(x, part)
         n, k = tf.shape(x)[0] if x.shape[0] is None else x.shape[0], self.micro_batches
         batched = [x, weights, tf.range(n)]
+        events, dtype = [[]] * gradient.num_outputs, self.variable_dtype
         (losses, *others), sums = gradient.sum(*batched) if k == 1 else in_parts(
-            gradient.sum, batched, -(-n // k), [[]] * gradient.num_outputs, gradient.like,
-            self.variable_dtype)
+            gradient.sum, batched, -(-n // k), events, gradient.like, dtype)
         return losses, gradient.by_variables(sums, weights), *others
 
     def gradient_of_sum(self, x, part):
