@@ -59,7 +59,7 @@ class CPila(Concatenated):
       >>> from tfresflow import layers
       >>> pila = layers.CPila()
       >>> print(pila(tf.constant([[0.0, 1.26]])).numpy().round(2))
-      [[-0.11  1.   -0.11 -0.01]]
+      [[-0.17  1.   -0.17 -0.03]]
       >>> pila.constant
       1.06
 

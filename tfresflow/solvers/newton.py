@@ -32,7 +32,7 @@ class Newton(FixedPointSolver):
     Example:
       >>> import tensorflow as tf
       >>> from tfresflow import solvers
-      >>> solution = solvers.Newton()(lambda x: 0.99 * tf.sin(x) + 0.02, tf.zeros([1, 2]))
+      >>> solution = solvers.Newton()(tf.cos, tf.zeros([1, 2]))
       >>> bool(tf.reduce_all(solution.converged)), int(solution.num_steps[0]) < 10
       (True, True)
     """
