@@ -71,7 +71,7 @@ class CPila(Concatenated):
 
     @property
     def constant(self):
-        """K, a float: a bound of the p-norm of both slopes."""
+        """A bound of the p-norm of both slopes, by which their values are divided."""
         return 1.06 * max(1.0, 2 ** (1 / (self._order or 2.0) - 0.5))
 
     def get_config(self):

@@ -53,7 +53,7 @@ class Law(Configurable):
         return self.sum(jacobian, v, drawn)
 
     def sum_odd(self, jacobian, v, drawn):
-        """`sum` for `log det(I - J) - log det(I + J)`, in which all terms of even order cancel."""
+        """The sum for `log det(I - J) - log det(I + J)`, where all terms of even order cancel."""
         return difference(self.sum(Negated(jacobian), v, drawn), self.sum(jacobian, v, drawn))
 
     def halved(self):
