@@ -27,7 +27,7 @@ class OfRows:
 
     @property
     def scale_bits(self):
-        """Bits/dim of the scale of x, which is `nbits` of images in [0, 1), 0 of levels, or None."""
+        """Bits/dim of the scale of x, `nbits` of images in [0, 1), 0 of levels, or None."""
         return self.nbits if getattr(self.flow, "nbits", None) is None else 0
 
     def size_of(self, x):
