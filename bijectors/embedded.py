@@ -1,16 +1,15 @@
 """A network of the context, once for all of a conditional flow."""
 
-import warnings
-
 import keras
 import numpy as np
 import tensorflow as tf
 
 from bijectors.base import Flow
+from bijectors.start import some
 from tfresflow.checks.rules import check
 from tfresflow.checks.sizes import as_sizes
 from tfresflow.functions.beside import OnFirst
-from tfresflow.functions.branch import has_state, leaf_layers
+from tfresflow.functions.branch import warn_of_states
 from tfresflow.functions.steps import Composed, Step
 
 __all__ = ["Embedded"]
@@ -60,11 +59,7 @@ class Embedded(Flow):
         found = tuple(network(tf.zeros([1, *context_shape], flow._float)).shape[1:])
         check(found == wanted, "network", f"give [N, {', '.join(map(str, wanted))}], the context "
               "of the flow", found)
-        states = [leaf.name for leaf in leaf_layers([network]) if has_state(leaf)]
-        if states:
-            warnings.warn("`network` is a function: layers that have a state, as Dropout and "
-                          "BatchNormalization, do in training what they do in inference. "
-                          f"Received: {states}", stacklevel=2)
+        warn_of_states("network", network)
         super().__init__(flow.event_shape, layers=[*flow.layers, network], parameters=parameters,
                          latent_rank=len(flow.latent_shape(flow.event_shape)),
                          context_shape=context_shape, name=name)
@@ -88,10 +83,15 @@ class Embedded(Flow):
                         self.name)
 
     def start(self, x, weights, context=None):
-        return *self.flow.start(x, weights, self._embedded(context))[:2], None
+        return self._started(self.flow.start, x, weights, context)
 
     def start_inverse(self, z, weights, context=None):
-        return *self.flow.start_inverse(z, weights, self._embedded(context))[:2], None
+        return self._started(self.flow.start_inverse, z, weights, context)
+
+    def _started(self, start, x, weights, context):
+        # Here, so that the context of what comes after is of the same rows.
+        x, weights, context = some(x, weights, context)
+        return *start(x, weights, self._embedded(context))[:2], context
 
     def check_support(self, x):
         self.flow.check_support(x)

@@ -17,7 +17,8 @@ from tfresflow.batches.parts import at_least, side_by_side
 from tfresflow.checks.precision import check_float
 from tfresflow.checks.rules import check
 from tfresflow.checks.sizes import as_sizes
-from tfresflow.functions.branch import At, as_composition, functionalize, has_state, leaf_layers
+from tfresflow.functions.branch import (At, as_composition, functionalize, leaf_layers,
+                                        warn_of_states)
 from tfresflow.functions.conditional import context_layers, context_shape
 from tfresflow.functions.steps import of_state
 from tfresflow.functions.traced import shared
@@ -108,12 +109,7 @@ class InvertibleResidual(Flow):
         if self.lipschitz >= 1:
             raise ValueError("`branch` must have a Lipschitz constant below 1. "
                              f"Received: {self.lipschitz}")
-        states = [leaf.name for leaf in leaf_layers([branch]) if has_state(leaf)]
-        if states:
-            warnings.warn("`branch` is a function: layers that have a state, as Dropout and "
-                          "BatchNormalization, do in training what they do in inference, without "
-                          f"noise and with the statistics that they have. Received: {states}",
-                          stacklevel=2)
+        warn_of_states("branch", branch)
         strangers = [layer.name for layer in unbounded(branch)]
         if strangers:
             warnings.warn("`branch` should be made of layers whose attribute `lipschitz` is their "
@@ -205,13 +201,14 @@ class InvertibleResidual(Flow):
         return {self.name: self.branch}
 
     def start(self, x, weights, context=None):
-        x, weights, context = some(x, weights, context)
         # Once, and eagerly: a call of the branch would trace the norm of each of its layers.
         g, own = as_composition(self.branch)
         own, g = g.normalize(own), g.normalized()
-        z = [part + g([*own, *of_part], part)
-             for part, *of_part in parts(*(t for t in (x, context) if t is not None))]
-        return tf.concat(z, axis=0), weights, context
+
+        def forward(x, **context):
+            return x + g([*own, *context.values()], x)
+
+        return in_rows(forward, x, weights, context)
 
     def start_inverse(self, z, weights, context=None):
         return in_rows(self.inverse_alone, z, weights, context)

@@ -39,6 +39,24 @@ def flat(value, gradients):
     return np.concatenate([np.ravel(value), *(np.ravel(g) for g in gradients)])
 
 
+def mean_of_draws(estimator, net, x, copies, draws):
+    """Mean and standard error of value, dx and all parameters' derivatives, over many draws.
+
+    Each is of `copies` of the one row x, which share a number of terms.
+    """
+    @tf.function
+    def draw(seed):
+        log_det, (dx, *rest) = value_and_gradients(
+            estimator, net, tf.repeat(x, copies, axis=0), seed)
+        return [tf.reduce_mean(log_det), tf.reduce_sum(dx, 0) / copies, *(r / copies for r in rest)]
+
+    samples = []
+    for i in range(draws):
+        mean, *gradients = draw(tf.constant([5, i]))
+        samples.append(flat(mean, gradients))
+    return np.mean(samples, axis=0), np.std(samples, axis=0, ddof=1) / np.sqrt(draws)
+
+
 @pytest.mark.fast("rademacher-3-geometric-neumann", "normal-2-poisson-neumann")
 @every_gradient
 @pytest.mark.parametrize("name", UNBIASED)
@@ -51,18 +69,8 @@ def test_unbiased_value_and_gradients(name, gradient, probe, size):
     copies, draws = 32, 500  # one number of terms a call, one probe an example
     estimator = logdet.LogDet(UNBIASED[name], GRADIENTS[gradient], logdet.Recompute(), probe)
 
-    @tf.function
-    def draw(seed):
-        log_det, (dx, *rest) = value_and_gradients(
-            estimator, net, tf.repeat(x, copies, axis=0), seed)
-        return [tf.reduce_mean(log_det), tf.reduce_sum(dx, 0) / copies, *(r / copies for r in rest)]
-
-    samples = []
-    for i in range(draws):
-        mean, *gradients = draw(tf.constant([5, i]))
-        samples.append(flat(mean, gradients))
-    error = np.mean(samples, axis=0) - exact
-    stderr = np.std(samples, axis=0, ddof=1) / np.sqrt(draws)
+    mean, stderr = mean_of_draws(estimator, net, x, copies, draws)
+    error = mean - exact
     score = np.abs(error) / np.maximum(stderr, 1e-12)
     # The last bias has neither gradient nor spread.
     assert np.all(stderr[:-size] > 0) and np.all(error[-size:] == 0)

@@ -7,7 +7,8 @@ import tensorflow as tf
 from tests.registry import branch, example
 from tests.test_autodiff import assert_close
 from tests.test_engine import _Layer
-from tests.test_logdet import GRADIENTS, MEMORY, UNBIASED, built_branch, flat, value_and_gradients
+from tests.test_logdet import (GRADIENTS, MEMORY, UNBIASED, built_branch, flat, mean_of_draws,
+                               value_and_gradients)
 from tests.test_second_derivatives import of_gradients, slope
 from tests.test_steps import bound
 from tfresflow import logdet, seeds
@@ -46,18 +47,8 @@ def test_unbiased_value_and_gradients(name, size, gradient):
     copies, draws = 32, 400  # one number of terms a call, one probe an example
     estimator = odd(logdet.LogDet(LAWS[name], GRADIENTS[gradient], probe=logdet.normal))
 
-    @tf.function
-    def draw(seed):
-        log_det, (dx, *rest) = value_and_gradients(
-            estimator, net, tf.repeat(x, copies, axis=0), seed)
-        return [tf.reduce_mean(log_det), tf.reduce_sum(dx, 0) / copies, *(r / copies for r in rest)]
-
-    samples = []
-    for i in range(draws):
-        mean, *gradients = draw(tf.constant([5, i]))
-        samples.append(flat(mean, gradients))
-    error = np.mean(samples, axis=0) - exact
-    stderr = np.std(samples, axis=0, ddof=1) / np.sqrt(draws)
+    mean, stderr = mean_of_draws(estimator, net, x, copies, draws)
+    error = mean - exact
     known = stderr < 1e-12  # `Adaptive` knows the value in the plane
     assert np.all(stderr[1:-size] > 0) and np.all(error[-size:] == 0)
     np.testing.assert_allclose(error[known], 0, atol=1e-12)

@@ -8,6 +8,7 @@ functions, what is built on one (`traced.shared`) is traced once for all blocks 
 
 import dataclasses
 import typing
+import warnings
 
 import keras
 import tensorflow as tf
@@ -19,7 +20,7 @@ from tfresflow.functions.function import Composition, Opaque
 from tfresflow.functions.traced import shared
 
 __all__ = ["At", "ContextLayer", "PureLayer", "functionalize", "has_state", "leaf_layers",
-           "norm_layers", "as_composition", "update_norms"]
+           "norm_layers", "as_composition", "update_norms", "warn_of_states"]
 
 
 class PureLayer:
@@ -185,6 +186,21 @@ def has_state(layer):
     """Whether a Keras layer draws numbers, or keeps statistics, where a function may not."""
     ours = isinstance(layer, PureLayer) or hasattr(layer, "update_norms")
     return not ours and bool(layer._seed_generators or layer._non_trainable_variables)
+
+
+def warn_of_states(name, layer):
+    """Warns of layers in `layer` that `has_state`, from the constructor of whoever takes it.
+
+    Args:
+      name: of the constructor's argument.
+      layer: a Keras layer.
+    """
+    states = [leaf.name for leaf in leaf_layers([layer]) if has_state(leaf)]
+    if states:
+        warnings.warn(f"`{name}` is a function: layers that have a state, as Dropout and "
+                      "BatchNormalization, do in training what they do in inference, without "
+                      f"noise and with the statistics that they have. Received: {states}",
+                      stacklevel=3)
 
 
 def update_norms(layers):

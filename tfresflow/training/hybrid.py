@@ -11,14 +11,13 @@ deep and invertible features (2019).
 
 import functools
 import math
-import warnings
 
 import keras
 import tensorflow as tf
 
 from tfresflow.batches import seeds
 from tfresflow.checks.rules import check, check_number
-from tfresflow.functions.branch import has_state, leaf_layers
+from tfresflow.functions.branch import warn_of_states
 from tfresflow.functions.steps import Rows, bind
 from tfresflow.logdet.base import Estimator
 from tfresflow.losses import bits_per_dim
@@ -101,18 +100,14 @@ class Hybrid:
         check(isinstance(head, keras.layers.Layer), "head", "be a Keras layer or model", head)
         check(getattr(self.flow, "context_shape", None) is None, "head",
               "be None for a flow that takes a context", head)
-        x = tf.zeros([1, *self.flow.event_shape], self.variable_dtype)
-        logits = self.classify(tf.fill(x.shape, tf.constant(0.5, x.dtype)))
+        half = tf.constant(0.5, self.variable_dtype)
+        logits = self.classify(tf.fill([1, *self.flow.event_shape], half))
         check(logits.shape.rank == 2 and logits.shape[1] > 1, "head",
               "give logits [N, classes]", tuple(logits.shape))
         if not self.trains_density:
             self.rows_flow = Labelled(self.flow.with_log_det(WithoutLogDet()))
         self.rows_flow.num_classes = logits.shape[1]
-        states = [leaf.name for leaf in leaf_layers([head]) if has_state(leaf)]
-        if states:
-            warnings.warn("`head` is a function: layers that have a state, as Dropout and "
-                          "BatchNormalization, do in training what they do in inference. "
-                          f"Received: {states}", stacklevel=3)
+        warn_of_states("head", head)
         self.accuracy_metric = keras.metrics.Mean(name="accuracy")
 
     @property
@@ -147,9 +142,7 @@ class Hybrid:
           x: as for `log_prob`.
         """
         check(self.head is not None, "head", "be given to FlowModel for classes", None)
-        x = self.as_weights(x)
-        if self.rows_flow.is_joined(x):
-            x = self.rows_flow.apart(x)[0]
+        x, _ = self.rows_flow.apart(self.as_weights(x))
         return tf.nn.softmax(self._logits(features_of(self.flow, x)))
 
     def _logits(self, features):

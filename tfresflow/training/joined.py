@@ -60,8 +60,7 @@ class Joined:
     def is_joined(self, x):
         """Whether x is a tensor, or an array, of rows."""
         shape = getattr(x, "shape", None)
-        return shape is not None and len(shape) == 2 and shape[1] == self.event_shape[0] and (
-            self._shapes[0] != self.event_shape)
+        return shape is not None and len(shape) == 2 and shape[1] == self.event_shape[0]
 
     def joined(self, x, context, dtype):
         """`join` of what a user gives; a single context is that of all rows."""
@@ -130,7 +129,7 @@ class Labelled(Joined):
 
     def bind(self, seed, size, dtype):
         """The step of the flow, as one of rows."""
-        return Composed([_Alone(self), *bind(self.flow, seed, size, dtype).steps])
+        return Composed([_Apart(self), _Alone(self), *bind(self.flow, seed, size, dtype).steps])
 
     def joined(self, x, labels, dtype):
         """`join` of what a user gives; without labels, where they do not count."""
@@ -164,18 +163,17 @@ class _Apart(Moved):
 
 
 class _Alone(Moved):
-    """`(z, context) -> z`, at the end of a flow; of rows, `[x, label] -> x` at the beginning."""
+    """`(x, context) -> x`: what is beside x is needed no more."""
 
     def __init__(self, joined):
-        self._joined, self._of_rows = joined, isinstance(joined, Labelled)
+        self._shape = joined._shapes[1]
 
     def value(self, x, rows):
-        return (self._joined.apart(x) if self._of_rows else x)[0]
+        return x[0]
 
     def inverse(self, z):
         n = tf.shape(z)[0] if z.shape[0] is None else z.shape[0]
-        pair = z, tf.zeros([n, *self._joined._shapes[1]], z.dtype)
-        return self._joined.join(*pair) if self._of_rows else pair
+        return z, tf.zeros([n, *self._shape], z.dtype)
 
 
 def parted(x, y=None, what="context", name="x"):
