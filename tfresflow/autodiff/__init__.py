@@ -1,16 +1,28 @@
 """How a flow is differentiated: what is kept between the forward and the backward pass.
 
-    Stored       all activations
-    Recomputed   the input of each step; the default
-    Released     the activations of g, and the log-determinant's gradient
+    Stored            all activations
+    Recomputed        the input of each step; the default
+    Released          the activations of g, and the log-determinant's gradient
+    Checkpointed      the input of every k-th step
+    Reversible        z: the input of each step is found by its inverse
+    Moonwalk          x: the derivative by x is found first, all others in a forward sweep
+    MemoryPoor        x: all else is computed anew for each step
+    ForwardMode       x: one forward pass for each weight
+    ProjectedForward  x: forward passes in random directions; unbiased, not exact
 
-All give the same numbers. Each is a subclass of `functions.sweep.Sweep`, given to
+All but the last give the same numbers. Each is a subclass of `functions.sweep.Sweep`, given to
 `FlowModel(autodiff=...)` or to `gradients`.
 """
 
+from tfresflow.autodiff.checkpointed import Checkpointed
+from tfresflow.autodiff.forward_mode import ForwardMode, ProjectedForward
 from tfresflow.autodiff.gradients import gradients
+from tfresflow.autodiff.memory_poor import MemoryPoor
+from tfresflow.autodiff.moonwalk import Moonwalk
 from tfresflow.autodiff.recomputed import Recomputed
 from tfresflow.autodiff.released import Released
+from tfresflow.autodiff.reversible import Reversible
 from tfresflow.autodiff.stored import Stored
 
-__all__ = ["Recomputed", "Released", "Stored", "gradients"]
+__all__ = ["Checkpointed", "ForwardMode", "MemoryPoor", "Moonwalk", "ProjectedForward",
+           "Recomputed", "Released", "Reversible", "Stored", "gradients"]

@@ -85,8 +85,8 @@ def gradients(flow, loss, x, seed=None, variables=None, autodiff=Recomputed()):
         bound = bind(flow, seed, x.shape[0], x.dtype)
     # The loss is one of z alone, not of the context that comes out beside it.
     start, end = ((x, *context), (dz, *map(tf.zeros_like, context))) if context else (x, dz)
-    _, dx, _, dweights = autodiff(bound.steps, start, Rows(tf.range(tf.shape(x)[0])), dlog_det,
-                                  lambda z: ((), end))
+    rows = Rows(tf.range(tf.shape(x)[0]), seed=seed)
+    dx, _, dweights = autodiff(bound.steps, start, rows, dlog_det, lambda z: ((), end)).products
     of_flow = tape.gradient(bound.weights, variables, dweights, unconnected_gradients="zero")
     of_all = [tf.convert_to_tensor(a) + b for a, b in zip(of_flow, of_loss)]
     value, *found = once([value, *tf.nest.flatten(dx), *of_all], [x, *context, *variables])

@@ -64,7 +64,7 @@ def chunks_of(g, weights, x, chunk_bytes=None):
                   g.num_rows)
 
 
-def in_chunks(function, chunks, batched, events, weights, sums=False):
+def in_chunks(function, chunks, batched, events, weights, sums=False, of_weights=True):
     """`in_parts` with the size that `chunks` gives; under XLA the whole batch at once.
 
     Args:
@@ -73,6 +73,7 @@ def in_chunks(function, chunks, batched, events, weights, sums=False):
       batched, events: see `in_parts`.
       weights: a list of tensors.
       sums: whether the function returns any.
+      of_weights: whether the sums begin with those of the weights that are not cut with the batch.
     """
     if xla.is_compiling():  # XLA plans memory by itself, and knows no parts of computed sizes
         return function(weights, *batched)
@@ -82,13 +83,14 @@ def in_chunks(function, chunks, batched, events, weights, sums=False):
     def run(*batched):
         last = len(batched) - len(rows)
         outputs, found = function([*own, *batched[last:]], *batched[:last])
-        return [*outputs, *found[first:]], found[:first]  # sums over one example are outputs
+        shared = first if of_weights else 0
+        return [*outputs, *found[shared:]], found[:shared]  # sums over one example are outputs
 
     if chunks.parallel is not None:
         run = side_by_side(run, chunks.parallel)
     of_rows = [t.shape[1:] for t in rows] if sums else []
     outputs, found = in_parts(run, [*batched, *rows], chunks.size, [*events, *of_rows],
-                              own if sums else ())
+                              own if sums and of_weights else ())
     last = len(outputs) - len(of_rows)
     return outputs[:last], [*found, *outputs[last:]]
 

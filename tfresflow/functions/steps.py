@@ -8,6 +8,7 @@
       .linearise(x, rows) -> (z, pull)      pull(dz, dlog_det) is vjp, of what was kept
       .release(x, rows, dlog_det) -> (z, pull)     pull(dz) is vjp, the log-determinant's part done
       .vijp(x, rows, dx, dlog_det) -> (z, dz, log_det, dweights)     undoes vjp: dz of dx
+      .jvp(x, rows, tx, tweights) -> (z, tz, tlog_det)     forward mode: tangents
       .bounds(x, rows) -> (z, lower, upper)    proven bounds of the log-determinant
       .inverse(z) -> x
 
@@ -34,10 +35,15 @@ class Rows(typing.NamedTuple):
     Args:
       places: int32 `[n]`, consecutive: the places of these rows in the whole batch.
       chunk_bytes: see `autodiff.Recomputed`.
+      of_weights: whether derivatives with respect to weights are asked for. Else a step may give
+        zeros for them.
+      seed: of the batch, as for `seeds.as_seed`, for strategies that draw.
     """
 
     places: tf.Tensor
     chunk_bytes: int | None = None
+    of_weights: bool = True
+    seed: typing.Any = None
 
     @property
     def start(self):
@@ -106,6 +112,32 @@ class Step:
             again = self.inverse(z)
         dz = tape.gradient(again, z, tf.nest.map_structure(tf.subtract, dx, beside))
         return z, dz, *self.vjp(x, rows, dz, dlog_det)[1:]
+
+    def jvp(self, x, rows, tx, tweights):
+        """The Jacobian-vector product: tangents of z and of the log-determinant.
+
+        `vjp` is linear in `(dz, dlog_det)`, and this is the transposed map, which a tape finds. So
+        it is the derivative of the same draws, and of what an estimate gives as its derivative.
+
+        Args:
+          x, rows: see `vjp`.
+          tx: the tangent of x, as x.
+          tweights: a list as `weights`: their tangents.
+
+        Returns:
+          `(z, tz, tlog_det)`: as z twice, and `[n]`.
+        """
+        z = self.value(x, rows)
+        first, *_ = tf.nest.flatten(z)
+        dz = tf.nest.map_structure(tf.zeros_like, z)
+        dlog_det = tf.zeros(tf.shape(first)[:1], first.dtype)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch([dz, dlog_det])
+            dx, _, dweights = self.vjp(x, rows, dz, dlog_det)
+            targets = [*tf.nest.flatten(dx), *dweights]
+        tangents = [*tf.nest.flatten(tx), *tweights]
+        return z, *tape.gradient(targets, [dz, dlog_det], tangents,
+                                 unconnected_gradients="zero")
 
     def bounds(self, x, rows):
         """`(z, lower, upper)`: bounds of the log-determinant `[n]`; here it is known exactly.
@@ -211,7 +243,7 @@ class Composed(Step):
         return self.value(x, rows), functools.partial(self.vjp, x, rows)
 
     def vjp(self, x, rows, dz, dlog_det):
-        return Sweep()(self._steps, x, rows, dlog_det, lambda z: ((), dz))[1:]
+        return Sweep()(self._steps, x, rows, dlog_det, lambda z: ((), dz)).products
 
     def bounds(self, x, rows):
         lowers, uppers = [], []

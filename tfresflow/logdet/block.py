@@ -71,9 +71,10 @@ class Block(Step):
         return z, pull
 
     def vjp(self, x, rows, dz, dlog_det):
-        dx, log_det, *dweights = shared(_gradient, self.log_det, self.g, self._chunks(rows))(
-            x, dz, dlog_det, *self._draw(rows), self.weights)
-        return dz + dx, log_det, dweights
+        dx, log_det, *dweights = shared(
+            _gradient, self.log_det, self.g, self._chunks(rows), rows.of_weights)(
+                x, dz, dlog_det, *self._draw(rows), self.weights)
+        return dz + dx, log_det, self._filled(dweights)
 
     def release(self, x, rows, dlog_det):
         with tf.GradientTape() as tape:
@@ -94,13 +95,19 @@ class Block(Step):
         with tf.control_dependencies([dx]):
             dlog_det = tf.identity(dlog_det)
         beside, log_det, of_log_det = self.vjp(x, rows, tf.zeros_like(x), dlog_det)
-        y, dz, *of_value = shared(_pushed, self.adjoint, self.g)(x, dx - beside, self.weights)
-        return x + y, dz, log_det, list(map(tf.add, of_log_det, of_value))
+        y, dz, *of_value = shared(_pushed, self.adjoint, self.g, rows.of_weights)(
+            x, dx - beside, self.weights)
+        return x + y, dz, log_det, list(map(tf.add, of_log_det, self._filled(of_value)))
 
     def bounds(self, x, rows):
         y, lower, upper = shared(bounds_of, self.log_det, self.g, self._chunks(rows))(
             x, *self._draw(rows), self.weights)
         return x + y, lower, upper
+
+    def _filled(self, dweights):
+        """With zeros for the weights that nothing was asked of."""
+        missing = len(self.weights) - len(dweights)
+        return [*map(tf.zeros_like, self.weights[:missing]), *dweights]
 
     def _draw(self, rows):
         """What the shared functions draw from: drawn terms, seed, place of the first row."""
@@ -196,7 +203,12 @@ def _taped(log_det, g, x, drawn, seed, first, weights):
     return Tape()(g, weights, x, v, log_det.terms(drawn), log_det.gradient)
 
 
-def _gradient(log_det, g, chunks, x, dz, dlog_det, drawn, seed, first, weights):
+def _asked(g, weights, of_weights):
+    """The weights by which derivatives are taken: all, or rows alone, which are cut with x."""
+    return weights if of_weights else weights[len(weights) - g.num_rows:]
+
+
+def _gradient(log_det, g, chunks, of_weights, x, dz, dlog_det, drawn, seed, first, weights):
     """`[dx, log_det, *dweights]`, dx without the dz of the identity."""
     v = log_det.draw_probes(x, seed, first)
 
@@ -206,17 +218,18 @@ def _gradient(log_det, g, chunks, x, dz, dlog_det, drawn, seed, first, weights):
         # would hold the memory that recomputing is there to free.
         with tf.control_dependencies([dz, dlog_det]):
             x = tf.identity(x)
+        sources = [x, *_asked(g, weights, of_weights)]
         with tf.GradientTape() as tape:
-            tape.watch([x, *weights])
+            tape.watch(sources)
             y, jacobian = linearise(g, weights, x)
             value, targets = log_det.gradient.recorded(tape, jacobian, v, log_det.terms(drawn))
             tensors, cotangents = targets(dlog_det)
-        dx, *dweights = tape.gradient([y, *tensors], [x, *weights], [dz, *cotangents],
+        dx, *dweights = tape.gradient([y, *tensors], sources, [dz, *cotangents],
                                       unconnected_gradients="zero")
         return [dx, value], dweights
 
     outputs, dweights = in_chunks(chunk, chunks, [x, dz, dlog_det, *v], [x.shape[1:], []], weights,
-                                  sums=True)
+                                  sums=True, of_weights=of_weights)
     return [*outputs, *dweights]
 
 
@@ -242,14 +255,15 @@ def bounds_of(log_det, g, chunks, x, drawn, seed, first, weights):
     return in_chunks(chunk, chunks, [x, *v], [x.shape[1:], [], []], weights)[0]
 
 
-def _pushed(adjoint, g, x, b, weights):
+def _pushed(adjoint, g, of_weights, x, b, weights):
     """`[g(x), dz, *dweights]`, dz the solution of `dz + J^T dz = b`, and `dweights` its g's."""
+    asked = _asked(g, weights, of_weights)
     with tf.GradientTape() as tape:
-        tape.watch(weights)
+        tape.watch(asked)
         y = g(weights, x)
     vjp = g.linearise(weights, x)[1]
     dz = adjoint(lambda u: -vjp(u), b, lambda t: -g.linearise_forward(weights, x)[1](t))
-    return [y, dz, *tape.gradient(y, weights, dz, unconnected_gradients="zero")]
+    return [y, dz, *tape.gradient(y, asked, dz, unconnected_gradients="zero")]
 
 
 def _gradient_in_plane(law, g, chunks, x, dz, dlog_det, prepared, v, kept, weights):
