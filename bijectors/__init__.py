@@ -5,6 +5,8 @@ from bijectors.actnorm import ActNorm
 from bijectors.base import Flow
 from bijectors.chain import Chain
 from bijectors.column_supports import ColumnSupports
+from bijectors.conv1x1 import InvertibleConv1x1
+from bijectors.coupling import Coupling, checkerboard
 from bijectors.dequantize import Dequantize
 from bijectors.embedded import Embedded
 from bijectors.factor_out import FactorOut
@@ -19,6 +21,7 @@ from bijectors.residual import InvertibleResidual
 from bijectors.squeeze import Squeeze
 from bijectors.tails import heavy_tails
 
-__all__ = ["ActNorm", "Chain", "ColumnSupports", "Dequantize", "Embedded", "FactorOut", "Flatten",
-           "Flow", "Foreign", "Given", "InvertibleResidual", "Inverted", "Logit", "Monotone",
-           "Squeeze", "distribution", "heavy_tails", "norm_report"]
+__all__ = ["ActNorm", "Chain", "ColumnSupports", "Coupling", "Dequantize", "Embedded", "FactorOut",
+           "Flatten", "Flow", "Foreign", "Given", "InvertibleConv1x1", "InvertibleResidual",
+           "Inverted", "Logit", "Monotone", "Squeeze", "checkerboard", "distribution",
+           "heavy_tails", "norm_report"]

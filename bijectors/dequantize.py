@@ -31,9 +31,7 @@ class Dequantize(Flow):
     that flow is the identity, u is uniform. The flow is trained with all others, through u, too. It
     costs one evaluation a draw; only `inverse_and_log_det` inverts it.
 
-    Where x is no level, P is 0: the log-determinant is -inf, and `initialize` raises an error. As
-    u does not follow from the derivative by x, `autodiff` strategies that go forward (`vijp`) end
-    with an error.
+    Where x is no level, P is 0: the log-determinant is -inf, and `initialize` raises an error.
 
     Args:
       noise_flow: a conditional `Flow` from (0, 1)^D to (0, 1)^D whose context is of the shape of x,
@@ -176,7 +174,7 @@ def in_bins(low, u, nbits):
 class _Draw(Step):
     """`x -> (uniform noise, x / 2^nbits)`."""
 
-    weights, is_light = (), True
+    weights, is_light, is_bijection = (), True, False
 
     def __init__(self, flow, seed):
         self._flow, self._seed = flow, seed

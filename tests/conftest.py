@@ -1,5 +1,6 @@
 """Two virtual CPUs for the tests of distribution, and repeatable randomness."""
 
+import ctypes
 import gc
 
 from train import environment
@@ -15,6 +16,7 @@ from tests import registry  # noqa: E402
 from tests.allocator import in_a_process_that_counts  # noqa: E402
 from tests.command import ROOT  # noqa: E402
 
+_LIBC = ctypes.CDLL(None)
 _CPU = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(_CPU, [tf.config.LogicalDeviceConfiguration()] * 2)
 tf.config.threading.set_intra_op_parallelism_threads(1)  # pytest's processes share the cores
@@ -59,11 +61,13 @@ def pytest_pyfunc_call(pyfuncitem):
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item, nextitem):
-    """What was traced goes after the last case of a test, where a process has become large."""
+    """What was traced goes where a process has become large, and its memory to the system."""
     done = nextitem is None or nextitem.originalname != item.originalname
-    if done and psutil.Process().memory_info().rss > 2 ** 31:
+    if psutil.Process().memory_info().rss > 2 ** 30 * (1.5 if done else 2):
         registry.let_go()
         gc.collect()
+        if hasattr(_LIBC, "malloc_trim"):  # glibc keeps what is freed
+            _LIBC.malloc_trim(0)
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,7 @@ import tensorflow_probability as tfp
 
 import bijectors
 from bijectors import flows
+from bijectors.coupling import sides
 from tfresflow import layers, logdet, solvers
 from tfresflow.functions import traced
 
@@ -46,6 +47,22 @@ def conv_block(event_shape, hidden=8):
 
 def monotone(event_shape, hidden=8):
     return bijectors.Monotone(branch(event_shape, hidden), event_shape, logdet.Exact())
+
+
+def coupling(event_shape, hidden=4, **kwargs):
+    """Of a checkerboard if x is an image."""
+    dense = len(event_shape) == 1
+    mask = None if dense else bijectors.checkerboard(event_shape)
+    swap, size = kwargs.get("swap", False), 1 if "log_scale" in kwargs else 2
+    inputs, moved = sides(event_shape[-1], swap, mask)
+    linear = keras.layers.Dense if dense else functools.partial(
+        keras.layers.Conv2D, kernel_size=3, padding="same")
+    random = {"dtype": "float64", "kernel_initializer": keras.initializers.RandomNormal(0, 0.3, 1),
+              "bias_initializer": keras.initializers.RandomNormal(0, 0.3, 2)}
+    network = keras.Sequential([keras.Input([*event_shape[:-1], inputs], dtype="float64"),
+                                linear(hidden, activation="tanh", **random),
+                                linear(size * moved, **random)])
+    return bijectors.Coupling(network, event_shape, mask=mask, **kwargs)
 
 
 IMPLICIT = [bijectors.InvertibleResidual, bijectors.Inverted.of(bijectors.InvertibleResidual)]
@@ -96,7 +113,7 @@ def tfp_variables():
 def conditional(kind="toy", **kwargs):
     """A flow with a context, that counts: two numbers, a label, or a map of the image's size."""
     blocks = {"toy": bijectors.InvertibleResidual, "monotone": bijectors.Monotone,
-              "implicit": IMPLICIT}
+              "implicit": IMPLICIT, "coupling": bijectors.Coupling}
     if kind in blocks:
         flow = flows.toy_flow(nblocks=2, dims=(6, 6), context_shape=2, context_gates=True,
                               block=blocks[kind], **{**EXACT, **kwargs})
@@ -147,13 +164,18 @@ REGISTRY = {
     "Chain_tfp_constants": (tfp_constants, [4]),
     "Chain_tfp_variables": (tfp_variables, [2]),
     "ColumnSupports": (lambda: bijectors.ColumnSupports([5], SUPPORTS), [5]),
+    "Coupling": (lambda: coupling([3], swap=True), [3]),
+    "Coupling_additive": (lambda: coupling([2, 3, 1], log_scale=None), [2, 3, 1]),
     "Dequantize": (between_levels, [2]),
     "Dequantize_uniform": (lambda: bijectors.Dequantize(None, [2, 2, 1], nbits=2), [2, 2, 1]),
     "FactorOut": (lambda: bijectors.FactorOut(actnorm([2, 2, 1]), [2, 2, 2]), [2, 2, 2]),
     "Embedded": (lambda: given("table", 2.0), [3]),
     "Given": (lambda: given("toy", [1.0, -0.5]), [2]),
+    "Given_coupling": (lambda: given("coupling", [1.0, -0.5]), [2]),
     "Foreign": (lambda: bijectors.Foreign(tfb.Softplus(), [3]), [3]),
     "Flatten": (lambda: bijectors.Flatten([2, 3, 1]), [2, 3, 1]),
+    "InvertibleConv1x1": (lambda: bijectors.InvertibleConv1x1([2, 2, 3], seed=0, dtype="float64"),
+                          [2, 2, 3]),
     "InvertibleResidual_dense": (dense_block, [3]),
     "InvertibleResidual_conv": (lambda: conv_block([3, 5, 2]), [3, 5, 2]),
     "InvertibleResidual_sequence": (lambda: conv_block([6, 2], 4), [6, 2]),
@@ -165,6 +187,9 @@ REGISTRY = {
     "Squeeze": (lambda: bijectors.Squeeze([4, 2, 2]), [4, 2, 2]),
     "dequantizer": (dequantizer, [4, 4, 1]),
     "image_flow": (image, [4, 4, 1]),
+    "image_flow_coupling": (
+        lambda: image(nblocks=(2, 2), block=bijectors.Coupling, factor_out=True, fc_end=False),
+        [4, 4, 1]),
     "image_flow_factor_out": (
         lambda: image(nblocks=(1, 1), factor_out=True, squeeze_first=False, preact=False,
                       fc_actnorm=True, fc_end=False), [4, 4, 1]),
@@ -197,7 +222,7 @@ REGISTRY = {
 # One of each kind, and the smallest: the others are slow.
 QUICK = [name for name in REGISTRY if not name.startswith(
     ("image_flow", "toy_flow_", "tabular_flow", "InvertibleResidual_", "Chain_tfp_constants",
-     "Dequantize", "Embedded", "Inverted_", "Monotone_", "dequantizer"))]
+     "Coupling_", "Dequantize", "Embedded", "Given_", "Inverted_", "Monotone_", "dequantizer"))]
 QUICK += ["InvertibleResidual_dense", "image_flow_squeeze_first"]
 
 

@@ -35,6 +35,13 @@ class OnlyInputs(Sweep):
 
 WAYS = {"recomputed": autodiff.Recomputed(), "stored": autodiff.Stored(),
         "released": autodiff.Released(), "inputs": OnlyInputs(), "chunks": OnlyInputs(150)}
+# Those that go from x, or from z, to all others: by solves, or by more evaluations.
+OTHERS = {"checkpointed": autodiff.Checkpointed(), "checkpointed_2": autodiff.Checkpointed(2),
+          "memory_poor": autodiff.MemoryPoor(), "reversible": autodiff.Reversible(),
+          "moonwalk": autodiff.Moonwalk(fallback=None),
+          "moonwalk_reversible": autodiff.Moonwalk(autodiff.Reversible(), fallback=None)}
+FORWARD = {"forward": autodiff.ForwardMode(),
+           "moonwalk_pure": autodiff.Moonwalk(autodiff.ForwardMode(), fallback=None)}
 
 
 def estimator(rule=RULE, **kwargs):
@@ -158,20 +165,35 @@ def stochastic(name, n):
     return flow.with_log_det(logdet.LogDet(logdet.Truncated(4), memory=logdet.Tape())), x
 
 
-@pytest.mark.fast(*(name for name in QUICK if "flow" not in name and "tfp_" not in name
-                    and name != "Given"))
+FEW = pytest.mark.fast(*(name for name in QUICK if "flow" not in name and "tfp_" not in name
+                         and name != "Given"))
+
+
+@FEW
 @pytest.mark.parametrize("name", REGISTRY)
 def test_law_every_way_is_the_tape(name):
-    """Of every flow, eager and traced."""
+    """Of every flow, eager and traced: each product that a step has for its derivative."""
     flow, x = stochastic(name, 3)
     want = by_tape(flow, x)
 
     def all_ways(x):
-        return [autodiff.gradients(flow, loss_of, x, seed=3, autodiff=way)
-                for way in WAYS.values()]
+        return [autodiff.gradients(flow, loss_of, x, seed=3, autodiff=WAYS[way])
+                for way in ("inputs", "stored", "released")]
 
     for got in all_ways(x) + traced(all_ways, x):
         assert_equal(got, want)
+
+
+@FEW
+@pytest.mark.parametrize("name", REGISTRY)
+def test_law_strategies_by_solves_are_the_tape(name):
+    """Of every flow: from z, and forward from the derivative by x."""
+    flow, x = stochastic(name, 3)
+    want = by_tape(flow, x)
+    for way, strategy in OTHERS.items():
+        got = autodiff.gradients(flow, loss_of, x, seed=3, autodiff=strategy)
+        exact = way.startswith(("checkpointed", "memory"))
+        assert_close(got, want, 1e-10 if exact else 1e-8)
 
 
 class OfATape(FlowModel):
@@ -190,10 +212,8 @@ def test_law_weighted_sums_in_parts(name, monkeypatch):
     weights = tf.linspace(tf.constant(0.0, tf.float64), 2.0, 7)
     part = Part(as_seed(4), tf.constant(7, tf.int64))
     want = OfATape(flow)._sums(x, weights, part)
-    models = [FlowModel(flow, micro_batches=3, autodiff=way, dtype="float64")
-              for way in WAYS.values()]
-    for got in traced(lambda x: [model._sums(x, weights, part) for model in models], x):
-        assert_equal(got, want)
+    model = FlowModel(flow, micro_batches=3, autodiff=WAYS["chunks"], dtype="float64")
+    assert_equal(traced(lambda x: model._sums(x, weights, part), x), want)
 
 
 @pytest.mark.slow

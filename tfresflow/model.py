@@ -29,6 +29,7 @@ from tfresflow.training.gradient_of_sum import ByFlow
 from tfresflow.training.hybrid import ByHead, Hybrid
 from tfresflow.training.joined import as_rows
 from tfresflow.training.likelihood import LikelihoodModel
+from tfresflow.training.measured import Measured
 from tfresflow.training.of_rows import OfRows
 from tfresflow.training.on_batch import OnBatch
 
@@ -38,7 +39,7 @@ _LOSS = "compute_nll", "example_losses"  # what a subclass may override
 
 
 @keras.saving.register_keras_serializable("tfresflow")
-class FlowModel(SavedWhole, Exported, Hybrid, OfRows, OnBatch, LikelihoodModel):
+class FlowModel(SavedWhole, Exported, Hybrid, OfRows, OnBatch, Measured, LikelihoodModel):
     """`log p(x) = log p_base(f(x)) + log |det df/dx|`, trained by maximum likelihood.
 
     `compile(optimizer)`, `fit(dataset of x)`, `evaluate`, and `predict`, which gives `log p(x)`.
@@ -138,9 +139,10 @@ class FlowModel(SavedWhole, Exported, Hybrid, OfRows, OnBatch, LikelihoodModel):
         check(nbits is None or getattr(flow, "nbits", None) is None, "nbits",
               "not be given where the flow takes levels, of so many bits", nbits)
         check_estimator("eval_log_det", eval_log_det)
-        self.flow, self.autodiff = flow, Recomputed() if autodiff is None else autodiff
+        check_sweep(Recomputed() if autodiff is None else autodiff)
+        self.flow = flow
         self.rows_flow = as_rows(flow, head is not None)
-        check_sweep(self.autodiff)
+        self.take_strategy(Recomputed() if autodiff is None else autodiff)
         latent = latent_of(flow, base)
         self.base = StandardNormal(latent, self.variable_dtype) if base is None else base
         check_base(self.base, latent, floats[0] if floats else None)

@@ -14,7 +14,7 @@ from tfresflow import layers
 from tfresflow.checks.rules import check, check_kind
 from tfresflow.checks.sizes import as_size
 
-__all__ = ["Blocks", "DenseNet"]
+__all__ = ["Blocks", "DenseNet", "Maker"]
 
 
 class DenseNet(typing.NamedTuple):
@@ -46,14 +46,72 @@ class DenseNet(typing.NamedTuple):
     learned: bool = True
 
 
-@dataclasses.dataclass
-class Blocks:
+@dataclasses.dataclass(kw_only=True)
+class Maker:
+    """What makers of blocks have in common: activations, initial weights, contexts, ActNorms.
+
+    Args:
+      act: activation, see `layers.as_activation`.
+      preact: begin a branch with an activation.
+      seed: integer for the initial weights; None for different ones each time.
+      dtype: of the weights.
+      context_shape: of a conditional flow: each hidden layer has a `layers.FiLM` before its
+        activation, each ActNorm a context.
+      gates: see `layers.FiLM`.
+    """
+
+    act: typing.Any
+    preact: bool = True
+    seed: int | None = None
+    dtype: str | None = None
+    context_shape: tuple | None = None
+    gates: bool = False
+
+    def __post_init__(self):
+        self._counter = itertools.count()
+        self._act = layers.as_activation(self.act)
+        # Channels of its output a channel of its input.
+        self._expansion = getattr(self._act(dtype=self.dtype), "expansion", 1)
+        seed = -1 if self.seed is None else as_size("seed", self.seed, 0)
+        self._seeds = itertools.count(1_000_003 * (seed + 1))
+
+    def actnorm(self, event_shape, per_element=False):
+        """An ActNorm of these weights' type."""
+        return ActNorm(event_shape, per_element=per_element, dtype=self.dtype,
+                       context_shape=self.context_shape)
+
+    def _begun(self, channels, preact):
+        """`(layers, channels)` that a branch begins with."""
+        begins = self.preact if preact is None else preact
+        return ([self._act(dtype=self.dtype)], channels * self._expansion) if begins else (
+            [], channels)
+
+    def _film(self):
+        """Where the context enters; nothing in a flow without one."""
+        if self.context_shape is None:
+            return []
+        seed = None if self.seed is None else next(self._seeds)
+        return [layers.FiLM(self.context_shape, self.gates, _uniform(
+            self.context_shape[-1] ** -0.5, seed), dtype=self.dtype)]
+
+    def _initial(self, fan_in):
+        """The reference's initial weights: kernel and bias uniform in +-1/sqrt(fan_in)."""
+        seeds = (None, None) if self.seed is None else (next(self._seeds), next(self._seeds))
+        kernel, bias = (_uniform(1 / math.sqrt(fan_in), seed) for seed in seeds)
+        return {"kernel_initializer": kernel, "bias_initializer": bias, "dtype": self.dtype}
+
+
+def _uniform(bound, seed):
+    return keras.initializers.RandomUniform(-bound, bound, seed)
+
+
+@dataclasses.dataclass(kw_only=True)
+class Blocks(Maker):
     """Makes residual blocks and ActNorms, all with the same options.
 
     Args:
+      act, preact, seed, dtype, context_shape, gates: see `Maker`.
       coeff: bound of each layer's operator norm, in (0, 1), see `layers.InducedNormDense`.
-      act: activation, see `layers.as_activation`.
-      preact: begin a branch with an activation.
       orders: of the norms, `(p_0, ..., p_{L-1})` for branches of L linear layers: layer l goes from
         p_l to p_{l+1}, the last one back to p_0. Each is a number in [1, inf], a
         `layers.LearnedOrder`, or None for the order before it; a single order is that of all.
@@ -61,11 +119,6 @@ class Blocks:
       dense_net: a `DenseNet`, or None for plain branches.
       power_iteration: `layers.PowerIteration`, or None for the layers' default.
       log_det, solver, adjoint: given to every block.
-      seed: integer for the initial weights; None for different ones each time.
-      dtype: of the weights.
-      context_shape: of a conditional flow: each hidden layer has a `layers.FiLM` before its
-        activation, each ActNorm a context.
-      gates: see `layers.FiLM`.
       block: class of the blocks, as `InvertibleResidual` and `Monotone`, or a function of the same
         arguments; a list of several, which are taken in turns.
 
@@ -75,8 +128,6 @@ class Blocks:
     """
 
     coeff: float
-    act: typing.Any
-    preact: bool = True
     orders: typing.Any = 2
     certified: bool = True
     dense_net: DenseNet | None = None
@@ -84,23 +135,14 @@ class Blocks:
     log_det: typing.Any = None
     solver: typing.Any = None
     adjoint: typing.Any = None
-    seed: int | None = None
-    dtype: str | None = None
-    context_shape: tuple | None = None
-    gates: bool = False
     block: typing.Any = InvertibleResidual
 
     def __post_init__(self):
+        super().__post_init__()
         kinds = list(self.block) if isinstance(self.block, (list, tuple)) else [self.block]
         check(kinds and all(map(callable, kinds)), "block", "be a class of blocks, as "
               "`InvertibleResidual` and `Monotone` of bijectors, or a list of them", self.block)
         self._kinds = itertools.cycle(kinds)
-        self._counter = itertools.count()
-        self._act = layers.as_activation(self.act)
-        # Channels of its output a channel of its input.
-        self._expansion = getattr(self._act(dtype=self.dtype), "expansion", 1)
-        seed = -1 if self.seed is None else as_size("seed", self.seed, 0)
-        self._seeds = itertools.count(1_000_003 * (seed + 1))
         check_kind("dense_net", self.dense_net, "be a flows.DenseNet(depth, growth), or None",
                    (DenseNet, type(None)))
 
@@ -114,19 +156,12 @@ class Blocks:
         sizes = [(size, 1) for size in (*hidden, event_shape[-1])]
         return self._block(self._dense, sizes, event_shape, preact, "dense")
 
-    def actnorm(self, event_shape, per_element=False):
-        """An ActNorm of these weights' type."""
-        return ActNorm(event_shape, per_element=per_element, dtype=self.dtype,
-                       context_shape=self.context_shape)
-
     def _block(self, linear, sizes, event_shape, preact, kind):
         if self.dense_net:
             depth, growth, kernel = (as_size(name, getattr(self.dense_net, name))
                                      for name in ("depth", "growth", "kernel"))
             sizes = [(growth, kernel)] * depth + [(event_shape[-1], 1)]
-        preact = self.preact if preact is None else preact
-        stack = [self._act(dtype=self.dtype)] if preact else []
-        inputs = event_shape[-1] * (self._expansion if preact else 1)
+        stack, inputs = self._begun(event_shape[-1], preact)
         codomains = self._codomains(len(sizes))
         for (size, kernel), codomain in zip(sizes[:-1], codomains):
             hidden, act = linear(size, kernel, inputs, codomain), self._act(dtype=self.dtype)
@@ -162,21 +197,6 @@ class Blocks:
         del kernel
         return layers.InducedNormDense(units, codomain=codomain, **self._linear(inputs))
 
-    def _film(self):
-        """Where the context enters; nothing in a flow without one."""
-        if self.context_shape is None:
-            return []
-        bound = self.context_shape[-1] ** -0.5
-        seed = None if self.seed is None else next(self._seeds)
-        return [layers.FiLM(self.context_shape, self.gates, keras.initializers.RandomUniform(
-            -bound, bound, seed), dtype=self.dtype)]
-
     def _linear(self, fan_in):
-        """The reference's initial weights: kernel and bias uniform in +-1/sqrt(fan_in)."""
-        kernel_seed, bias_seed = (None, None) if self.seed is None else (
-            next(self._seeds), next(self._seeds))
-        bound = 1 / math.sqrt(fan_in)
-        return {"coeff": self.coeff, "power_iteration": self.power_iteration, "dtype": self.dtype,
-                "certified": self.certified,
-                "kernel_initializer": keras.initializers.RandomUniform(-bound, bound, kernel_seed),
-                "bias_initializer": keras.initializers.RandomUniform(-bound, bound, bias_seed)}
+        return {"coeff": self.coeff, "power_iteration": self.power_iteration,
+                "certified": self.certified, **self._initial(fan_in)}

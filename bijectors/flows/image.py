@@ -3,8 +3,8 @@
 from bijectors.chain import Chain
 from bijectors.factor_out import FactorOut
 from bijectors.flatten import Flatten
-from bijectors.flows.blocks import Blocks
 from bijectors.flows.context import embedded, shape_within
+from bijectors.flows.couplings import maker
 from bijectors.logit import Logit
 from bijectors.residual import InvertibleResidual
 from bijectors.squeeze import Squeeze
@@ -83,9 +83,10 @@ def image_flow(event_shape, *, nblocks=(16, 16, 16), idim=512, kernels=(3, 1, 3)
     kernels, idim = as_sizes("kernels", kernels), as_size("idim", idim)
     fc_idim, n_fc_blocks = as_size("fc_idim", fc_idim), as_size("n_fc_blocks", n_fc_blocks, 0)
     _validate(event_shape, nblocks, kernels, squeeze_first)
-    blocks = Blocks(coeff, act, preact, orders, certified, dense_net, power_iteration, log_det,
-                    solver, adjoint, seed, dtype, shape_within(context_shape, context_network),
-                    context_gates, block)
+    blocks = maker(
+        block, act, preact, seed, dtype, shape_within(context_shape, context_network),
+        context_gates, coeff=coeff, orders=orders, certified=certified, dense_net=dense_net,
+        power_iteration=power_iteration, log_det=log_det, solver=solver, adjoint=adjoint)
 
     def norms(shape):
         return ([blocks.actnorm(shape)] if actnorm else []) + (

@@ -63,8 +63,9 @@ def dequantizer(event_shape, nbits=8, *, nblocks=2, idim=32, kernels=(3, 1, 3), 
     check(len(kernels) > 1, "kernels", "be at least two sizes", kernels)
     squeezes = [Squeeze(event_shape)] if event_shape[0] % 2 == event_shape[1] % 2 == 0 else []
     shape = squeezes[0].latent_shape(event_shape) if squeezes else event_shape
-    blocks = Blocks(coeff, act, preact=False, power_iteration=power_iteration, log_det=log_det,
-                    solver=solver, seed=seed, dtype=dtype, context_shape=(*shape[:2], features))
+    blocks = Blocks(coeff=coeff, act=act, preact=False, power_iteration=power_iteration,
+                    log_det=log_det, solver=solver, seed=seed, dtype=dtype,
+                    context_shape=(*shape[:2], features))
     steps = [tfb.Invert(tfb.Sigmoid()), *squeezes, blocks.actnorm(shape)]
     for _ in range(nblocks):
         steps += [blocks.conv(shape, as_size("idim", idim), kernels), blocks.actnorm(shape)]

@@ -1,8 +1,8 @@
 """The architecture of the two-dimensional densities."""
 
 from bijectors.chain import Chain
-from bijectors.flows.blocks import Blocks
 from bijectors.flows.context import embedded, shape_within
+from bijectors.flows.couplings import maker
 from bijectors.residual import InvertibleResidual
 from tfresflow import layers
 from tfresflow.checks.sizes import as_size, as_sizes
@@ -35,7 +35,8 @@ def toy_flow(event_shape=(2,), *, nblocks=100, dims=(128, 128, 128, 128), coeff=
       dtype: of the weights.
       block: class of the blocks, `InvertibleResidual` or `Monotone` of bijectors, or a function of
         their arguments; a list of several, which are taken in turns: an implicit flow is of
-        `[InvertibleResidual, Inverted.of(InvertibleResidual)]`.
+        `[InvertibleResidual, Inverted.of(InvertibleResidual)]`. `Coupling`: affine couplings, one
+        half in turns with the other, whose networks have the same layers without bounds.
       context_shape: of a conditional flow: shape of one context, `[K]` or K; `[]` for labels, with
         a network; None: no context.
       context_network: a Keras layer or model of the context, see `Embedded`; without one the
@@ -64,9 +65,10 @@ def toy_flow(event_shape=(2,), *, nblocks=100, dims=(128, 128, 128, 128), coeff=
     shape = as_sizes("event_shape", event_shape)
     if len(shape) != 1:
         raise ValueError(f"`event_shape` must be [D]. Received: event_shape={shape}")
-    blocks = Blocks(coeff, act, preact, orders, certified, dense_net, power_iteration, log_det,
-                    solver, adjoint, seed, dtype, shape_within(context_shape, context_network),
-                    context_gates, block)
+    blocks = maker(
+        block, act, preact, seed, dtype, shape_within(context_shape, context_network),
+        context_gates, coeff=coeff, orders=orders, certified=certified, dense_net=dense_net,
+        power_iteration=power_iteration, log_det=log_det, solver=solver, adjoint=adjoint)
     steps = []
     for _ in range(nblocks):
         steps.append(blocks.dense(shape, dims))

@@ -7,8 +7,8 @@ import keras
 
 from tfresflow.autodiff.recomputed import Recomputed
 from tfresflow.checks.rules import check_whole
-from tfresflow.functions.sweep import Sweep, Swept, after, concatenated
 from tfresflow.functions.steps import Composed
+from tfresflow.functions.sweep import Sweep, Swept, after, concatenated
 from tfresflow.saving.configurable import Configurable
 
 __all__ = ["Checkpointed"]

@@ -106,7 +106,7 @@ class ProjectedForward(_Forward):
         def directed(like, seed):
             flat = tf.nest.flatten(like)
             return tf.nest.pack_sequence_as(like, [
-                tf.random.stateless_normal(tf.shape(t), s, t.dtype)
+                tf.random.stateless_normal(tf.shape(t), s, dtype=t.dtype)
                 for t, s in zip(flat, seeds.split(seed, max(1, len(flat))))])
 
         def of_weights(i):

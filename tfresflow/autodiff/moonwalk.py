@@ -1,11 +1,13 @@
 """Gradients in a forward sweep: the input's first, then that of each step from it."""
 
 import dataclasses
+import itertools
 
 import keras
 import tensorflow as tf
 
 from tfresflow.autodiff.checkpointed import Checkpointed
+from tfresflow.autodiff.recomputed import Recomputed
 from tfresflow.checks.rules import check_number
 from tfresflow.functions.sweep import Sweep, Swept, after, check_sweep, concatenated
 from tfresflow.saving.configurable import Configurable
@@ -21,7 +23,8 @@ class Moonwalk(Configurable, Sweep):
     The first phase asks for no derivative by weights. The second goes from step to step: with the
     derivative by the input of a step, one vector-inverse-Jacobian product gives that by its output
     (`Step.vijp`; one linear solve for a residual block), and from this follows the derivative by
-    its weights. What one step needs is freed before the next begins.
+    its weights. What one step needs is freed before the next begins. Steps that draw noise, as
+    `Dequantize`, are no bijections: what is up to the last of them is differentiated backward.
 
     The derivative by z at the end must be the one of the loss, which is known. How far it is from
     it, for each example and relative to its norm, is the error of the sweep: `FlowModel` reports
@@ -65,6 +68,21 @@ class Moonwalk(Configurable, Sweep):
             check_sweep(self.fallback, "fallback")
 
     def __call__(self, steps, x, rows, dlog_det, end):
+        head = sum(1 for _ in itertools.dropwhile(lambda step: step.is_bijection, steps[::-1]))
+        rest = []
+
+        def walk(z):
+            rest.append(self._walk(steps[head:], z, rows, dlog_det, end))
+            return rest[0].outputs, rest[0].dx
+
+        if not head:
+            return self._walk(steps, x, rows, dlog_det, end)
+        first = Recomputed()(steps[:head], x, rows, dlog_det, walk)
+        return rest[0]._replace(dx=first.dx, log_det=first.log_det + rest[0].log_det,
+                                dweights=first.dweights + rest[0].dweights)
+
+    def _walk(self, steps, x, rows, dlog_det, end):
+        """`__call__` for steps that are bijections."""
         ends = []
 
         def known(z):

@@ -24,7 +24,7 @@ import typing
 import tensorflow as tf
 
 from tfresflow.batches import seeds
-from tfresflow.functions.sweep import Sweep
+from tfresflow.functions.sweep import Sweep, after
 
 __all__ = ["Composed", "Paired", "Rows", "Step", "bind", "of_state", "say_together"]
 
@@ -62,9 +62,11 @@ class Step:
       inverse: `z -> x`.
       is_light: whether its activations take so little memory that they are kept.
       ends_scale: whether its x is what a scale ends with: features, for a head.
+      is_bijection: whether z follows from x alone, so that there is a `vijp`.
     """
 
     is_light = ends_scale = False
+    is_bijection = True
 
     @property
     def steps(self):
@@ -90,7 +92,7 @@ class Step:
         Returns:
           `(dx, log_det, dweights)`: as x, `[n]` and a list as `weights`, summed over the rows.
         """
-        return self.linearise(x, rows)[1](dz, dlog_det)
+        return self.linearise(after((dz, dlog_det), x), rows)[1](dz, dlog_det)
 
     def vijp(self, x, rows, dx, dlog_det):
         """The reverse of `vjp`: from dx, the derivative with respect to x, back to dz.

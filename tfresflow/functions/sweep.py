@@ -40,7 +40,7 @@ class Sweep:
       tolerance: a larger `Swept.error` is not trusted; None if this strategy measures none.
     """
 
-    tolerance = None
+    tolerance: float | None = None
 
     def __call__(self, steps, x, rows, dlog_det, end):
         """Goes through the steps, then back.

@@ -119,11 +119,12 @@ class DistributedModel(keras.Model):
                 if int(self.skipped.numpy()) > self.skip_nonfinite:
                     raise NonFinite(self._where_nonfinite())
 
-        self.train_function = self._function(self._gradients, after)
+        self.train_function = self._function(self._gradients, lambda: self.metrics, after)
 
     def make_test_function(self, force=False):
         if self.test_function is None or force:
-            self.test_function = self._function(self._score)
+            self.test_function = self._function(self._score, lambda: [
+                m for m in self.metrics if m not in self.training_metrics])
 
     def _score(self, data, even):
         with self.scoring():
@@ -134,6 +135,14 @@ class DistributedModel(keras.Model):
                              "one batch alone would not be reported. Make them "
                              f"`keras.metrics.Mean`s of the model. Received: {unknown}")
         return ()
+
+    @property
+    def training_metrics(self):
+        """Those of `metrics` that evaluation does not report."""
+        return []
+
+    def look_at(self, logs):
+        """Called after each step, of training or evaluation, with what the metrics have come to."""
 
     def scoring(self):
         """The context of a step of evaluation, on each replica."""
@@ -149,8 +158,10 @@ class DistributedModel(keras.Model):
                              reduce_retracing=signature is None)
         return traced if self.jit_compile else pack_captures(traced)
 
-    def _function(self, on_replica, after=lambda *results: None):
+    def _function(self, on_replica, metrics, after=lambda *results: None):
         """`on_replica(data, even)`, then `after` of its results, as Keras calls it: on an iterator.
+
+        It returns what the metrics that `metrics` lists have come to.
 
         The shapes that a trace is for come from the iterator's type, which all workers share: one
         that traced again where others do not would no longer meet them in the sums.
@@ -163,7 +174,7 @@ class DistributedModel(keras.Model):
                 data, even = source.get_next(), is_even(source)
             step = self._autoconvert_optionals(functools.partial(on_replica, even=even))
             results = self.distribute_strategy.run(step, (data,))
-            return {m.name: m.result() for m in self.metrics}, data, results
+            return {m.name: m.result() for m in metrics()}, data, results
 
         @functools.lru_cache(maxsize=None)
         def traced(kind):
@@ -184,6 +195,7 @@ class DistributedModel(keras.Model):
                         raise
                     break
                 after(*results)
+                self.look_at(logs)
             return logs
 
         return function
@@ -247,7 +259,7 @@ class DistributedModel(keras.Model):
         events, dtype = [[]] * gradient.num_outputs, self.variable_dtype
         (losses, *others), sums = gradient.sum(*batched) if k == 1 else in_parts(
             gradient.sum, batched, -(-n // k), events, gradient.like, dtype)
-        return losses, gradient.by_variables(sums, weights), *others
+        return losses, gradient.by_variables(sums, weights), *gradient.without_errors(others)
 
     def gradient_of_sum(self, x, part):
         """The gradient of the sum of the losses over a batch, see `gradient_of_sum.py`.

@@ -1,7 +1,8 @@
 """The gradient of the sum of the losses over a batch, a part of the batch at a time.
 
     .sum(x, weights, places) -> (outputs, sums)     of a part: rows `places` of the batch
-    .num_outputs                                    losses, then what metrics take beside them
+    .num_outputs                                    losses, what metrics take beside them, errors
+    .without_errors(outputs)                        errors reported and left out
     .like                                           tensors of the shapes of the sums
     .by_variables(sums, weights) -> gradients       of the whole batch
 """
@@ -11,7 +12,7 @@ import tensorflow as tf
 from tfresflow.batches import parts, seeds, threads
 from tfresflow.functions.steps import Rows, bind
 
-__all__ = ["ByFlow", "ByTape"]
+__all__ = ["ByFlow", "ByTape", "measured"]
 
 
 class ByTape:
@@ -40,6 +41,9 @@ class ByTape:
         found = tape.gradient(total, self.like, unconnected_gradients="zero")
         return [losses], list(map(tf.convert_to_tensor, found))  # sparse ones of embeddings, too
 
+    def without_errors(self, outputs):
+        return outputs
+
     def by_variables(self, sums, weights):
         del weights
         return sums
@@ -47,6 +51,8 @@ class ByTape:
 
 class ByFlow:
     """For a `FlowModel`'s negative log-likelihood: `model.autodiff` goes through the flow.
+
+    If that measures the error of its gradient, `sum` gives it last.
 
     Norms, regularisers and losses of orders, which all parts share, are differentiated once.
 
@@ -57,7 +63,9 @@ class ByFlow:
     num_outputs = 1
 
     def __init__(self, model, x, part):
-        self._model, self._count = model, tf.shape(x)[0]
+        self._model, self._count, self._seed = model, tf.shape(x)[0], part
+        if model.autodiff.tolerance is not None:
+            self.num_outputs += 1
         with tf.GradientTape() as self._tape:
             self._bound = bind(model.rows_flow, part, x.shape[0], model.as_weights(x).dtype)
             self._orders, self._regularisers = model.order_losses(), model.losses
@@ -76,6 +84,13 @@ class ByFlow:
         batched, cut = parts.padded(1, [x, tf.cast(weights, x.dtype), places])
         outputs, sums = run(*batched)
         return cut(outputs), sums
+
+    def without_errors(self, outputs):
+        if self._model.autodiff.tolerance is None:
+            return outputs
+        *outputs, errors = outputs
+        self._model.report_errors(errors)
+        return outputs
 
     def by_variables(self, sums, weights):
         count = len(self._bound.weights)
@@ -98,6 +113,15 @@ class ByFlow:
                                          unconnected_gradients="zero")
             return (log_prob, of_base), dz
 
-        (log_prob, of_base), _, log_det, dweights = self._model.autodiff(
-            self._bound.steps, x, Rows(places), -weights, end)
-        return [-log_prob - log_det], [*dweights, *of_base]
+        (log_prob, of_base), _, log_det, dweights, error = self._model.autodiff(
+            self._bound.steps, x, self._rows(places), -weights, end)
+        return [-log_prob - log_det, *measured([error])], [*dweights, *of_base]
+
+    def _rows(self, places):
+        return Rows(places, seed=self._seed)
+
+
+def measured(errors):
+    """The largest of the errors for each example, in a list that is empty if none is measured."""
+    errors = [e for e in errors if e is not None]
+    return [tf.reduce_max(tf.stack(errors), axis=0)] if errors else []

@@ -21,7 +21,7 @@ from tfresflow.functions.branch import warn_of_states
 from tfresflow.functions.steps import Rows, bind
 from tfresflow.logdet.base import Estimator
 from tfresflow.losses import bits_per_dim
-from tfresflow.training.gradient_of_sum import ByFlow
+from tfresflow.training.gradient_of_sum import ByFlow, measured
 from tfresflow.training.joined import Labelled
 
 __all__ = ["ByHead", "Hybrid", "features_of"]
@@ -49,7 +49,7 @@ class ByHead(ByFlow):
     num_outputs = 3
 
     def _sum(self, x, weights, places):
-        model, rows, features, found = self._model, Rows(places), [], {}
+        model, rows, features, found = self._model, self._rows(places), [], {}
         segments, labels = _segments(self._bound.steps), model.rows_flow.apart(x)[1]
 
         def run(i, state):
@@ -65,9 +65,9 @@ class ByHead(ByFlow):
             return (scores, added), _added(dstate, added[i]) if i < len(added) else dstate
 
         ((log_prob, entropy, right, of_base), _), _ = run(0, x)
-        log_dets, dweights = zip(*(found[i] for i in range(len(segments))))
+        log_dets, dweights, errors = zip(*(found[i] for i in range(len(segments))))
         nll = -log_prob - tf.add_n(log_dets)
-        return ([model.loss_of(nll, entropy), nll, right],
+        return ([model.loss_of(nll, entropy), nll, right, *measured(errors)],
                 [*(d for own in dweights for d in own), *of_base])
 
     def _end(self, z, features, labels, weights):
