@@ -5,7 +5,7 @@ import math
 
 import keras
 
-from bijectors import Chain, Inverted, InvertibleResidual, Monotone, flows
+from bijectors import Chain, Coupling, Inverted, InvertibleResidual, Monotone, flows
 from tfresflow import FlowModel, autodiff, layers, logdet, solvers
 from tfresflow.logdet.exact import SMALL
 from tfresflow.training import optimizers
@@ -14,9 +14,12 @@ from train.settings import written
 
 __all__ = ["build_model", "build_optimizer", "is_exact", "law", "steps_per_epoch", "total_steps"]
 
-_AUTODIFF = {"recomputed": autodiff.Recomputed, "stored": autodiff.Stored,
-             "released": autodiff.Released}
-_BLOCKS = {"resblock": InvertibleResidual, "monotone": Monotone,
+_AUTODIFF = {"recomputed": autodiff.Recomputed(), "stored": autodiff.Stored(),
+             "released": autodiff.Released(), "checkpointed": autodiff.Checkpointed(),
+             "reversible": autodiff.Reversible(), "moonwalk": autodiff.Moonwalk(),
+             "moonwalk_reversible": autodiff.Moonwalk(autodiff.Reversible()),
+             "memory_poor": autodiff.MemoryPoor(), "projected": autodiff.ProjectedForward()}
+_BLOCKS = {"resblock": InvertibleResidual, "monotone": Monotone, "coupling": Coupling,
            "implicit": [InvertibleResidual, Inverted.of(InvertibleResidual)]}
 _PROBES = {"normal": logdet.normal, "orthogonal": logdet.orthogonal,
            "rademacher": logdet.rademacher}
@@ -163,12 +166,14 @@ def _log_det(settings):
 
 def _autodiff(settings):
     default = "recomputed" if settings.mem_eff else "stored"
-    return _AUTODIFF[settings.autodiff or default]()
+    return _AUTODIFF[settings.autodiff or default]
 
 
 def is_exact(settings, source):
     """Whether log-determinants are exact in evaluation, as they are where that is cheap."""
-    return settings.exact or source.kind != "image" and math.prod(source.event_shape) <= SMALL
+    small = source.kind != "image" and math.prod(source.event_shape) <= SMALL
+    return settings.exact or small or (
+        settings.block == "coupling" and settings.dequantise != "variational")
 
 
 def _eval_log_det(settings, source, blocks):

@@ -125,11 +125,12 @@ def _reconstruction_error(model, settings, most=64):
 
 
 def _norms(model, settings):
-    """Norms and the verdict; the table goes to norms.txt and norms.png."""
+    """Norms and the verdict; the table, if there are any, goes to norms.txt and norms.png."""
     report = norm_report(model.flow)
-    workdir = pathlib.Path(settings.workdir)
-    (workdir / "norms.txt").write_text(f"{report}\n")
-    plots.norms(report, workdir / "norms.png")
+    if report.layers:
+        workdir = pathlib.Path(settings.workdir)
+        (workdir / "norms.txt").write_text(f"{report}\n")
+        plots.norms(report, workdir / "norms.png")
     return {"coeff": settings.coeff, "largest_norm": report.largest,
             "lipschitz_bound_of_block": report.blocks, "certified": report.certified,
             "invertible": report.verdict(), "layers": [row._asdict() for row in report.layers]}
@@ -157,10 +158,11 @@ def _print(metrics):
     if "entropy_nats" in metrics:
         rows.append(("entropy of the density, nats", f"{metrics['entropy_nats']:.4f}"))
     error = metrics["reconstruction_error"]
-    rows += [("reconstruction error", "not converged" if error is None else f"{error:.1e}"),
-             ("largest operator norm", f"{metrics['largest_norm']:.4f} "
-                                       f"(coeff {metrics['coeff']})"),
-             ("invertible", metrics["invertible"]),
+    rows.append(("reconstruction error", "not converged" if error is None else f"{error:.1e}"))
+    if metrics["layers"]:
+        rows.append(("largest operator norm", f"{metrics['largest_norm']:.4f} "
+                                              f"(coeff {metrics['coeff']})"))
+    rows += [("invertible", metrics["invertible"]),
              ("test examples, step", f"{metrics['num_test_examples']}, {metrics['step']} "
                                      f"({metrics['checkpoint']})")]
     width = max(len(label) for label, _ in rows)

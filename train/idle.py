@@ -10,6 +10,11 @@ __all__ = ["idle"]
 _IMAGES = ("idim kernels squeeze_first factor_out fc_actnorm logit_transform alpha fc_end "
            "n_fc_blocks fc_idim preact first_resblock imagesize resize_mode nbits add_noise "
            "dequantise dequantise_blocks dequantise_idim eval_draws").split()
+# Of residual blocks: their norms, their log-determinants, their inverse.
+_RESIDUAL = ("coeff vnorms learn_p mixed p_range certified n_lipschitz_iters sn_tol n_power_series "
+             "n_dist threshold n_lambda geom_p n_samples n_probes probe n_exact_terms neumann_grad "
+             "densenet densenet_depth densenet_growth learnable_concat solver rtol atol "
+             "max_solver_steps exact eval_probes tolerance n_exact_terms_eval").split()
 _VARIATIONAL = "dequantise_blocks", "dequantise_idim", "eval_draws"
 _TRAINING = ({f.name for f in dataclasses.fields(TrainingFlags)} | {"autodiff", "mem_eff"}) - {
     *FIXED, "workdir"}
@@ -87,6 +92,8 @@ def _model(s):
     for name in _VARIATIONAL:
         yield name, s.dequantise == "variational", f"with --dequantise={s.dequantise}"
     yield "add_noise", s.dequantise == "uniform", f"with --dequantise={s.dequantise}"
+    for name in _RESIDUAL if s.dequantise != "variational" else ():  # whose noise has such blocks
+        yield name, s.block != "coupling", "with --block=coupling, which is exact and has no norms"
     yield "vnorms", not s.learn_p, "with --learn_p"
     yield "alpha", s.logit_transform, "with --nologit_transform"
     for name in ("n_fc_blocks", "fc_idim"):

@@ -59,8 +59,10 @@ class DataFlags:
 class ModelFlags:
     """Model."""
 
-    block: str = flag("resblock", "Kind of block; implicit: a resblock and an inverse in turns.",
-                      allowed=("resblock", "monotone", "implicit"))
+    block: str = flag(
+        "resblock", "Kind of block; implicit: a resblock and an inverse in turns; coupling: the "
+        "affine couplings of RealNVP, for comparison.",
+        allowed=("resblock", "monotone", "implicit", "coupling"))
     coeff: float = flag(0.98, "Bound of each layer's operator norm, in (0, 1).", FRACTION)
     vnorms: tuple[float, ...] = flag(
         (2.0, 2.0, 2.0, 2.0), "Orders p_0, p_1, ... of the norms before each linear layer of a "
@@ -90,8 +92,12 @@ class ModelFlags:
     mem_eff: bool = flag(True, "Recompute activations in the backward pass; else keep them.")
     autodiff: str = flag(
         "", "What a training step keeps: the input of each block (recomputed), all activations "
-        "(stored), or those of the branches and the log-determinants' gradients (released). "
-        "Empty: as mem_eff says.", allowed=("", "recomputed", "stored", "released"))
+        "(stored), those of the branches and the log-determinants' gradients (released), the "
+        "inputs of a few blocks (checkpointed), the output of the flow (reversible), its input "
+        "(moonwalk, moonwalk_reversible; memory_poor, projected: for comparison). Empty: as "
+        "mem_eff says.",
+        allowed=("", "recomputed", "stored", "released", "checkpointed", "reversible", "moonwalk",
+                 "moonwalk_reversible", "memory_poor", "projected"))
     act: str = flag(
         "swish", "Activation.",
         allowed=("swish", "clipswish", "pila", "cpila", "elu", "lcube", "softplus", "sin", "tanh",

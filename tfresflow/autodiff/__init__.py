@@ -9,11 +9,13 @@
     MemoryPoor        x: all else is computed anew for each step
     ForwardMode       x: one forward pass for each weight
     ProjectedForward  x: forward passes in random directions; unbiased, not exact
+    Auto              as the fastest does that fits into a given memory
 
-All but the last give the same numbers. Each is a subclass of `functions.sweep.Sweep`, given to
+All but `ProjectedForward` give the same numbers; `saved` shows what is kept, tensor by tensor. Each is a subclass of `functions.sweep.Sweep`, given to
 `FlowModel(autodiff=...)` or to `gradients`.
 """
 
+from tfresflow.autodiff.auto import Auto
 from tfresflow.autodiff.checkpointed import Checkpointed
 from tfresflow.autodiff.forward_mode import ForwardMode, ProjectedForward
 from tfresflow.autodiff.gradients import gradients
@@ -22,7 +24,8 @@ from tfresflow.autodiff.moonwalk import Moonwalk
 from tfresflow.autodiff.recomputed import Recomputed
 from tfresflow.autodiff.released import Released
 from tfresflow.autodiff.reversible import Reversible
+from tfresflow.autodiff.saved import saved
 from tfresflow.autodiff.stored import Stored
 
-__all__ = ["Checkpointed", "ForwardMode", "MemoryPoor", "Moonwalk", "ProjectedForward",
-           "Recomputed", "Released", "Reversible", "Stored", "gradients"]
+__all__ = ["Auto", "Checkpointed", "ForwardMode", "MemoryPoor", "Moonwalk", "ProjectedForward",
+           "Recomputed", "Released", "Reversible", "Stored", "gradients", "saved"]

@@ -9,7 +9,7 @@ import tensorflow as tf
 from tfresflow.batches import seeds
 from tfresflow.checks.rules import check_whole
 from tfresflow.functions.steps import Composed
-from tfresflow.functions.sweep import Sweep, Swept
+from tfresflow.functions.sweep import Sweep, Swept, after
 from tfresflow.saving.configurable import Configurable
 
 __all__ = ["ForwardMode", "ProjectedForward"]
@@ -20,8 +20,7 @@ class _Forward(Configurable, Sweep):
 
     def __call__(self, steps, x, rows, dlog_det, end):
         outputs, dz = end(Composed(steps).value(x, rows))
-        with tf.control_dependencies(tf.nest.flatten(dz)):
-            x = tf.nest.map_structure(tf.identity, x)
+        x = after(dz, x)
         dx, dweights = self._derivatives(steps, x, rows, dz, dlog_det)
         return Swept(outputs, dx, _log_det(steps, x, rows, dlog_det), dweights)
 
@@ -145,7 +144,7 @@ def _along(steps, x, rows, tx, tweights, dz, dlog_det):
         count = len(step.weights)
         own = [*tweights[:count], *map(tf.zeros_like, step.weights[len(tweights):])]
         tweights = tweights[count:]
-        x, tx, tlog_det = step.jvp(x, rows, tx, own)
+        x, tx, tlog_det = step.jvp(after(tx, x), rows, tx, own)
         found.append(dlog_det * tlog_det)
     return tf.add_n([*found, *(
         tf.reduce_sum(tf.reshape(a * b, [tf.shape(a)[0], -1]), axis=1)
@@ -153,8 +152,10 @@ def _along(steps, x, rows, tx, tweights, dz, dlog_det):
 
 
 def _log_det(steps, x, rows, dlog_det):
+    """Of all steps, one after the other."""
     log_dets = []
     for step in steps:
+        x = after(log_dets[-1:], x)
         z = step.value(x, rows)
         none = tf.nest.map_structure(tf.zeros_like, z)
         log_dets.append(step.vjp(x, rows._replace(of_weights=False), none, dlog_det)[1])
