@@ -11,8 +11,8 @@
     ProjectedForward  x: forward passes in random directions; unbiased, not exact
     Auto              as the fastest does that fits into a given memory
 
-All but `ProjectedForward` give the same numbers; `saved` shows what is kept, tensor by tensor. Each is a subclass of `functions.sweep.Sweep`, given to
-`FlowModel(autodiff=...)` or to `gradients`.
+All but `ProjectedForward` give the same numbers; `saved` shows what is kept, tensor by tensor. Each
+is a subclass of `functions.sweep.Sweep`, given to `FlowModel(autodiff=...)` or to `gradients`.
 """
 
 from tfresflow.autodiff.auto import Auto

@@ -27,15 +27,15 @@ class Auto(Configurable, Sweep):
     Where a training step is traced, candidates are tried in turn, from the fastest on:
     `Recomputed`, `Stored`, `Checkpointed`, `Reversible`. The peak of each is estimated from its
     graph, as `autodiff.saved` shows it: activations of one part of a batch, on one device, without
-    weights, their gradients and the optimizer. Where the number of examples is not known, the last
-    candidate is taken.
+    weights, their gradients and the optimizer.
 
     Args:
       memory_limit: bytes.
+      batch_size: examples in one part, where the step is traced for any number, as `fit` does if
+        the last batch is smaller than others; without it, the last candidate is then taken.
 
     Raises:
-      ValueError: if `memory_limit` is no whole number of 1 or more; in a step, if no candidate
-        fits.
+      ValueError: if an argument is no whole number of 1 or more; in a step, if no candidate fits.
 
     Example:
       >>> import tensorflow as tf
@@ -46,22 +46,26 @@ class Auto(Configurable, Sweep):
     """
 
     memory_limit: int
+    batch_size: int | None = None
 
     def __post_init__(self):
         check_whole("memory_limit", self.memory_limit, 1)
+        check_whole("batch_size", self.batch_size, 1, optional=True)
 
     def __call__(self, steps, x, rows, dlog_det, end):
         return self.choice(steps, x, rows, dlog_det)(steps, x, rows, dlog_det, end)
 
     def choice(self, steps, x, rows, dlog_det):
         """The strategy for a sweep; arguments as `Sweep.__call__` takes them."""
-        if dlog_det.shape[0] is None:
+        del rows
+        size = self.batch_size if dlog_det.shape[0] is None else dlog_det.shape[0]
+        if size is None:
             return _CANDIDATES[-1]
         peaks = []
         for candidate in _CANDIDATES:
-            peaks.append(traced_peak(candidate, steps, x, rows, dlog_det))
+            peaks.append(traced_peak(candidate, steps, x, size))
             if peaks[-1] <= self.memory_limit:
                 return candidate
         raise ValueError("`memory_limit` must be at least the least expected peak, "
-                         f"{min(peaks)} bytes for {dlog_det.shape[0]} examples: make it larger, or "
+                         f"{min(peaks)} bytes for {size} examples: make it larger, or "
                          f"give FlowModel micro_batches. Received: {self.memory_limit}")

@@ -113,19 +113,22 @@ def saved(flow, autodiff, batch, seed=0):
         bound = bind(flow, seeds.as_seed(seed), x.shape[0], x.dtype)
         return bound.steps, (x, *context) if conditional else x
 
-    return _Traced(autodiff, start, specs, lambda z: tf.nest.map_structure(tf.identity, z)).saved
+    return _Traced(autodiff, start, specs).saved
 
 
-def traced_peak(autodiff, steps, x, rows, dlog_det):
-    """The peak of `Saved` of a sweep over bound steps; arguments as `Sweep.__call__` takes them."""
-    flat = tf.nest.flatten(x)
-    specs = [tf.TensorSpec(t.shape, t.dtype) for t in flat]
+def traced_peak(autodiff, steps, x, size):
+    """The peak of `Saved` of a sweep over bound steps.
 
+    Args:
+      autodiff: a strategy.
+      steps, x: as `Sweep.__call__` takes them; of x, the shape of an example counts.
+      size: number of examples.
+    """
     def start(*tensors):
         return steps, tf.nest.pack_sequence_as(x, tensors)
 
-    return _Traced(autodiff, start, specs, lambda z: tf.nest.map_structure(tf.identity, z),
-                   rows, dlog_det).saved.peak
+    specs = [tf.TensorSpec([size, *t.shape[1:]], t.dtype) for t in tf.nest.flatten(x)]
+    return _Traced(autodiff, start, specs).saved.peak
 
 
 class _Traced:
@@ -135,26 +138,25 @@ class _Traced:
       autodiff: a strategy.
       start: `tensors -> (steps, state)`.
       specs: of the tensors.
-      dz: `z -> dz`.
-      rows, dlog_det: default those of the whole batch, and ones.
     """
 
-    def __init__(self, autodiff, start, specs, dz, rows=None, dlog_det=None):
+    def __init__(self, autodiff, start, specs):
         self._size = specs[0].shape[0]
         check(self._size is not None, "batch", "have a known number of examples", specs[0].shape)
         marks = []
 
-        def end(z):
+        def mark():
             marks.append(len(tf.compat.v1.get_default_graph().get_operations()))
-            return (), dz(z)
+
+        def end(z):
+            mark()
+            return (), tf.nest.map_structure(tf.identity, z)  # as that of a normal base
 
         def run(*tensors):
             steps, state = start(*tensors)
-            marks.append(len(tf.compat.v1.get_default_graph().get_operations()))
-            found = autodiff(steps, state, Rows(tf.range(self._size)) if rows is None else rows,
-                             tf.ones([self._size], specs[0].dtype) if dlog_det is None
-                             else dlog_det, end)
-            return found.dx, found.log_det, found.dweights
+            mark()
+            rows, ones = Rows(tf.range(self._size)), tf.ones([self._size], specs[0].dtype)
+            return autodiff(steps, state, rows, ones, end).products
 
         traced = tf.function(run, autograph=False).get_concrete_function(*specs)
         self.graph, (self._first, self._boundary) = traced.graph, marks[:2]
