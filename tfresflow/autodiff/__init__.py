@@ -13,12 +13,13 @@
 
 All but `ProjectedForward` give the same numbers; `saved` shows what is kept, tensor by tensor. Each
 is a subclass of `functions.sweep.Sweep`, given to `FlowModel(autodiff=...)` or to `gradients`.
+`walk` gives the gradient block by block, each to be applied before the next is there.
 """
 
 from tfresflow.autodiff.auto import Auto
 from tfresflow.autodiff.checkpointed import Checkpointed
 from tfresflow.autodiff.forward_mode import ForwardMode, ProjectedForward
-from tfresflow.autodiff.gradients import gradients
+from tfresflow.autodiff.gradients import gradients, walk
 from tfresflow.autodiff.memory_poor import MemoryPoor
 from tfresflow.autodiff.moonwalk import Moonwalk
 from tfresflow.autodiff.recomputed import Recomputed
@@ -28,4 +29,4 @@ from tfresflow.autodiff.saved import saved
 from tfresflow.autodiff.stored import Stored
 
 __all__ = ["Auto", "Checkpointed", "ForwardMode", "MemoryPoor", "Moonwalk", "ProjectedForward",
-           "Recomputed", "Released", "Reversible", "Stored", "gradients", "saved"]
+           "Recomputed", "Released", "Reversible", "Stored", "gradients", "saved", "walk"]

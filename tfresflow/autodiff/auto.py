@@ -19,7 +19,7 @@ __all__ = ["Auto"]
 _CANDIDATES = Recomputed(), Stored(), Checkpointed(), Reversible()
 
 
-@keras.saving.register_keras_serializable("tfresflow")
+@keras.saving.register_keras_serializable("tfresflow", "autodiff.Auto")
 @dataclasses.dataclass(frozen=True)
 class Auto(Configurable, Sweep):
     """Takes the fastest strategy whose expected peak is within a limit.

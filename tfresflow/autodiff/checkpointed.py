@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 import keras
+import tensorflow as tf
 
 from tfresflow.autodiff.recomputed import Recomputed
 from tfresflow.checks.rules import check_whole
@@ -53,25 +54,23 @@ class Checkpointed(Configurable, Sweep):
     def __call__(self, steps, x, rows, dlog_det, end):
         k = self.size(len(steps))
         *segments, last = [steps[i:i + k] for i in range(0, len(steps), k)] or [[]]
-        kept, inside = [], Recomputed()
+        kept = []
         for segment in segments:
             kept.append((segment, x))
             x = Composed(segment).value(x, rows)
-        outputs, dx, log_det, dweights, _ = inside(last, x, rows, dlog_det, end)
-        log_dets, dweights = [log_det], [dweights]
+        outputs, dx, log_det, own, _ = Recomputed()(last, x, rows, dlog_det, end)
+        log_dets, dweights = [log_det], [own]
         while kept:
             segment, x = kept.pop()
-            found = inside(segment, after(dx, x), rows, dlog_det, _ended(dx))
-            dx, log_det, own = found.products
-            log_dets.append(log_det)
-            dweights.append(own)
-        return Swept(outputs, dx, sum(log_dets), concatenated(reversed(dweights)))
+            inputs = [after(dx, x)]
+            for step in segment[:-1]:
+                inputs.append(step.value(inputs[-1], rows))
+            for step in reversed(segment):
+                dx, log_det, own = step.vjp(inputs.pop(), rows, dx, dlog_det)
+                log_dets.append(log_det)
+                dweights.append(own)
+        return Swept(outputs, dx, tf.add_n(log_dets), concatenated(reversed(dweights)))
 
     def size(self, n):
         """k for n steps."""
         return max(1, round(math.sqrt(n))) if self.segment == "auto" else self.segment
-
-
-def _ended(dz):
-    """The end of a segment, dz known."""
-    return lambda z: ((), dz)

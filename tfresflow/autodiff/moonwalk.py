@@ -83,14 +83,7 @@ class Moonwalk(Configurable, Sweep):
 
     def _walk(self, steps, x, rows, dlog_det, end):
         """`__call__` for steps that are bijections."""
-        ends = []
-
-        def known(z):
-            ends.append(end(z))
-            return ends[0]
-
-        dx = self.input_gradient(steps, x, rows._replace(of_weights=False), dlog_det, known).dx
-        (outputs, dz), = ends
+        (outputs, dz), dx = self._first(steps, x, rows, dlog_det, end)
         error, *found = self._walked(steps, x, rows, dx, dlog_det, dz)
         if self.fallback is not None:
             def again():
@@ -111,6 +104,30 @@ class Moonwalk(Configurable, Sweep):
             log_dets.append(log_det)
             dweights.append(own)
         return _distance(dx, dz), tf.add_n(log_dets), concatenated(dweights)
+
+    def walked(self, steps, x, rows, dlog_det, end):
+        """A generator of `(step, dweights)`; an error at its end if they were not right."""
+        (_, dz), dx = self._first(steps, x, rows, dlog_det, end)
+        x = after(dx, x)
+        for step in steps:
+            x, dx, _, dweights = step.vijp(x, rows, dx, dlog_det)
+            yield step, dweights
+        tf.debugging.assert_less_equal(
+            _distance(dx, dz), tf.cast(self.tolerance, dlog_det.dtype),
+            "the derivative by z at the end of the sweep is not that of the loss: a step divides "
+            "by a slope that is next to 0. Take another strategy")
+
+    def _first(self, steps, x, rows, dlog_det, end):
+        """`(what end returned, dx)`, by the first phase."""
+        ends = []
+
+        def known(z):
+            ends.append(end(z))
+            return ends[0]
+
+        rows = rows._replace(of_weights=False)
+        dx = self.input_gradient(steps, x, rows, dlog_det, known).dx
+        return ends[0], dx
 
 
 def _distance(got, want):

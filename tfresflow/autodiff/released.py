@@ -10,7 +10,7 @@ from tfresflow.saving.configurable import Configurable
 __all__ = ["Released"]
 
 
-@keras.saving.register_keras_serializable("tfresflow")
+@keras.saving.register_keras_serializable("tfresflow", "autodiff.Released")
 @dataclasses.dataclass(frozen=True)
 class Released(Configurable, Sweep):
     """Takes the gradient of each log-determinant in the forward pass (equation 10).

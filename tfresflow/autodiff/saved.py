@@ -90,7 +90,7 @@ def saved(flow, autodiff, batch, seed=0):
       >>> kept = autodiff.saved(flow, autodiff.Reversible(), 500)
       >>> kept.tensors[0].shape, kept.num_bytes           # z alone: 500 * 8 numbers of 4 bytes
       ((500, 8), 16000)
-      >>> autodiff.saved(flow, autodiff.Recomputed(), 500).num_bytes > 10 * kept.num_bytes
+      >>> autodiff.saved(flow, autodiff.Recomputed(), 500).num_bytes >= 10 * kept.num_bytes
       True
 
     References: as `print_saved_residuals` of JAX.
