@@ -2,6 +2,7 @@
 
 import doctest
 import inspect
+import sys
 
 import keras
 import pytest
@@ -50,3 +51,15 @@ def test_examples(name):
     for test in tests:
         runner.run(test, out=said.append)
     assert not runner.summarize(verbose=False).failed, "".join(said)
+
+
+def test_each_registered_name_is_of_one_class():
+    """Keras loads by it: of two classes with one name, a file would bring back the other."""
+    registered = {cls for module in list(sys.modules.values())
+                  if getattr(module, "__name__", "").split(".")[0] in OURS
+                  for cls in vars(module).values()
+                  if inspect.isclass(cls) and cls.__module__.split(".")[0] in OURS
+                  and ">" in keras.saving.get_registered_name(cls)}
+    assert len(registered) > 60
+    assert not [cls for cls in registered if keras.saving.get_registered_object(
+        keras.saving.get_registered_name(cls)) is not cls]
