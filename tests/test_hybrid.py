@@ -175,5 +175,5 @@ def test_command_line(task, found, tmp_path):
     assert found <= set(metrics) and ("bits_per_dim" in metrics) == ("bits_per_dim" in found)
     assert metrics["num_test_examples"] == 180 and metrics["reconstruction_error"] < 1e-3
     assert (tmp_path / "samples.png").exists()
-    assert main(["x", *TINY, *task, f"--workdir={tmp_path}", "--niters=6"]) == 0  # goes on
-    assert main(["x", "eval", f"--workdir={tmp_path}"]) == 0
+    if "--task=hybrid" in task:  # which goes on
+        assert main(["x", *TINY, *task, f"--workdir={tmp_path}", "--niters=6"]) == 0
