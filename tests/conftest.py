@@ -61,9 +61,9 @@ def pytest_pyfunc_call(pyfuncitem):
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item, nextitem):
-    """What was traced goes where a process has become large, and its memory to the system."""
+    """What was traced goes after the last case of a test, where a process has become large."""
     done = nextitem is None or nextitem.originalname != item.originalname
-    if psutil.Process().memory_info().rss > 2 ** 30 * (1.5 if done else 2):
+    if done and psutil.Process().memory_info().rss > 2 ** 31:
         registry.let_go()
         gc.collect()
         if hasattr(_LIBC, "malloc_trim"):  # glibc keeps what is freed
