@@ -14,7 +14,7 @@ from tfresflow.functions.conditional import context_layers, context_shape
 from tfresflow.functions.steps import Paired
 from tfresflow.functions.sweep import after
 
-__all__ = ["Coupling", "checkerboard", "contracting", "sides"]
+__all__ = ["Coupling", "bounded", "checkerboard", "contracting", "sides"]
 
 
 @keras.saving.register_keras_serializable("bijectors")
@@ -30,6 +30,19 @@ def contracting(raw):
     References: Kingma and Dhariwal, Glow (2018), and the code published with Residual Flows.
     """
     return tf.math.log_sigmoid(raw + 2)
+
+
+@keras.saving.register_keras_serializable("bijectors")
+def bounded(raw):
+    """`2 tanh(raw / 2)`: the log scale of a `Coupling` that stretches as it shrinks, 0 at 0.
+
+    Example:
+      >>> import tensorflow as tf
+      >>> from bijectors.coupling import bounded
+      >>> round(float(bounded(tf.constant(1000.))), 2)
+      2.0
+    """
+    return 2 * tf.tanh(raw / 2)
 
 
 def checkerboard(event_shape):
@@ -67,8 +80,8 @@ class Coupling(Flow):
         yet. With a `layers.FiLM` in a `layers.Branch` the coupling is conditional, and its methods
         take `context=`.
       event_shape: shape of one x.
-      log_scale: function that makes s of the network's output, default `coupling.contracting`;
-        None: an additive coupling, of log-determinant 0.
+      log_scale: function that makes s of the network's output, `coupling.contracting`, `bounded` or
+        one of your own; None: an additive coupling, of log-determinant 0.
       mask: boolean array of the shape of x, true where x is in a. The network then sees x with
         zeros where it is not, and what it gives has the shape of x. None: a is the first half of
         the last axis, and the network sees no more.

@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pandas as pd
 import tensorflow as tf
-import tensorflow_probability as tfp
 
-from bijectors.base import Flow
+from bijectors import Chain, Coupling, Inverted
+from bijectors.coupling import bounded
 from tfresflow import FlowModel
 from tfresflow.training import optimizers
 from train import data, flags
@@ -16,9 +16,8 @@ from train.reproduce.kept import kept
 from train.reproduce.runs import run
 from train.settings import TOYS
 
-__all__ = ["RealNVP", "reproduce"]
+__all__ = ["real_nvp", "reproduce"]
 
-tfb = tfp.bijectors
 _NITERS = 2000
 _FLAGS = (f"--niters={_NITERS}", "--val_every=1000")
 _COUPLINGS = 8  # of RealNVP
@@ -35,7 +34,7 @@ def reproduce(folder, quick):
         with loaded(settings) as model:
             width, weights, peer_nll = kept(folder, _train_real_nvp)(
                 folder / name, _size(model), 4 if quick else _NITERS)
-            peer = FlowModel(RealNVP(_COUPLINGS, width))
+            peer = FlowModel(real_nvp(_COUPLINGS, width))
             peer.set_weights(weights)
             rows.append({"density": name, "entropy": entropy, "nll": done.metrics["nll_nats"],
                          "stderr": done.metrics["nll_nats_stderr_data"], "weights": _size(model),
@@ -52,44 +51,17 @@ def reproduce(folder, quick):
             + f"); below RealNVP's on {better} of {len(table)} densities")
 
 
-@keras.saving.register_keras_serializable("train")
-class RealNVP(Flow):
-    """TFP's affine couplings in turns with swaps of the two columns: `[N, 2] -> [N, 2]`.
+def real_nvp(couplings=8, width=64):
+    """Affine couplings of the plane, one column in turns with the other: a flow.
 
     Args:
       couplings: how many.
       width: hidden units of each of the two layers of a coupling's network.
-      seed: integer.
     """
-
-    def __init__(self, couplings=8, width=64, seed=0, name=None):
-        parameters = dict(locals())
-        nets = [keras.Sequential([keras.layers.Dense(width, "relu"),
-                                  keras.layers.Dense(width, "relu"), keras.layers.Dense(2)])
-                for _ in range(couplings)]
-        for net in nets:
-            net.build((None, 1))
-        super().__init__([2], layers=nets, parameters=parameters, name=name)
-        steps = []
-        for net in nets:
-            steps += [tfb.RealNVP(num_masked=1, shift_and_log_scale_fn=_shift_and_log_scale(net)),
-                      tfb.Permute([1, 0])]
-        self._chain = tfb.Chain(steps)
-
-    def forward_and_log_det(self, x, seed=None):
-        return self._chain.inverse(x), self._chain.inverse_log_det_jacobian(x, 1)
-
-    def inverse_and_log_det(self, z, seed=None):
-        return self._chain.forward(z), self._chain.forward_log_det_jacobian(z, 1)
-
-
-def _shift_and_log_scale(net):
-    def function(x, output_units, **kwargs):
-        del output_units, kwargs
-        shift, log_scale = tf.split(net(x), 2, axis=-1)
-        return shift, 2 * tf.tanh(log_scale / 2)
-
-    return function
+    nets = [keras.Sequential([keras.layers.Dense(width, "relu"), keras.layers.Dense(width, "relu"),
+                              keras.layers.Dense(2)]) for _ in range(couplings)]
+    steps = [Inverted(Coupling(net, [2], bounded, swap=i % 2 == 1)) for i, net in enumerate(nets)]
+    return Chain(steps[::-1])
 
 
 def _settings(workdir):
@@ -102,7 +74,7 @@ def _train_real_nvp(workdir, count, steps):
     # couplings (w^2 + 5 w + 2) weights
     width = round(-2.5 + np.sqrt(4.25 + count / _COUPLINGS))
     keras.utils.set_random_seed(settings.seed)
-    model = FlowModel(RealNVP(_COUPLINGS, width))
+    model = FlowModel(real_nvp(_COUPLINGS, width))
     rate = keras.optimizers.schedules.CosineDecay(0.0, steps, warmup_target=settings.lr,
                                                   warmup_steps=min(100, steps))
     model.compile(optimizers.Adam(rate, beta_2=settings.beta_2, global_clipnorm=1.0,
