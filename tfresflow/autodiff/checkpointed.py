@@ -9,7 +9,7 @@ import tensorflow as tf
 from tfresflow.autodiff.recomputed import Recomputed
 from tfresflow.checks.rules import check_whole
 from tfresflow.functions.steps import Composed
-from tfresflow.functions.sweep import Sweep, Swept, after, concatenated
+from tfresflow.functions.sweep import Sweep, Swept, after, concatenated, settled
 from tfresflow.saving.configurable import Configurable
 
 __all__ = ["Checkpointed"]
@@ -67,6 +67,7 @@ class Checkpointed(Configurable, Sweep):
                 inputs.append(step.value(inputs[-1], rows))
             for step in reversed(segment):
                 dx, log_det, own = step.vjp(inputs.pop(), rows, dx, dlog_det)
+                dx = settled(rows, own, dx)
                 log_dets.append(log_det)
                 dweights.append(own)
         return Swept(outputs, dx, tf.add_n(log_dets), concatenated(reversed(dweights)))

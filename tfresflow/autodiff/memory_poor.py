@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from tfresflow.functions.steps import Composed
-from tfresflow.functions.sweep import Sweep, Swept, after, concatenated
+from tfresflow.functions.sweep import Sweep, Swept, after, concatenated, settled
 from tfresflow.saving.configurable import Configurable
 
 __all__ = ["MemoryPoor"]
@@ -38,6 +38,7 @@ class MemoryPoor(Configurable, Sweep):
         for i in reversed(range(len(steps))):
             own = Composed(steps[:i]).value(after(dx, x), rows)
             dx, log_det, of_step = steps[i].vjp(own, rows, dx, dlog_det)
+            dx = settled(rows, of_step, dx)
             log_dets.append(log_det)
             dweights.append(of_step)
         return Swept(outputs, dx, tf.add_n(log_dets), concatenated(reversed(dweights)))

@@ -9,7 +9,7 @@ import tensorflow as tf
 from tfresflow.autodiff.checkpointed import Checkpointed
 from tfresflow.autodiff.recomputed import Recomputed
 from tfresflow.checks.rules import check_number
-from tfresflow.functions.sweep import Sweep, Swept, after, check_sweep, concatenated
+from tfresflow.functions.sweep import Sweep, Swept, after, check_sweep, concatenated, settled
 from tfresflow.saving.configurable import Configurable
 
 __all__ = ["Moonwalk"]
@@ -27,10 +27,10 @@ class Moonwalk(Configurable, Sweep):
     `Dequantize`, are no bijections: what is up to the last of them is differentiated backward.
 
     The derivative by z at the end must be the one of the loss, which is known. How far it is from
-    it, for each example and relative to its norm, is the error of the sweep: `FlowModel` reports
-    its largest as the metric `gradient_error`. If it is more than `tolerance`, for any example of
-    the batch, or not finite, all derivatives are taken once more by `fallback`, and `FlowModel`
-    counts such steps and warns.
+    it, for each example and relative to its norm, is the error of the sweep. If it is more than
+    `tolerance`, or not finite, for any example, all derivatives are taken once more by `fallback`.
+    `FlowModel` reports the mean error as the metric `gradient_error`, each counted as at most 1,
+    and as `gradient_fallbacks` how many examples were past the tolerance; it warns of the first.
 
     Args:
       input_gradient: strategy for the derivative by x: `Checkpointed()` or another one (mixed), or
@@ -101,6 +101,7 @@ class Moonwalk(Configurable, Sweep):
         x = after(dx, x)
         for step in steps:
             x, dx, log_det, own = step.vijp(x, rows, dx, dlog_det)
+            x, dx = settled(rows, own, (x, dx))
             log_dets.append(log_det)
             dweights.append(own)
         return _distance(dx, dz), tf.add_n(log_dets), concatenated(dweights)

@@ -5,7 +5,7 @@ import dataclasses
 import keras
 import tensorflow as tf
 
-from tfresflow.functions.sweep import Sweep, Swept, after, concatenated
+from tfresflow.functions.sweep import Sweep, Swept, after, concatenated, settled
 from tfresflow.saving.configurable import Configurable
 
 __all__ = ["Reversible"]
@@ -43,6 +43,7 @@ class Reversible(Configurable, Sweep):
         for step in reversed(steps):
             x = step.inverse(after(dx, x))
             dx, log_det, own = step.vjp(x, rows, dx, dlog_det)
+            dx = settled(rows, own, dx)
             log_dets.append(log_det)
             dweights.append(own)
         return Swept(outputs, dx, tf.add_n(log_dets), concatenated(reversed(dweights)))

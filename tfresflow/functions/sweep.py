@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tfresflow.checks.rules import check_kind
 
-__all__ = ["Sweep", "Swept", "after", "check_sweep", "concatenated"]
+__all__ = ["Sweep", "Swept", "after", "check_sweep", "concatenated", "settled"]
 
 
 class Swept(typing.NamedTuple):
@@ -80,6 +80,15 @@ def after(done, state):
     """
     with tf.control_dependencies(tf.nest.flatten(done)):
         return tf.nest.map_structure(tf.identity, state)
+
+
+def settled(rows, dweights, state):
+    """The tensors of `state`, once a step's derivatives by weights are there, if they are asked for.
+
+    They are on nobody's way: what they are made of would else wait for them while the sweep goes
+    on, for more and more steps.
+    """
+    return after(dweights, state) if rows.of_weights else state
 
 
 def concatenated(lists):
