@@ -83,7 +83,7 @@ def after(done, state):
 
 
 def settled(rows, dweights, state):
-    """The tensors of `state`, once a step's derivatives by weights are there, if they are asked for.
+    """The tensors of `state`, once a step's derivatives by weights, if asked for, are there.
 
     They are on nobody's way: what they are made of would else wait for them while the sweep goes
     on, for more and more steps.
