@@ -21,9 +21,8 @@ class InvertibleConv1x1(Flow):
     """`z = x W` on the last axis, at each place: a learned, invertible mix of the channels.
 
     `W = P L U`, P a permutation that stays as it is, L and U triangular, the diagonal of U `+-exp`
-    of weights: so W is invertible whatever the weights are, and
-
-        log |det dz/dx| = places sum log |diag U|
+    of weights: so W is invertible whatever the weights are, and `log |det dz/dx|` is the number of
+    places times the sum of `log |diag U|`.
 
     It begins as a random rotation.
 

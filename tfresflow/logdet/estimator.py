@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfresflow.batches import seeds
 from tfresflow.batches.parts import chunks_of
+from tfresflow.batches.probes import orthogonal
 from tfresflow.checks.rules import check, check_function, check_kind, check_object, check_whole
 from tfresflow.functions.branch import as_composition, functionalize
 from tfresflow.functions.conditional import context_layers, context_shape
@@ -18,7 +19,6 @@ from tfresflow.logdet.block import Block, PlaneBlock, bounds_of, is_in_plane
 from tfresflow.logdet.conditional import AtContext
 from tfresflow.logdet.memory import Auto, Memory
 from tfresflow.logdet.odd import Odd
-from tfresflow.logdet.probes import orthogonal
 from tfresflow.logdet.series import Neumann
 from tfresflow.logdet.terms import Terms, law_of
 from tfresflow.saving.configurable import Configurable

@@ -5,13 +5,13 @@ import dataclasses
 import keras
 import tensorflow as tf
 
-from tfresflow.batches import xla
 from tfresflow.functions.branch import as_composition
+from tfresflow.functions.determinant import log_abs_det
 from tfresflow.functions.traced import shared
 from tfresflow.logdet.base import Estimator
 from tfresflow.saving.configurable import Configurable
 
-__all__ = ["SMALL", "Exact", "is_small", "jacobian", "log_abs_det"]
+__all__ = ["SMALL", "Exact", "is_small", "jacobian"]
 
 SMALL = 64  # numbers in a row: so many products, all at once, cost no more than a series to 1e-3
 
@@ -81,16 +81,3 @@ def _jacobian(composition, x, weights):
         y = g(weights, x)
     size = x.shape[1:].num_elements()
     return y, tf.reshape(tape.batch_jacobian(y, x), [-1, size, size])
-
-
-def log_abs_det(matrix):
-    """`log |det|`, `[N, D, D] -> [N]`."""
-    size = matrix.shape[-1]
-    if size <= 2:
-        rows = [tf.unstack(row, axis=-1) for row in tf.unstack(matrix, axis=-2)]
-        det = rows[0][0] if size == 1 else rows[0][0] * rows[1][1] - rows[0][1] * rows[1][0]
-        return tf.math.log(tf.abs(det))
-    if not xla.is_compiling():
-        return tf.linalg.slogdet(matrix).log_abs_determinant
-    triangle = tf.linalg.qr(matrix).r  # XLA has no determinant
-    return tf.reduce_sum(tf.math.log(tf.abs(tf.linalg.diag_part(triangle))), axis=-1)
