@@ -214,8 +214,8 @@ def test_bad_steps_in_a_row_are_tolerated(tmp_path, capsys, monkeypatch):
     from train import data
     load = data.load
 
-    def spoiled(settings, split, start=0, strategy=None):
-        batches = load(settings, split, start, strategy)
+    def spoiled(settings, split, start=0, **kwargs):
+        batches = load(settings, split, start, **kwargs)
         if split != "train":
             return batches
         return batches.enumerate(start).map(

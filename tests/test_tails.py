@@ -48,7 +48,7 @@ def test_law_every_flow_can_be_asked(name):
 @pytest.mark.slow
 @pytest.mark.usefixtures("only_train")
 def test_a_run_says_it_once(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(tails, "heavy_tails", lambda flow, x, rule: {"here": 9.0})
+    monkeypatch.setattr(tails, "heavy_tails", lambda flow, x, rule, context: {"here": 9.0})
     args = [SMOKE, "--nblocks=1", "--niters=4", "--val_every=2", "--n_dist=poisson"]
     assert main(["x", *args, f"--workdir={tmp_path}"]) == 0
     assert capsys.readouterr().err.count("most of all here, rare draws") == 1
