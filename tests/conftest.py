@@ -79,7 +79,8 @@ def seeded():
 @pytest.fixture(autouse=True)
 def optimised(request):
     """TensorFlow optimises graphs, which takes more time than they; not of a law's slow cases."""
-    slow = {"fast", "slow"} <= {mark.name for mark in request.node.iter_markers()}
+    marks = {mark.name for mark in request.node.iter_markers()}
+    slow = "slow" in marks and "allocator" not in marks
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": slow})
     yield
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
