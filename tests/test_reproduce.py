@@ -8,7 +8,7 @@ import pytest
 
 from tests.command import finish, start
 from train.data import toy
-from train.reproduce import fig1, table2
+from train.reproduce import fig1, moonwalk, table2
 from train.reproduce.__main__ import NAMES, main
 from train.reproduce.kept import kept
 from train.settings import TOYS
@@ -22,7 +22,9 @@ COUNTING = {"TF_ENABLE_ONEDNN_OPTS": "1"}  # peak memory is told by the allocato
     ("toy", {"density", "entropy", "nll", "realnvp_nll", "weights", "realnvp_weights"}),
     ("hopfield", {"method", "step", "loss", "residual", "gradient"}),
     ("hypergrad", {"method", "meta_step", "loss", "seconds", "peak_mb", "memory_ratio"}),
-    ("citation", {"method", "epoch", "loss", "val_accuracy", "test_accuracy", "residual"})])
+    ("citation", {"method", "epoch", "loss", "val_accuracy", "test_accuracy", "residual"}),
+    ("moonwalk", {"method", "layers", "peak_mb", "seconds", "extrapolated", "error", "directions"}),
+    ("strategies", {"strategy", "blocks", "peak_mb", "time_ratio", "error", "evaluations"})])
 def test_quick_reproductions(name, columns, tmp_path):
     folder = tmp_path / name
 
@@ -39,6 +41,9 @@ def test_quick_reproductions(name, columns, tmp_path):
     assert (folder / f"{name}.txt").read_text().strip() in out
     if name == "toy":  # as many weights as the flow, to 5 per cent
         np.testing.assert_allclose(table.realnvp_weights, table.weights, rtol=0.05)
+    if name == "strategies":
+        counted = table[table.measure == "evaluations"]
+        assert len(counted) == 4 and (counted.evaluations == counted.expected).all()
     if name == "hypergrad":  # what was measured is not measured again
         before = (folder / f"{name}.csv").read_bytes()
         assert reproduce() == out and (folder / f"{name}.csv").read_bytes() == before
@@ -89,6 +94,22 @@ def test_verdicts_follow_the_numbers():
     assert "mnist5k confirmed: unbiased gains +0.1000" in table2._verdict("mnist5k", results)
     results["mnist5k", "unbiased, ELU"] = (1.2, 0.01)
     assert table2._verdict("mnist5k", results).startswith("mnist5k not confirmed")
+
+
+def test_verdict_of_moonwalk():
+    """That a claim is on the side where the numbers put it."""
+    def errors(of_mixed):
+        return pd.DataFrame([
+            {"slope": slope, "seed": 0, "method": method, "step": 0, "error": error}
+            for slope in (0.0, 2.0) for method, error in (
+                ("Backprop", 1e-6), ("Mixed", of_mixed if slope else 1e-6),
+                ("RevBackprop", np.nan if slope else 1e-6))])
+
+    assert list(moonwalk._of_errors(errors(1e-3)).values()) == [True, True]
+    assert list(moonwalk._of_errors(errors(0.7)).values()) == [True, False]
+    seconds = pd.DataFrame([{"layers": 2, "method": method, "seconds": own} for method, own in (
+        ("Backprop", 1.0), ("Mixed", 3.0), ("Moonwalk", 10.0), ("Forward", 200.0))])
+    assert list(moonwalk._of_time(seconds).values()) == [True, False]
 
 
 @pytest.mark.fast("swissroll", "checkerboard")

@@ -171,17 +171,21 @@ def _only(state, i, tangent):
 
 def _by_numbers(function, weight):
     """The derivative by each number of a weight; `function` takes a tangent of it."""
-    size = weight.shape.num_elements()
-    basis = tf.reshape(tf.eye(size, dtype=weight.dtype), [size, *weight.shape])
-    return tf.reshape(tf.map_fn(function, basis, parallel_iterations=1), weight.shape)
+    return tf.reshape(_by_basis(lambda e: function(tf.reshape(e, weight.shape)),
+                                weight.shape.num_elements(), weight.dtype), weight.shape)
 
 
 def _by_entries(function, x):
     """`[n, ...]`: the derivative by each entry of x; `function` takes a tangent, gives `[n]`."""
-    size = math.prod(x.shape[1:])
-    basis = tf.reshape(tf.eye(size, dtype=x.dtype), [size, 1, *x.shape[1:]])
-    found = tf.map_fn(lambda e: function(tf.ones_like(x) * e), basis, parallel_iterations=1)
+    found = _by_basis(lambda e: function(tf.ones_like(x) * tf.reshape(e, [1, *x.shape[1:]])),
+                      math.prod(x.shape[1:]), x.dtype)
     return tf.reshape(tf.transpose(found), tf.shape(x))
+
+
+def _by_basis(function, size, dtype):
+    """`function` of each unit vector `[size]`, one at a time, as all would be `[size, size]`."""
+    return tf.map_fn(lambda i: function(tf.one_hot(i, size, dtype=dtype)), tf.range(size),
+                     fn_output_signature=dtype, parallel_iterations=1)
 
 
 def _times(factor, rows):

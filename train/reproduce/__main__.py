@@ -22,7 +22,9 @@ NAMES = {"fig1": "the biased estimator against the unbiased one, as the Lipschit
          "samples": "samples of the image models",
          "hopfield": "an associative memory, by five ways to the gradient of a fixed point",
          "hypergrad": "learning rates and momenta learned through training, memory and time",
-         "citation": "a graph network of documents, by the same five ways"}
+         "citation": "a graph network of documents, by the same five ways",
+         "moonwalk": "gradients by forward sweeps: memory, time, stability, noise",
+         "strategies": "strategies for the gradient by depth: memory, time, exactness"}
 
 
 def main(argv=None):
@@ -30,7 +32,7 @@ def main(argv=None):
     parser = argparse.ArgumentParser(
         prog="python -m train.reproduce", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="\n".join(f"  {name:<8} {what}" for name, what in NAMES.items()))
+        epilog="\n".join(f"  {name:<10} {what}" for name, what in NAMES.items()))
     parser.add_argument("name", choices=NAMES, metavar="NAME")
     parser.add_argument("--folder", type=pathlib.Path,
                         help="default: runs/reproduce/NAME, with --quick NAME-quick")
