@@ -216,21 +216,23 @@ def _of_time(seconds):
 
 def _of_errors(errors):
     finite = errors.assign(error=errors.error.fillna(np.inf))
-    worst = finite.groupby(["slope", "method", "seed"]).error.max().groupby(
-        ["slope", "method"])
+    worst = finite.groupby(["slope", "method", "seed"]).error.max().groupby(["slope", "method"])
     lowest, highest = worst.min(), worst.max()
     steep, kinds = errors.slope.max(), ("Backprop", "Mixed", "RevBackprop")
     largest = ", ".join(f"{name} {highest[steep, name]:.1e}" for name in kinds)
-    plain = highest[0.0].max()
-    return {f"no saturation: errors at most {plain:.1e}": plain < 1e-3,
+    # Not the largest: where rounding takes a ReLU over its kink, the best gradient has another.
+    plain = finite[finite.slope == 0].groupby("method").error.median().max()
+    return {f"no saturation: median errors at most {plain:.1e}": plain < 1e-5,
             f"tanh({steep:g} x): RevBackprop fails, Mixed does not (largest errors {largest})":
             lowest[steep, "RevBackprop"] >= _FAILED > highest[steep, "Mixed"]}
 
 
 def _of_spread(spread):
-    ratio = (spread.squared_error / spread.expected).mean()
-    return {f"ProjForward's squared error / ((weights + 1) / directions) {ratio:.2f}":
-            abs(ratio - 1) < 0.3}
+    """At the most directions, whose error is known best."""
+    own = spread[spread.directions == spread.directions.max()]
+    ratio = (own.squared_error / own.expected).mean()
+    return {f"ProjForward's squared error / ((weights + 1) / directions) {ratio:.2f} at "
+            f"{own.directions.max()} directions": abs(ratio - 1) < 0.3}
 
 
 def _listed(ratios):
@@ -243,12 +245,15 @@ def _draw(path, memory, seconds, errors, spread):
         for ax, ((model, channels), own) in zip(axes[0], cases):
             _lines(ax, own, "layers", "peak_mb", list(_ways()))
             ax.set(xlabel="layers of a block", title=f"{model}, {channels} channels",
-                   ylabel="peak memory, MB", yscale="log")
-        axes[0, 0].legend(fontsize=6)
+                   ylabel="peak memory, MB", yscale="log", yticks=(10, 20, 50, 100, 200))
+            ax.yaxis.set_major_formatter("{x:g}")
+            ax.yaxis.set_minor_formatter("")
+        axes[0, 0].set_ylim(top=400)
+        axes[0, 0].legend(fontsize=6, loc="upper left")
         _bars(axes[0, 3], seconds)
         for ax, (slope, own) in zip(axes[1], errors.groupby("slope")):
             _draw_errors(ax, own)
-            ax.set(title=f"tanh({slope:g} x)" if slope else "no saturation")
+            ax.set(title=f"tanh({slope:g} x) after each coupling" if slope else "no saturation")
         axes[1, 0].legend()
         _draw_spread(axes[1, 3], spread)
         for ax in axes.flat:
@@ -271,8 +276,9 @@ def _bars(ax, seconds):
         hatches = ["//" if extrapolated is True else "" for extrapolated in own.extrapolated]
         ax.barh(np.arange(len(names)) + 0.4 * i, own.seconds, 0.4, color=f"C{i}",
                 hatch=hatches, label=f"{3 * layers} layers")
-    ax.set(yticks=np.arange(len(names)) + 0.2, yticklabels=names, xscale="log",
-           xlabel="seconds a batch (hatched: extrapolated)")
+    ax.set(yticks=np.arange(len(names)) + 0.2, xscale="log",
+           xlabel="seconds (hatched: extrapolated)")
+    ax.set_yticklabels(names, fontsize=7)
     ax.legend(fontsize=6)
 
 
@@ -284,8 +290,8 @@ def _draw_errors(ax, own):
         ax.fill_between(error.index, error.min(axis=1), error.max(axis=1), color=f"C{i}",
                         alpha=0.2, lw=0)
         if not np.isfinite(rows.error).all():
-            ax.text(0.5, 0.9, f"{name}: not finite from step "
-                    f"{rows[~np.isfinite(rows.error)].step.min()} on", color=f"C{i}",
+            first = rows[~np.isfinite(rows.error)].step.min()
+            ax.text(0.5, 0.6, f"{name}: not finite\nfrom step {first} on", color=f"C{i}",
                     transform=ax.transAxes, ha="center")
     ax.set(xlabel="step", ylabel="error of the gradient", yscale="log")
 
