@@ -94,8 +94,8 @@ def test_every_way_is_the_tape(kind):
         for way in WAYS.values():
             with tf.GradientTape() as tape:
                 bound = flow.bind(3, 6, x.dtype)
-            _, dx, _, dweights = way(bound.steps, (x, c), Rows(tf.range(6)), dlog_det,
-                                     lambda state: ((), (dz, tf.zeros_like(c))))
+            dx, _, dweights = way(bound.steps, (x, c), Rows(tf.range(6)), dlog_det,
+                                  lambda state: ((), (dz, tf.zeros_like(c)))).products
             found.append([*dx, *tape.gradient(bound.weights, variables, dweights,
                                               unconnected_gradients="zero")])
         return found
@@ -123,7 +123,7 @@ def test_vijp_undoes_vjp(kind):
     assert_close((z_again, dz, dc, own), (z, tf.cos(z), tf.sin(c), log_det), 1e-7)
 
 
-@pytest.mark.fast("table")
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_weighted_sums_in_parts(kind, monkeypatch):
     """As `fit` takes them: halves of three micro-batches, data and contexts cut alike."""

@@ -116,7 +116,7 @@ def test_learned_noise_tightens_the_bound():
     assert 0 < trained < 0.3 * min(gap, uniform)
 
 
-@pytest.mark.fast("exact")
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", [logdet.Exact(), logdet.LogDet(
     logdet.Truncated(4), memory=logdet.Tape())], ids=["exact", "series"])
 def test_every_way_is_the_tape(rule):
@@ -152,7 +152,7 @@ def test_the_gradient_is_that_of_the_bound():
     assert slope == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-5) and abs(slope) > 1
 
 
-@pytest.mark.fast("1")
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 3])
 def test_weighted_sums_in_parts(count, monkeypatch):
     """As halves of micro-batches: the noise of a row does not depend on the part it is in."""

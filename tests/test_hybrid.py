@@ -46,7 +46,7 @@ def by_tape(model, rows, weights, part):
                                  unconnected_gradients="zero"), nll, right.astype(float)
 
 
-@pytest.mark.fast("toy-1")
+@pytest.mark.slow
 @pytest.mark.parametrize("micro_batches", [1, 2])
 @pytest.mark.parametrize("name", FLOWS)
 def test_every_way_is_the_tape(name, micro_batches, monkeypatch):

@@ -25,7 +25,7 @@ def steep(event_shape, coeff=0.9, sign=1.0, **kwargs):
     return bijectors.Monotone(g, event_shape, **kwargs)
 
 
-@pytest.mark.fast("1.0")
+@pytest.mark.slow
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_slopes_are_those_of_the_cayley_operator(sign):
     """Between (1 - L) / (1 + L) and its inverse, and both are reached."""

@@ -89,8 +89,8 @@ def test_the_received_one_is_told_from_the_one_that_is_meant():
     with pytest.raises(ValueError) as caught:
         FlowModel(FLOW, autodiff=logdet.Released())
     assert str(caught.value) == (
-        "`autodiff` must be `Recomputed()`, `Stored()` or `Released()` of tfresflow.autodiff, or "
-        "another `Sweep`. Received: autodiff=Released() of tfresflow.logdet")
+        "`autodiff` must be `Recomputed()`, `Stored()`, `Moonwalk()` or another strategy of "
+        "tfresflow.autodiff. Received: autodiff=Released() of tfresflow.logdet")
 
 
 @pytest.mark.parametrize("function", [lambda x: x, lambda: 0, keras.layers.Dense])

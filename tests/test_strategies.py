@@ -88,6 +88,7 @@ def test_projected_forward_is_right_on_average():
     assert spread == pytest.approx((size + 1) / 4 * np.sum(want[:-5] ** 2), rel=0.2)
 
 
+@pytest.mark.fast("moonwalk")
 @pytest.mark.parametrize("way", ["checkpointed", "reversible", "moonwalk"])
 def test_micro_batches_of_weighted_examples(way):
     flow, weights = rough("plane_preact"), tf.linspace(tf.constant(0.0, tf.float64), 2.0, 7)
@@ -235,8 +236,8 @@ def test_peak_against_depth():
     assert measured(128, autodiff.Moonwalk(fallback=None)) < measured(64, autodiff.Stored()) / 2
 
 
+@pytest.mark.slow
 @pytest.mark.allocator
-@pytest.mark.fast("Recomputed")
 @pytest.mark.parametrize("strategy", [autodiff.Stored(), autodiff.Recomputed(),
                                       autodiff.Reversible()], ids=lambda s: type(s).__name__)
 def test_the_expected_peak(strategy):
@@ -245,6 +246,7 @@ def test_the_expected_peak(strategy):
     assert f"{shown.num_bytes:,}  kept" in str(shown)
 
 
+@pytest.mark.slow
 def test_what_is_kept():
     """Inputs of steps; 2,000 examples, as the activations of a few are kept."""
     flow, x = deep(4), 2000 * 8 * 4
