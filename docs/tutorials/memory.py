@@ -235,6 +235,10 @@ print(f"{of_weights[1][0, 2]:.4f} {(moved @ moved - point @ point) / 2e-6:.4f}")
 # | `Moonwalk(autodiff.Reversible())` | does not grow with the depth | mixed; an inverse and a linear solve for each block |
 # | `Moonwalk(autodiff.ForwardMode())` | does not grow with the depth | *pure*: no backward pass at all, but one forward pass for each number in an example |
 #
+# In a loop of your own, `autodiff.walk` gives the gradient block by block, from the input of the flow
+# to its output: apply each and forget it before you ask for the next. So no more than the gradient of
+# one block is in memory.
+#
 # ## Its own check
 #
 # At the end of the sweep, $h_n$ must be the derivative of the loss by $z$, which is known. How far it
