@@ -108,6 +108,10 @@ class ActNorm(Flow):
         self._scale_and_shift.shift.assign(-shift * np.exp(log_scale))
         return x, weights, context
 
+    def weights_of_affine(self):
+        """The Keras variables `(log_scale, shift)`."""
+        return self._scale_and_shift.log_scale, self._scale_and_shift.shift
+
     def _check(self, usable, mean, variance):
         """Raises `ValueError` unless all channels are usable."""
         if not usable.all():

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from bijectors.base import Flow, start
+from bijectors.flatten import flatten, unflatten
 from bijectors.foreign import as_flow
 from bijectors.start import some
 from tfresflow.checks.sizes import as_sizes
@@ -25,6 +26,8 @@ class FactorOut(Flow):
     Args:
       inner: the flow, or bijector of TFP, of the first half of the channels.
       event_shape: `[..., C]`, C even.
+      channels_first: `z = [flatten(x_2), flatten(inner(x_1))]`, flattened as `Flatten` does with
+        `channels_first`: what leaves first comes first, as in the reference.
       name: of the bijector.
 
     Raises:
@@ -41,7 +44,7 @@ class FactorOut(Flow):
     References: Dinh et al., Density estimation using Real NVP (2017), section 3.6.
     """
 
-    def __init__(self, inner, event_shape, name=None):
+    def __init__(self, inner, event_shape, channels_first=False, name=None):
         event_shape = as_sizes("event_shape", event_shape)
         parameters = dict(locals())
         *space, channels = event_shape
@@ -56,6 +59,7 @@ class FactorOut(Flow):
         super().__init__(event_shape, layers=inner.layers, parameters=parameters, latent_rank=1,
                          context_shape=inner.context_shape, name=name)
         self.inner = inner
+        self.channels_first = channels_first
 
     def forward_and_log_det(self, x, seed=None, **context):
         first, second = tf.split(x, 2, axis=-1)
@@ -79,7 +83,8 @@ class FactorOut(Flow):
         return tf.concat([self.inner.inverse_alone(first, **context), second], axis=-1)
 
     def with_log_det(self, log_det):
-        return FactorOut(self.inner.with_log_det(log_det), self.event_shape, self.name)
+        return FactorOut(self.inner.with_log_det(log_det), self.event_shape, self.channels_first,
+                         self.name)
 
     def start(self, x, weights, context=None):
         # Here, so that both halves are of the same rows.
@@ -113,13 +118,16 @@ class FactorOut(Flow):
         return self.event_shape
 
     def _collect(self, z, second):
-        return tf.concat([_flatten(z), _flatten(second)], axis=1)
+        both = [flatten(part, self.channels_first) for part in (z, second)]
+        return tf.concat(both[::-1] if self.channels_first else both, axis=1)
 
     def _split(self, z):
         """The latents of both halves, each in the shape that it had."""
         latent = self.inner.latent_shape(self.inner.event_shape)
-        first, second = tf.split(z, 2, axis=1)
-        return tf.reshape(first, [-1, *latent]), tf.reshape(second, [-1, *self.inner.event_shape])
+        both = tf.split(z, 2, axis=1)
+        first, second = both[::-1] if self.channels_first else both
+        return (unflatten(first, latent, self.channels_first),
+                unflatten(second, self.inner.event_shape, self.channels_first))
 
 
 class _Leave(Moved):
@@ -143,7 +151,3 @@ class _Collect(Moved):
 
     def inverse(self, z):
         return self._flow._split(z)
-
-
-def _flatten(x):
-    return tf.reshape(x, [-1, math.prod(x.shape[1:])])

@@ -173,7 +173,10 @@ REGISTRY = {
     "Given": (lambda: given("toy", [1.0, -0.5]), [2]),
     "Given_coupling": (lambda: given("coupling", [1.0, -0.5]), [2]),
     "Foreign": (lambda: bijectors.Foreign(tfb.Softplus(), [3]), [3]),
+    "FactorOut_channels_first": (
+        lambda: bijectors.FactorOut(actnorm([2, 2, 2]), [2, 2, 4], channels_first=True), [2, 2, 4]),
     "Flatten": (lambda: bijectors.Flatten([2, 3, 1]), [2, 3, 1]),
+    "Flatten_channels_first": (lambda: bijectors.Flatten([2, 3, 2], True), [2, 3, 2]),
     "InvertibleConv1x1": (lambda: bijectors.InvertibleConv1x1([2, 2, 3], seed=0, dtype="float64"),
                           [2, 2, 3]),
     "InvertibleResidual_dense": (dense_block, [3]),
@@ -185,6 +188,8 @@ REGISTRY = {
     "Monotone_dense": (lambda: monotone([3]), [3]),
     "Monotone_conv": (lambda: monotone([3, 4, 2], 4), [3, 4, 2]),
     "Squeeze": (lambda: bijectors.Squeeze([4, 2, 2]), [4, 2, 2]),
+    "Squeeze_channels_first": (
+        lambda: bijectors.Squeeze([4, 2, 3], channels_first=True), [4, 2, 3]),
     "dequantizer": (dequantizer, [4, 4, 1]),
     "image_flow": (image, [4, 4, 1]),
     "image_flow_coupling": (

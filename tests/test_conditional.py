@@ -71,7 +71,7 @@ def loss_of_state(state, log_det):
     return loss_of(tf.reshape(state[0], [state[0].shape[0], -1]), log_det)
 
 
-@pytest.mark.fast("table")
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_way_is_the_tape(kind):
     """Derivatives by x, by the context and by all weights, in chunks of rows too."""

@@ -151,6 +151,7 @@ def test_saved_exported_and_as_a_layer(tmp_path):
     np.testing.assert_allclose(layer.base.log_prob(z) + log_det, want, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_two_replicas(mirrored):
     """As one device: contexts go with their rows."""
     x, c = labelled(12)

@@ -59,6 +59,7 @@ def test_a_gaussian_is_found_in_the_units_of_the_table(measured):
     assert measured.score(test) == pytest.approx(found.mean(), abs=1e-12)
 
 
+@pytest.mark.slow
 def test_the_density_of_a_column_integrates_to_one():
     random = np.random.RandomState(0)
     rows = np.concatenate([random.randn(300), 0.3 * random.randn(100) + 4])[:, None] * 50
@@ -70,6 +71,7 @@ def test_the_density_of_a_column_integrates_to_one():
     assert found.score(rows) > scipy.stats.norm(*scipy.stats.norm.fit(rows)).logpdf(rows).mean()
 
 
+@pytest.mark.slow
 def test_probabilities_of_counts_and_categories(of_mixed):
     """The share of each of all cells, and their sum."""
     frame = mixed(40000)
@@ -336,7 +338,7 @@ def test_all_checks_of_scikit_learn_pass():
     assert len(results) > 40 and set(said) <= {"check_array_api_input"}  # needs another package
 
 
-@pytest.mark.parametrize("name", ["check_dict_unchanged", "check_estimators_nan_inf"])
+@pytest.mark.parametrize("name", ["check_dict_unchanged"])
 def test_some_checks_of_scikit_learn_pass(name):
     [check] = [partial for _, partial in estimator_checks_generator(SMALL)
                if getattr(partial, "func", partial).__name__ == name][:1]

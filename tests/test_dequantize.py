@@ -84,6 +84,7 @@ def test_levels_keep_to_their_bins(nbits, dtype):
         np.testing.assert_array_equal(np.floor(z.numpy() * 2 ** nbits), low * 2 ** nbits)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", [lambda: None, noise_of_a_number], ids=["uniform", "learned"])
 def test_it_is_a_bound_of_the_exact_probability(noise):
     """On average below log P, nearer with each K; the mean density itself is P."""

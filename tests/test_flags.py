@@ -29,7 +29,8 @@ CONFIGS = sorted(path.name for path in (ROOT / "configs").glob("*.cfg"))
     (["--p_range=2"], "--p_range must be two numbers above 1 with a dash between"),
     (["--p_range=2.5-1.5"], "--p_range must be two numbers above 1"),
     (["--data=nothing"], "flag --data=nothing: value should be one of <mnist5k|"),
-    (["evaluate"], "the command must be one of train, eval, sample, ood. Received: evaluate. "
+    (["evaluate"], "the command must be one of train, eval, sample, ood, import, export. "
+                   "Received: evaluate. "
                    "Did you mean eval?"),
     (["--flagfile=configs/none.cfg"], "configs/none.cfg'. Paths"),
     (["--seed=99999999999"], "--seed must be less than 2^31"),

@@ -63,7 +63,7 @@ def test_a_biased_estimator_fails_the_same_test():
     assert abs(draws.mean() - exact) > 8 * draws.std() / np.sqrt(20000)
 
 
-@pytest.mark.fast("odd_number-1")
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 2, 3])
 @pytest.mark.parametrize("name", LAWS)
 def test_one_series_is_the_difference_of_two(name, size):

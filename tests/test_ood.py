@@ -128,6 +128,7 @@ def test_a_table_is_read_in_the_units_and_by_the_names_of_the_run(run):
     np.testing.assert_allclose(np.sort(rows, axis=0), np.sort(strange, axis=0), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_command_finds_what_is_far_away(run, capsys):
     workdir = run / "run"
     assert main(["x", "ood", f"--workdir={workdir}", f"--data_out={run / 'strange.csv'}"]) == 0

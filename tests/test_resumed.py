@@ -24,7 +24,8 @@ def other(field):
     value, allowed = field.default, field.metadata["allowed"]
     if allowed:
         return next(v for v in allowed[::-1] if v not in ("", value))
-    return {bool: lambda: not value, int: lambda: value + 1, float: lambda: 0.25}[type(value)]()
+    return {bool: lambda: not value, int: lambda: value + 1, float: lambda: 0.25,
+            str: lambda: "last"}[type(value)]()  # of text there is --checkpoint
 
 
 OTHERS = {f.name: other(f) for f in dataclasses.fields(Settings) if f.name not in (

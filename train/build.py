@@ -98,13 +98,16 @@ def _flow(settings, source):
             first_resblock=settings.first_resblock, squeeze_first=settings.squeeze_first,
             factor_out=settings.factor_out, fc_end=settings.fc_end,
             n_fc_blocks=settings.n_fc_blocks, fc_idim=settings.fc_idim, actnorm=settings.actnorm,
-            fc_actnorm=settings.fc_actnorm, logit_alpha=_alpha(settings))
+            fc_actnorm=settings.fc_actnorm, logit_alpha=_alpha(settings),
+            channels_first=settings.reference_layout)
     if len(nblocks) != 1:
         raise ValueError("--nblocks must be one number for vectors, which have no scales. "
                          f"Received: --nblocks={given['nblocks']}")
-    architecture = flows.toy_flow if source.kind == "toy" else flows.tabular_flow
-    return architecture(source.event_shape, **common, nblocks=nblocks[0],
-                        dims=settings.dims, actnorm=settings.actnorm)
+    as_there = settings.reference_layout
+    tabular = settings.actnorm if as_there else source.kind != "toy"
+    architecture = flows.tabular_flow if tabular else flows.toy_flow
+    return architecture(source.event_shape, **common, nblocks=nblocks[0], dims=settings.dims,
+                        actnorm=settings.actnorm, preact=as_there)
 
 
 def _dequantizer(settings, source):

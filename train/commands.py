@@ -9,6 +9,7 @@ from train import data, evaluate, fit, ood, sample
 from train.checkpoints import loaded
 from train.errors import (Interrupted, NotConverged, Unwritable, UserError, WorkerLost,
                           blame_the_disk)
+from train.reference.moving import export_run, import_run
 
 __all__ = ["run"]
 
@@ -48,4 +49,5 @@ def _with_model(function):
 
 
 _COMMANDS = {"train": fit.train, "eval": _with_model(evaluate.evaluate),
-             "sample": _with_model(sample.sample), "ood": _with_model(ood.compare)}
+             "sample": _with_model(sample.sample), "ood": _with_model(ood.compare),
+             "import": import_run, "export": export_run}

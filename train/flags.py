@@ -15,11 +15,15 @@ from absl import flags
 
 from train.files import write_json
 from train.idle import idle
+from train.reference.arguments import settings_of
+from train.reference.command_line import translated
 from train.settings import COMMANDS, FIXED, GROUPS, Settings, TrainingFlags, check, read, written
 
-__all__ = ["FINGERPRINT", "changes", "conflicts", "define", "load", "parse", "save", "usage"]
+__all__ = ["FINGERPRINT", "IMPORTED", "changes", "conflicts", "define", "load", "parse", "save",
+           "usage"]
 
 FINGERPRINT = "dataroot_fingerprint"
+IMPORTED = "reference.pth"  # in a workdir: what an imported run was
 
 _FIELDS = {f.name: f for group in GROUPS for f in dataclasses.fields(group)}
 _DEFAULTS = {name: value for name, value in written(Settings()).items() if name in _FIELDS}
@@ -42,8 +46,9 @@ def define(flag_values=flags.FLAGS):
 def parse(argv):
     """Command line to `Settings`.
 
-    `eval`, `sample` and `ood` begin from the settings that the workdir was trained with; flags that
-    are given override them.
+    `eval`, `sample` and `ood` begin from the settings that the workdir was trained with, so does
+    `train` in an imported run, and `import` from those of the checkpoint; flags that are given
+    override them. Flags may be written as the PyTorch reference's, see `translated`.
 
     Args:
       argv: as `sys.argv`: program, then flags and at most one command.
@@ -51,6 +56,7 @@ def parse(argv):
     Raises:
       ValueError: unknown flag or command, bad value, missing flagfile; one line.
     """
+    argv, warnings = translated(argv)
     values = flags.FlagValues()
     values.set_gnu_getopt(True)  # flags may follow the command
     define(values)
@@ -64,16 +70,18 @@ def parse(argv):
                          f"{_not_commands(rest, argv)}")
     given = {name: values[name].value for name in _FIELDS if values[name].present}
     given.update({name: os.path.expanduser(given[name])  # a shell leaves --workdir=~/x alone
-                  for name in ("workdir", "dataroot", "data_out") if name in given})
+                  for name in ("workdir", "dataroot", "data_out", "checkpoint") if name in given})
     settings = dict(_DEFAULTS)
-    if command != "train":
-        workdir = pathlib.Path(given.get("workdir") or f"runs/{given.get('data', 'mnist5k')}")
+    workdir = pathlib.Path(given.get("workdir") or f"runs/{given.get('data', 'mnist5k')}")
+    if command == "import":
+        settings.update(_of_reference(given))
+    elif command != "train" or (workdir / IMPORTED).exists():
         settings.update(_saved(workdir))
     settings.update(given)
     settings["workdir"] = settings["workdir"] or f"runs/{settings['data']}"
     settings = Settings(command=command, **{n: _read(n, v) for n, v in settings.items()})
     check(settings)
-    for line in idle(settings, argv):
+    for line in [*warnings, *idle(settings, argv)]:
         print(f"warning: {line}", file=sys.stderr)
     return settings
 
@@ -103,6 +111,7 @@ def _not_commands(rest, argv):
 def usage():
     """The text of --help: the commands and all flags, as they are typed, with their defaults."""
     lines = ["tfresflow [train|eval|sample|ood] --flagfile=configs/X.cfg --workdir=DIR",
+             "tfresflow [import|export] --checkpoint=FILE.pth --workdir=DIR",
              "(or python -m tfresflow, or python -m train.main)", ""]
     for group in GROUPS:
         lines.append(f"{group.__doc__[:-1]}:")
@@ -186,6 +195,14 @@ def _read(name, value):
         return read(_FIELDS[name], value)
     except ValueError as error:
         raise ValueError(f"--{name} must be {error}. Received: --{name}={value}") from None
+
+
+def _of_reference(given):
+    """The settings of the checkpoint to be imported."""
+    path = given.get("checkpoint", "")
+    if not os.path.isfile(path):
+        raise ValueError(f"--checkpoint must name a .pth file for import. Received: {path!r}")
+    return settings_of(path, given)
 
 
 def _saved(workdir):

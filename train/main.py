@@ -1,4 +1,5 @@
-"""The command line: `python -m train.main [train|eval|sample|ood] --flagfile=configs/X.cfg`.
+"""The command line: `python -m train.main [train|eval|sample|ood] --flagfile=configs/X.cfg`,
+`python -m train.main [import|export] --checkpoint=FILE.pth --workdir=DIR`.
 
 Exit codes: 0 done; 2 a flag, a file or the data is not right; 3 an inverse did not converge; 4 a
 loss or gradient is not finite; 5 the workdir is not writable; 6 a worker is lost; 130, 143 signals.

@@ -13,7 +13,7 @@ from train.rules import (ALPHA, AT_LEAST_TWO, BITS, FRACTION, NOT_NEGATIVE, ORDE
 __all__ = ["COMMANDS", "DATA", "FILES", "FIXED", "GROUPS", "LABELLED", "TOYS", "Settings",
            "TrainingFlags", "check", "read", "written"]
 
-COMMANDS = ("train", "eval", "sample", "ood")
+COMMANDS = ("train", "eval", "sample", "ood", "import", "export")
 TOYS = ("pinwheel", "swissroll", "8gaussians", "circles", "moons", "2spirals", "checkerboard",
         "rings")
 FILES = ("folder", "array", "csv")
@@ -127,6 +127,9 @@ class ModelFlags:
     preact: bool = flag(True, "In image flows, a block begins with an activation.")
     first_resblock: bool = flag(True, "The very first block begins without, after an ActNorm.")
     cdim: int = flag(256, "Width of the classifier's head on each scale.", POSITIVE)
+    reference_layout: bool = flag(
+        False, "Order channels and latents as the PyTorch reference does; of vectors, begin with "
+        "an ActNorm, and branches with an activation. For imported checkpoints.")
     dims: tuple[int, ...] = flag(
         (128, 128, 128, 128), "Hidden widths of the blocks for vectors.", SIZES)
     solver: str = flag(
@@ -186,7 +189,8 @@ class EvaluationFlags:
     """Evaluation and samples."""
 
     checkpoint: str = flag(
-        "best", "Which weights to evaluate and to sample from.", allowed=("best", "last"))
+        "best", "Which weights to evaluate and to sample from, best or last; of import and export "
+        "the .pth file of the PyTorch reference.")
     tolerance: float = flag(
         0.0005, "Half of the width of the proven bounds of each density in evaluation, bits (of "
         "images) or nats for each dimension; 0: no bounds, but the unbiased series.", NOT_NEGATIVE)
@@ -277,6 +281,10 @@ def _together(s):
     yield ("conditional", not s.conditional or s.task == "density",
            "not come with --task=classification or hybrid: x would be classified given its class")
     yield ("context_columns", not s.context_columns or s.data == "csv", "come with --data=csv")
+    moves = s.command in ("import", "export")
+    yield "checkpoint", moves or s.checkpoint in ("best", "last"), "be best or last"
+    yield ("checkpoint", not moves or s.checkpoint not in ("", "best", "last"),
+           f"name a .pth file for {s.command}")
     yield ("data_out", s.data_out or s.command != "ood",
            "name a data set, a folder of images or a file for ood")
     yield ("autodiff", s.mem_eff or s.autodiff in ("", "stored"),

@@ -18,9 +18,9 @@ def image_flow(event_shape, *, nblocks=(16, 16, 16), idim=512, kernels=(3, 1, 3)
                act=layers.LipSwish, preact=True, first_resblock=True, squeeze_first=False,
                factor_out=False, fc_end=True, n_fc_blocks=4, fc_idim=128, actnorm=True,
                fc_actnorm=False, logit_alpha=0.05, orders=2, certified=True, dense_net=None,
-               power_iteration=None, log_det=None, solver=None, adjoint=None, seed=None,
-               dtype=None, block=InvertibleResidual, context_shape=None, context_network=None,
-               context_gates=False):
+               channels_first=False, power_iteration=None, log_det=None, solver=None, adjoint=None,
+               seed=None, dtype=None, block=InvertibleResidual, context_shape=None,
+               context_network=None, context_gates=False):
     """Images in [0, 1] to latent vectors: scales of convolutional residual blocks.
 
     Logit, then for each scale its blocks, each followed by an ActNorm; 2x2 squeezes between the
@@ -50,6 +50,9 @@ def image_flow(event_shape, *, nblocks=(16, 16, 16), idim=512, kernels=(3, 1, 3)
       certified: keep proven bounds of the norms below 1, too; see `layers.InducedNormDense`.
       dense_net: `DenseNet(depth, growth)` for i-DenseNet branches, which ignore `idim` and
         `kernels`; None: plain ones.
+      channels_first: squeezes and the latent order their entries as the PyTorch reference does, see
+        `Squeeze`, `FactorOut` and `Flatten`: for its checkpoints. The model is the same one, up to
+        the order of channels, unless `factor_out` says which of them leave.
       power_iteration: `layers.PowerIteration` of the layers.
       log_det, solver, adjoint: of every block; see `InvertibleResidual`.
       seed: integer for the initial weights; None: different ones each time.
@@ -100,15 +103,15 @@ def image_flow(event_shape, *, nblocks=(16, 16, 16), idim=512, kernels=(3, 1, 3)
             steps += [blocks.conv(shape, idim, kernels, preact=preact and not bare), *norms(shape)]
         if i == len(nblocks) - 1:
             return steps + _end(shape)
-        steps.append(Squeeze(shape))
+        steps.append(Squeeze(shape, channels_first=channels_first))
         shape = steps[-1].latent_shape(shape)
         if not factor_out:
             return steps + scale(shape, i + 1)
         half = (*shape[:2], shape[2] // 2)
-        return steps + [FactorOut(_chain(scale(half, i + 1)), shape)]
+        return steps + [FactorOut(_chain(scale(half, i + 1)), shape, channels_first)]
 
     def _end(shape):
-        flatten = Flatten(shape)
+        flatten = Flatten(shape, channels_first)
         [size] = flatten.latent_shape(shape)
         steps = [flatten]
         for _ in range(n_fc_blocks if fc_end else 0):
@@ -119,7 +122,7 @@ def image_flow(event_shape, *, nblocks=(16, 16, 16), idim=512, kernels=(3, 1, 3)
     start = [] if logit_alpha is None else [Logit(event_shape, logit_alpha)]
     shape = event_shape
     if squeeze_first:
-        start.append(Squeeze(shape))
+        start.append(Squeeze(shape, channels_first=channels_first))
         shape = start[-1].latent_shape(shape)
     return embedded(_chain(start + scale(shape, 0)), context_shape, context_network)
 

@@ -1,9 +1,12 @@
 """What the norm-constrained dense layers and convolutions share."""
 
+import contextlib
+import contextvars
 import math
 import numbers
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfresflow.checks.rules import check_kind
@@ -20,7 +23,23 @@ from tfresflow.layers.linear import check_activation
 from tfresflow.layers.norms import PowerIteration
 from tfresflow.layers.spectral_norm import SpectralNorm
 
-__all__ = ["InducedNorm"]
+__all__ = ["InducedNorm", "vectors_given"]
+
+_given = contextvars.ContextVar("vectors_given", default=False)
+
+
+@contextlib.contextmanager
+def vectors_given():
+    """Within, layers are built without the search of their norms: their vectors are 0.
+
+    For layers whose kernel and vectors are about to be loaded. The search for those of a kernel
+    that nobody needs takes minutes in a large model.
+    """
+    before = _given.set(True)
+    try:
+        yield
+    finally:
+        _given.reset(before)
 
 
 class InducedNorm(Chained, PureLayer):
@@ -64,8 +83,9 @@ class InducedNorm(Chained, PureLayer):
         self.norm = self._choose_norm()
         shapes = self.function.event_shapes(self.kernel)
         for name, shape, initializer in self.norm.vectors(*shapes):
-            vector = self.add_weight(name=name, shape=shape, initializer=initializer,
-                                     trainable=False)
+            given = _given.get() and not isinstance(initializer, str)
+            vector = self.add_weight(name=name, shape=shape, trainable=False,
+                                     initializer="zeros" if given else initializer)
             setattr(self, name, vector)
             self.vectors.append(vector)
         if not self.vectors:
@@ -73,6 +93,8 @@ class InducedNorm(Chained, PureLayer):
         self.mark = self.add_weight(name="mark", shape=[1], dtype="int64", initializer="zeros",
                                     trainable=False)
         self.vectors.append(self.mark)
+        if _given.get():
+            return
         self._restart(self.norm.search)
         self.update_norm()
 
@@ -115,6 +137,25 @@ class InducedNorm(Chained, PureLayer):
         """
         self._restart(self.norm.refresh)
         self.update_norm(self.norm.thorough(num_steps))
+
+    def set_vectors(self, u, v):
+        """Takes first singular vectors that were found elsewhere for the kernel as it is now.
+
+        Nothing is computed: sigma is `<u, kernel v>` until the kernel changes.
+
+        Args:
+          u, v: of the shape of one y, and of one x.
+
+        Raises:
+          ValueError: if the norm keeps no vectors, as those in closed form.
+        """
+        if not self.vectors:
+            raise ValueError(f"`set_vectors` needs a norm that keeps vectors. Received: {self.norm}"
+                             f" in {self.name}")
+        for vector, value in (self.u, u), (self.v, v):
+            # Norms that keep several count the largest product: of equal ones, this one.
+            vector.assign(np.broadcast_to(value, vector.shape))
+        self.mark.assign(self.norm.mark(self.norm.read(self.norm_state())))
 
     def norm_state(self):
         """The tensors that `norm` reads: kernel, vectors, orders."""

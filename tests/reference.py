@@ -1,0 +1,60 @@
+"""What the reference computed of small models of its own, for tests."""
+
+import functools
+import pathlib
+
+import numpy as np
+import tensorflow as tf
+
+from bijectors import InvertibleResidual, flows
+from bijectors.flows.published import _entries
+from bijectors.flows.reference_entries import _steps
+
+__all__ = ["ARGS", "FILE", "MODELS", "arrays", "blocks", "model", "named_entries", "state_dict",
+           "to_rows"]
+
+_FOLDER = pathlib.Path(__file__).parents[1] / ".." / "shared" / "oracle"
+FILE = _FOLDER / "ref_mnist_small.pth"
+_COMMON = {"data": "cifar10", "imagesize": 16, "nblocks": "1-1-1", "idim": 16, "fc_idim": 16}
+ARGS = {
+    "toy": {"dims": "32-32", "nblocks": 3, "vnorms": "2222", "actnorm": True},
+    "factor": {**_COMMON, "factor_out": True},
+    "colour": _COMMON,
+    "fcact": {**_COMMON, "fc_actnorm": True, "actnorm": False, "preact": False,
+              "first_resblock": False, "act": "elu"},
+    "mnist_small": {"data": "mnist", "imagesize": 28, "nblocks": "2-2", "idim": 32, "fc_idim": 32}}
+MODELS = list(ARGS)
+
+
+@functools.cache
+def arrays(name):
+    """All that is stored of a model."""
+    with np.load(_FOLDER / f"ref_{name}.npz") as file:
+        return {key: file[key] for key in file.files}
+
+
+def state_dict(name):
+    """Its weights and buffers."""
+    return {key: value for key, value in arrays(name).items()
+            if key.startswith(("transforms.", "chain."))}
+
+
+def model(name, dtype="float64", **kwargs):
+    """`(flow, x)`: the model as a flow of ours, and its examples."""
+    flow = flows.from_reference(state_dict(name), ARGS[name], dtype=dtype, **kwargs)
+    return flow, tf.constant(to_rows(arrays(name)["x"]), dtype)
+
+
+def to_rows(x):
+    """Images with the channels last."""
+    return np.moveaxis(x, 1, -1) if x.ndim == 4 else x
+
+
+def blocks(flow):
+    """Residual blocks, in the order in which data meets them."""
+    return [step for step in _steps(flow) if isinstance(step, InvertibleResidual)]
+
+
+def named_entries(flow, name):
+    """`{name: Entry}` of a model."""
+    return _entries(flow, ARGS[name])
