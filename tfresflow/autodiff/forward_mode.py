@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from tfresflow.batches import seeds
+from tfresflow.batches.rows import dot, each
 from tfresflow.checks.rules import check_whole
 from tfresflow.functions.steps import Composed
 from tfresflow.functions.sweep import Sweep, Swept, after
@@ -117,7 +118,7 @@ class ProjectedForward(_Forward):
         def of_x(i):
             tx = directed(x, seeds.fold_in(own, 2 * i + 1))
             along = _along(steps, x, rows, tx, None, dz, dlog_det)
-            return [_times(along, t) for t in tf.nest.flatten(tx)]
+            return [each(along, t) for t in tf.nest.flatten(tx)]
 
         def mean(function, like):
             if not like:
@@ -146,9 +147,7 @@ def _along(steps, x, rows, tx, tweights, dz, dlog_det):
         tweights = tweights[count:]
         x, tx, tlog_det = step.jvp(after(tx, x), rows, tx, own)
         found.append(dlog_det * tlog_det)
-    return tf.add_n([*found, *(
-        tf.reduce_sum(tf.reshape(a * b, [tf.shape(a)[0], -1]), axis=1)
-        for a, b in zip(tf.nest.flatten(tx), tf.nest.flatten(dz)))])
+    return tf.add_n([*found, *map(dot, tf.nest.flatten(tx), tf.nest.flatten(dz))])
 
 
 def _log_det(steps, x, rows, dlog_det):
@@ -186,8 +185,3 @@ def _by_basis(function, size, dtype):
     """`function` of each unit vector `[size]`, one at a time, as all would be `[size, size]`."""
     return tf.map_fn(lambda i: function(tf.one_hot(i, size, dtype=dtype)), tf.range(size),
                      fn_output_signature=dtype, parallel_iterations=1)
-
-
-def _times(factor, rows):
-    """Each row times a number of its own."""
-    return rows * tf.reshape(factor, [-1] + [1] * (rows.shape.rank - 1))

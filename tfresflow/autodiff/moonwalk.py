@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfresflow.autodiff.checkpointed import Checkpointed
 from tfresflow.autodiff.recomputed import Recomputed
+from tfresflow.batches.rows import dot
 from tfresflow.checks.rules import check_number
 from tfresflow.functions.sweep import Sweep, Swept, after, check_sweep, concatenated, settled
 from tfresflow.saving.configurable import Configurable
@@ -98,10 +99,7 @@ class Moonwalk(Configurable, Sweep):
     def _walked(self, steps, x, rows, dx, dlog_det, dz):
         """`(error, log_det, dweights)`, by the second phase."""
         log_dets, dweights = [], []
-        x = after(dx, x)
-        for step in steps:
-            x, dx, log_det, own = step.vijp(x, rows, dx, dlog_det)
-            x, dx = settled(rows, own, (x, dx))
+        for _, dx, log_det, own in _pushed(steps, x, rows, dx, dlog_det):
             log_dets.append(log_det)
             dweights.append(own)
         return _distance(dx, dz), tf.add_n(log_dets), concatenated(dweights)
@@ -109,9 +107,7 @@ class Moonwalk(Configurable, Sweep):
     def walked(self, steps, x, rows, dlog_det, end):
         """A generator of `(step, dweights)`; an error at its end if they were not right."""
         (_, dz), dx = self._first(steps, x, rows, dlog_det, end)
-        x = after(dx, x)
-        for step in steps:
-            x, dx, _, dweights = step.vijp(x, rows, dx, dlog_det)
+        for step, dx, _, dweights in _pushed(steps, x, rows, dx, dlog_det):
             yield step, dweights
         tf.debugging.assert_less_equal(
             _distance(dx, dz), tf.cast(self.tolerance, dlog_det.dtype),
@@ -131,11 +127,19 @@ class Moonwalk(Configurable, Sweep):
         return ends[0], dx
 
 
+def _pushed(steps, x, rows, dx, dlog_det):
+    """`(step, dx after it, log_det, dweights)` of each step, from x on."""
+    x = after(dx, x)
+    for step in steps:
+        x, dx, log_det, dweights = step.vijp(x, rows, dx, dlog_det)
+        x, dx = settled(rows, dweights, (x, dx))
+        yield step, dx, log_det, dweights
+
+
 def _distance(got, want):
     """`[n]`: the norm of the difference, relative to that of what is wanted."""
     def squares(state):
-        return tf.add_n([tf.reduce_sum(tf.reshape(t, [tf.shape(t)[0], -1]) ** 2, axis=1)
-                         for t in tf.nest.flatten(state)])
+        return tf.add_n([dot(t, t) for t in tf.nest.flatten(state)])
 
     return tf.sqrt(tf.math.divide_no_nan(
         squares(tf.nest.map_structure(tf.subtract, got, want)), squares(want)))
