@@ -80,7 +80,7 @@ def seeded():
 def optimised(request):
     """TensorFlow optimises graphs, which takes more time than they; not of a law's slow cases."""
     marks = {mark.name for mark in request.node.iter_markers()}
-    slow = "slow" in marks and "allocator" not in marks
+    slow = "slow" in marks and not marks & {"allocator", "optimised"}
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": slow})
     yield
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})

@@ -85,6 +85,7 @@ def again(trained, tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.optimised
 def test_eval_repeats_and_needs_no_flagfile(trained, again, tmp_path, capsys):
     """The same numbers to the last bit; of another process, to the rounding of its threads."""
     shutil.copytree(trained[0], tmp_path / "run")

@@ -57,6 +57,7 @@ print(json.dumps({
 
 
 @pytest.mark.slow
+@pytest.mark.optimised
 def test_an_exported_model_is_equal_where_there_is_tensorflow_alone(model, tmp_path):
     x = example([2], 5).numpy()
     model.export(tmp_path / "served")

@@ -5,6 +5,7 @@ of sums over n.
 """
 
 import dataclasses
+import functools
 import typing
 
 import tensorflow as tf
@@ -86,6 +87,8 @@ def in_chunks(function, chunks, batched, events, weights, sums=False, of_weights
         shared = first if of_weights else 0
         return [*outputs, *found[shared:]], found[:shared]  # sums over one example are outputs
 
+    if not rows:
+        run = functools.partial(function, weights)
     if chunks.parallel is not None:
         run = side_by_side(run, chunks.parallel)
     of_rows = [t.shape[1:] for t in rows] if sums else []
