@@ -9,7 +9,8 @@ _IS_STARTING = sys.argv[:1] == ["-m"] and ("-m", "tfresflow") in zip(
 
 if not _IS_STARTING:
     from tfresflow import backend  # isort: skip, as it looks at Keras before others do
-    from tfresflow import autodiff, functions, layers, logdet, losses, serving, solvers
+    from tfresflow import (autodiff, functions, importance, layers, logdet, losses, serving,  # isort: skip
+                           solvers, targets)
     from tfresflow.batches import seeds, threads
     from tfresflow.flow_layer import FlowLayer
     from tfresflow.model import FlowModel

@@ -23,6 +23,7 @@ from tfresflow.saving.whole import SavedWhole
 from tfresflow.serving import Exported
 from tfresflow.training import start
 from tfresflow.training.averages import AveragedModel
+from tfresflow.training.by_target import ByTarget, OfTarget
 from tfresflow.training.compiling import less_is_better
 from tfresflow.training.given import check_trained
 from tfresflow.training.gradient_of_sum import ByFlow
@@ -39,7 +40,8 @@ _LOSS = "compute_nll", "example_losses"  # what a subclass may override
 
 
 @keras.saving.register_keras_serializable("tfresflow")
-class FlowModel(SavedWhole, Exported, Hybrid, OfRows, OnBatch, Measured, LikelihoodModel):
+class FlowModel(SavedWhole, Exported, OfTarget, Hybrid, OfRows, OnBatch, Measured,
+                LikelihoodModel):
     """`log p(x) = log p_base(f(x)) + log |det df/dx|`, trained by maximum likelihood.
 
     `compile(optimizer)`, `fit(dataset of x)`, `evaluate`, and `predict`, which gives `log p(x)`.
@@ -259,8 +261,15 @@ class FlowModel(SavedWhole, Exported, Hybrid, OfRows, OnBatch, Measured, Likelih
         """
         self._assert_compile_called("fit")  # before a weight is set
         given = self._given(super().fit, x, y, batch_size, *args, **kwargs)
-        given.check(*self._takes(), finite=not self.skip_nonfinite)
-        if start.awaits_data(self):
+        if self.draws(x):
+            given.draw(functools.partial(self.drawn, training=True))
+        if self.begins_with_latents:
+            given.check_without_data()
+        else:
+            given.check(*self._takes(), finite=not self.skip_nonfinite)
+        if self.begins_with_latents:  # of which nothing is learned for a start
+            pass
+        elif start.awaits_data(self):
             rows = given.sample(self._takes()[0], self.distribute_strategy, self.seed)
             start.begin(self, *rows)
         elif given.array is not None:
@@ -276,7 +285,10 @@ class FlowModel(SavedWhole, Exported, Hybrid, OfRows, OnBatch, Measured, Likelih
         """As in Keras, with averaged weights if the optimizer keeps them; repeatable."""
         given = self._given(super().evaluate, x, y, *args, **kwargs)
         if not given.cached:  # in `fit`, which has looked at it
-            given.check(*self._takes(), finite=True)
+            if self.draws(x):
+                given.draw(functools.partial(self.drawn, training=False))
+            if not self.begins_with_latents:
+                given.check(*self._takes(), finite=True)
         self.eval_step.assign(0)
         return super().evaluate(**given.for_keras(self.variable_dtype))
 
@@ -287,6 +299,8 @@ class FlowModel(SavedWhole, Exported, Hybrid, OfRows, OnBatch, Measured, Likelih
         return super().predict(**given.for_keras(self.variable_dtype))
 
     def gradient_of_sum(self, x, part):
+        if self.divergence is not None:
+            return ByTarget(self, x, part)
         return (ByFlow if self.head is None else ByHead)(self, x, part)
 
     def initialize(self, x, weights=None):

@@ -30,6 +30,14 @@ class OnFirst(Step):
         z, dz, *others = self._step.vijp(x[0], rows, dx[0], dlog_det)
         return (z, x[1]), (dz, dx[1]), *others
 
+    def value_vjp(self, x, rows, dz):
+        dx, dweights = self._step.value_vjp(x[0], rows, dz[0])
+        return (dx, dz[1]), dweights
+
+    def value_vijp(self, x, rows, dx):
+        dz, dweights = self._step.value_vijp(x[0], rows, dx[0])
+        return (dz, dx[1]), dweights
+
     def bounds(self, x, rows):
         z, lower, upper = self._step.bounds(x[0], rows)
         return (z, x[1]), lower, upper

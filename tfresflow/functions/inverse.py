@@ -49,6 +49,11 @@ class Inverse(Step):
         dz, log_det, dweights = self._step.vjp(z, rows, dx, dlog_det)
         return z, dz, -log_det, list(map(operator.neg, dweights))
 
+    @property
+    def inverted(self):
+        """The step `x -> z`."""
+        return self._step
+
     def bounds(self, x, rows):
         z = self._step.inverse(x)
         _, lower, upper = self._step.bounds(z, rows)

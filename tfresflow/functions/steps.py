@@ -8,6 +8,8 @@
       .linearise(x, rows) -> (z, pull)      pull(dz, dlog_det) is vjp, of what was kept
       .release(x, rows, dlog_det) -> (z, pull)     pull(dz) is vjp, the log-determinant's part done
       .vijp(x, rows, dx, dlog_det) -> (z, dz, log_det, dweights)     undoes vjp: dz of dx
+      .value_vjp(x, rows, dz) -> (dx, dweights)      vjp of z alone, without the log-determinant
+      .value_vijp(x, rows, dx) -> (dz, dweights)     undoes that
       .jvp(x, rows, tx, tweights) -> (z, tz, tlog_det)     forward mode: tangents
       .bounds(x, rows) -> (z, lower, upper)    proven bounds of the log-determinant
       .inverse(z) -> x
@@ -115,6 +117,16 @@ class Step:
         dz = tape.gradient(again, z, tf.nest.map_structure(tf.subtract, dx, beside))
         return z, dz, *self.vjp(x, rows, dz, dlog_det)[1:]
 
+    def value_vjp(self, x, rows, dz):
+        """`(dx, dweights)` of a loss of z alone, see `vjp`; a subclass may find it for less."""
+        dx, _, dweights = self.vjp(x, rows, dz, _none_of(dz))
+        return dx, dweights
+
+    def value_vijp(self, x, rows, dx):
+        """`(dz, dweights)` of a loss of z alone, see `vijp`; a subclass may find it for less."""
+        _, dz, _, dweights = self.vijp(x, rows, dx, _none_of(dx))
+        return dz, dweights
+
     def jvp(self, x, rows, tx, tweights):
         """The Jacobian-vector product: tangents of z and of the log-determinant.
 
@@ -130,9 +142,7 @@ class Step:
           `(z, tz, tlog_det)`: as z twice, and `[n]`.
         """
         z = self.value(x, rows)
-        first, *_ = tf.nest.flatten(z)
-        dz = tf.nest.map_structure(tf.zeros_like, z)
-        dlog_det = tf.zeros(tf.shape(first)[:1], first.dtype)
+        dz, dlog_det = tf.nest.map_structure(tf.zeros_like, z), _none_of(z)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([dz, dlog_det])
             dx, _, dweights = self.vjp(x, rows, dz, dlog_det)
@@ -147,9 +157,7 @@ class Step:
         Of an estimate, its mean over all draws but those of the probes lies between them.
         """
         z, pull = self.linearise(x, rows)
-        first, *_ = tf.nest.flatten(z)
-        none = tf.zeros(tf.shape(first)[:1], first.dtype)
-        log_det = pull(tf.nest.map_structure(tf.zeros_like, z), none)[1]
+        log_det = pull(tf.nest.map_structure(tf.zeros_like, z), _none_of(z))[1]
         return z, log_det, log_det
 
     def release(self, x, rows, dlog_det):
@@ -267,6 +275,12 @@ class Composed(Step):
         for step in reversed(self._steps):
             z = step.inverse(z)
         return z
+
+
+def _none_of(state):
+    """`[n]`, zeros: the derivative by log-determinants on which nothing depends."""
+    first, *_ = tf.nest.flatten(state)
+    return tf.zeros(tf.shape(first)[:1], first.dtype)
 
 
 def bind(flow, seed, size, dtype):

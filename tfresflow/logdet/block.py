@@ -99,6 +99,16 @@ class Block(Step):
             x, dx - beside, self.weights)
         return x + y, dz, log_det, list(map(tf.add, of_log_det, self._filled(of_value)))
 
+    def value_vjp(self, x, rows, dz):
+        dx, *dweights = shared(_gradient_of_value, self.g, self._chunks(rows), rows.of_weights)(
+            x, dz, self.weights)
+        return dz + dx, self._filled(dweights)
+
+    def value_vijp(self, x, rows, dx):
+        _, dz, *dweights = shared(_pushed, self.adjoint, self.g, rows.of_weights)(
+            x, dx, self.weights)
+        return dz, self._filled(dweights)
+
     def bounds(self, x, rows):
         y, lower, upper = shared(bounds_of, self.log_det, self.g, self._chunks(rows))(
             x, *self._draw(rows), self.weights)
@@ -230,6 +240,23 @@ def _gradient(log_det, g, chunks, of_weights, x, dz, dlog_det, drawn, seed, firs
 
     outputs, dweights = in_chunks(chunk, chunks, [x, dz, dlog_det, *v], [x.shape[1:], []], weights,
                                   sums=True, of_weights=of_weights)
+    return [*outputs, *dweights]
+
+
+def _gradient_of_value(g, chunks, of_weights, x, dz, weights):
+    """`[dx, *dweights]` of g alone."""
+    def chunk(weights, x, dz):
+        with tf.control_dependencies([dz]):  # see `_gradient`
+            x = tf.identity(x)
+        sources = [x, *_asked(g, weights, of_weights)]
+        with tf.GradientTape() as tape:
+            tape.watch(sources)
+            y = g(weights, x)
+        dx, *dweights = tape.gradient(y, sources, dz, unconnected_gradients="zero")
+        return [dx], dweights
+
+    outputs, dweights = in_chunks(chunk, chunks, [x, dz], [x.shape[1:]], weights, sums=True,
+                                  of_weights=of_weights)
     return [*outputs, *dweights]
 
 

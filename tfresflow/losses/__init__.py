@@ -1,5 +1,8 @@
-"""What a density model is scored by."""
+"""What a flow is trained and scored by: likelihood, and divergences from a density."""
 
+from tfresflow.losses.kl import Divergence, ForwardKL, ReverseKL
 from tfresflow.losses.likelihood import StandardNormal, bits_per_dim
+from tfresflow.losses.path import DropIn, Path, Standard
 
-__all__ = ["StandardNormal", "bits_per_dim"]
+__all__ = ["Divergence", "DropIn", "ForwardKL", "Path", "ReverseKL", "Standard", "StandardNormal",
+           "bits_per_dim"]

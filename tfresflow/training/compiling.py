@@ -19,7 +19,8 @@ def check_compile(model, arguments):
     own = type(model).train_step is not keras.Model.train_step
     for name in _NOT_TAKEN:
         if arguments.get(name) is not None and not own:
-            raise ValueError(f"`{name}` must be None: the loss is the negative log-likelihood, and "
+            raise ValueError(f"`{name}` must be None, or `loss` a `ReverseKL` or `ForwardKL` of "
+                             "tfresflow.losses: else the loss is the negative log-likelihood, and "
                              f"`nll` and `bpd` are reported. Received: {name}={arguments[name]}")
     if type(model).compute_loss is not keras.Model.compute_loss and not own:
         raise ValueError("`compute_loss` must not be overridden, as nothing calls it: "

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tfresflow.checks import inputs
 from tfresflow.checks.beside import check_labels, check_weights
+from tfresflow.checks.rules import check
 from tfresflow.checks.traced import checks
 from tfresflow.training import start
 from tfresflow.training.joined import joined_data
@@ -61,6 +62,27 @@ class Given:
     def cached(self):
         """Whether Keras calls, with data that it has prepared before."""
         return self._given.get("_use_cached_eval_dataset", False)
+
+    @property
+    def steps(self):
+        """Batches of an epoch, or of an evaluation, that are asked for; None: all."""
+        return self._given.get("steps_per_epoch" if self._trains else "steps")
+
+    def check_without_data(self):
+        """Raises `ValueError` for what has no meaning where a model draws its samples."""
+        for name in ("y", "validation_data", "sample_weight", "class_weight"):
+            check(self._given.get(name) is None, name, "be None where the model draws its samples",
+                  self._given.get(name))
+
+    def draw(self, drawn):
+        """Takes samples for data.
+
+        Args:
+          drawn: `(batch_size, steps) -> pipeline`.
+        """
+        self._given["x"] = drawn(self._given.pop("batch_size", None), self.steps)
+        if self._trains:
+            self._given["shuffle"] = False
 
     @property
     def array(self):

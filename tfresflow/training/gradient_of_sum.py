@@ -67,7 +67,7 @@ class ByFlow:
         if model.autodiff.tolerance is not None:
             self.num_outputs += 1
         with tf.GradientTape() as self._tape:
-            self._bound = bind(model.rows_flow, part, x.shape[0], model.as_weights(x).dtype)
+            self._bound = bind(model.rows_flow, part, x.shape[0], self._cast(x).dtype)
             self._orders, self._regularisers = model.order_losses(), model.losses
         of_flow = {id(v.value) for layer in model.flow_layers for v in layer.trainable_variables}
         shared = {id(v) for v in getattr(model.base, "trainable_variables", ())}
@@ -76,7 +76,7 @@ class ByFlow:
         self.like = [*self._bound.weights, *self._of_base]
 
     def sum(self, x, weights, places):
-        x = self._model.as_weights(x)
+        x = self._cast(x)
         if x.shape[0] == 0:
             return ([tf.zeros([0], x.dtype)] * self.num_outputs,
                     list(map(tf.zeros_like, self.like)))
@@ -103,6 +103,9 @@ class ByFlow:
         values = self._model.trainable_values()
         found = self._tape.gradient(targets, values, cotangents, unconnected_gradients="zero")
         return [d + of_base[id(v)] if id(v) in of_base else d for v, d in zip(values, found)]
+
+    def _cast(self, x):
+        return self._model.as_weights(x)
 
     def _sum(self, x, weights, places):
         def end(z):
