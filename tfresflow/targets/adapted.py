@@ -6,6 +6,7 @@ import typing
 import keras
 import tensorflow as tf
 
+from tfresflow.batches import seeds
 from tfresflow.checks.rules import check, check_function
 from tfresflow.checks.sizes import as_sizes
 from tfresflow.targets.joint import JointTarget, PinnedTarget, has_parts
@@ -127,5 +128,5 @@ class _OfDistribution(_OfDensity):
 
     def sample(self, n, seed=None, dtype=None):
         """`[n, ...]`, of the distribution's own dtype unless another is asked for."""
-        x = self.distribution.sample(n, seed=seed)
+        x = self.distribution.sample(n, seed=seeds.as_seed(seed))
         return x if dtype is None else tf.cast(x, dtype)

@@ -8,6 +8,7 @@ import typing
 import keras
 import tensorflow as tf
 
+from tfresflow.batches import seeds
 from tfresflow.checks.rules import check
 from tfresflow.targets.target import Target, in_dtype
 
@@ -116,7 +117,7 @@ class JointTarget(PinnedTarget):
 
     def sample(self, n, seed=None, dtype=None):
         """`[n, D]`, of the distribution's own dtype unless another is asked for."""
-        x = self.unconstrain(self.distribution.sample(n, seed=seed))
+        x = self.unconstrain(self.distribution.sample(n, seed=seeds.as_seed(seed)))
         return x if dtype is None else tf.cast(x, dtype)
 
     def _log_prob_of(self, parts):

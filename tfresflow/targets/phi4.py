@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tfresflow.checks.rules import check, check_number
 from tfresflow.checks.sizes import as_size
+from tfresflow.functions.rolled import rolled
 from tfresflow.targets.target import Target, drawn
 
 __all__ = ["Phi4"]
@@ -108,7 +109,7 @@ class Phi4(Target):
     def log_density(self, x):
         """`-S(x)`, see `log_prob`."""
         squares = x ** 2
-        neighbours = tf.add_n([x * tf.roll(x, -1, axis) for axis in (-3, -2)])
+        neighbours = tf.add_n([x * rolled(x, -1, axis) for axis in (-3, -2)])
         density = (self.m2 + 2 * self.hopping + self.lam * squares) * squares
         return -tf.reduce_sum(density - self.hopping * neighbours, axis=[-3, -2, -1])
 

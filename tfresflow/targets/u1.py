@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tfresflow.checks.rules import check_number
 from tfresflow.checks.sizes import as_size
+from tfresflow.functions.rolled import rolled
 from tfresflow.targets.target import Target
 
 __all__ = ["U1"]
@@ -93,7 +94,7 @@ class U1(Target):
 
 def _plaquettes(x):
     first, second = x[..., 0], x[..., 1]
-    return first + tf.roll(second, -1, -2) - tf.roll(first, -1, -1) - second
+    return first + rolled(second, -1, -2) - rolled(first, -1, -1) - second
 
 
 def _bessel(beta):
