@@ -9,7 +9,7 @@ _IS_STARTING = sys.argv[:1] == ["-m"] and ("-m", "tfresflow") in zip(
 
 if not _IS_STARTING:
     from tfresflow import backend  # isort: skip, as it looks at Keras before others do
-    from tfresflow import (autodiff, functions, importance, layers, logdet, losses, serving,  # isort: skip
+    from tfresflow import (autodiff, functions, importance, layers, logdet, losses, serving,
                            solvers, targets)
     from tfresflow.batches import seeds, threads
     from tfresflow.flow_layer import FlowLayer
@@ -17,6 +17,7 @@ if not _IS_STARTING:
     from tfresflow.training import optimizers
     from tfresflow.training.distributed import NonFinite
 
-__all__ = ["FlowLayer", "FlowModel", "NonFinite", "autodiff", "backend", "functions", "layers",
-           "logdet", "losses", "optimizers", "seeds", "serving", "solvers", "threads"]
+__all__ = ["FlowLayer", "FlowModel", "NonFinite", "autodiff", "backend", "functions", "importance",
+           "layers", "logdet", "losses", "optimizers", "seeds", "serving", "solvers", "targets",
+           "threads"]
 __version__ = "0.2.0"

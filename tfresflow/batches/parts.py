@@ -81,14 +81,13 @@ def in_chunks(function, chunks, batched, events, weights, sums=False, of_weights
     first = len(weights) - chunks.num_rows
     own, rows = weights[:first], weights[first:]
 
-    def run(*batched):
+    def with_rows(*batched):
         last = len(batched) - len(rows)
         outputs, found = function([*own, *batched[last:]], *batched[:last])
         shared = first if of_weights else 0
         return [*outputs, *found[shared:]], found[:shared]  # sums over one example are outputs
 
-    if not rows:
-        run = functools.partial(function, weights)
+    run = with_rows if rows else functools.partial(function, weights)
     if chunks.parallel is not None:
         run = side_by_side(run, chunks.parallel)
     of_rows = [t.shape[1:] for t in rows] if sums else []
