@@ -6,10 +6,10 @@ import inspect
 
 __all__ = ["PACKAGES", "found", "members", "names"]
 
-PACKAGES = ["tfresflow", "tfresflow.autodiff", "tfresflow.functions", "tfresflow.layers",
-            "tfresflow.logdet", "tfresflow.losses", "tfresflow.optimizers", "tfresflow.seeds",
-            "tfresflow.serving", "tfresflow.solvers", "tfresflow.targets", "tfresflow.threads",
-            "bijectors", "bijectors.density", "bijectors.flows"]
+PACKAGES = ["tfresflow", "tfresflow.autodiff", "tfresflow.functions", "tfresflow.importance",
+            "tfresflow.layers", "tfresflow.logdet", "tfresflow.losses", "tfresflow.optimizers",
+            "tfresflow.seeds", "tfresflow.serving", "tfresflow.solvers", "tfresflow.targets",
+            "tfresflow.threads", "bijectors", "bijectors.density", "bijectors.flows"]
 
 
 def found(package):

@@ -11,7 +11,8 @@ FORBIDDEN = {"tfresflow": {"bijectors", "train", "tests", "tensorflow_probabilit
 ROOMS = {path.name for path in (ROOT / "tfresflow").iterdir() if (path / "__init__.py").exists()}
 # The rooms of `tfresflow`, from the ground up: each may use those on lower floors.
 FLOORS = [{"checks", "saving"}, {"batches"}, {"functions"},
-          {"layers", "solvers", "logdet", "losses", "targets", "autodiff"}, {"training"}]
+          {"layers", "solvers", "logdet", "targets", "importance", "autodiff"}, {"losses"},
+          {"training"}]
 
 
 def imports(path):

@@ -17,15 +17,16 @@ from tfresflow.losses.ways import against, along
 KINDS = [losses.ReverseKL, losses.ForwardKL]
 GRADIENTS = {"path": losses.Path(), "drop_in": losses.DropIn(), "standard": losses.Standard()}
 # To rounding: what a solver leaves is an error of the score.
-TIGHT = {"solver": solvers.Picard(rtol=1e-16, atol=1e-16),
-         "adjoint": solvers.Neumann(rtol=1e-16, atol=1e-16)}
+TIGHT = {"solver": solvers.Picard(rtol=1e-15, atol=1e-15),
+         "adjoint": solvers.Neumann(rtol=1e-15, atol=1e-15)}
 
 
 def toy(**kwargs):
     return flows.toy_flow([2], **{"nblocks": 2, "dims": (6, 6), **EXACT, **TIGHT, **kwargs})
 
 
-FLOWS = {"toy": toy, "inverted": lambda: Inverted(toy()), "multiscale": lambda: image(**TIGHT),
+FLOWS = {"toy": toy, "inverted": lambda: Inverted(toy()),
+         "multiscale": lambda: image(logit_alpha=None, **TIGHT),
          "coupling": lambda: coupling([3]),
          "monotone": lambda: bijectors.Monotone(branch([3]), [3], logdet.Exact(), **TIGHT),
          "implicit": lambda: toy(actnorm=False, block=[
@@ -163,7 +164,7 @@ def test_the_mean_gradients_are_one(name, kind):
 
     @tf.function(autograph=False)
     def difference(x):
-        path, standard = (tape_free(case, gradient, x, ones)
+        path, standard = (by_weights(case, gradient, x, ones)
                           for gradient in (losses.Path(), losses.Standard()))
         return path - standard
 
@@ -175,9 +176,9 @@ def test_the_mean_gradients_are_one(name, kind):
     assert (np.abs(mean) <= 4 * error + 1e-12).all() and error.max() > 1e-3
 
 
-def tape_free(case, gradient, x, weights):
+def by_weights(case, gradient, x, weights, seed=1):
     """The derivatives by the weights of bound steps, as one tensor."""
-    bound = bind(case.flow, seeds.as_seed(1), x.shape[0], x.dtype)
+    bound = bind(case.flow, seeds.as_seed(seed), x.shape[0], x.dtype)
     found = case.kind(case.target, gradient).sampled(
         bound.steps, x, Rows(tf.range(tf.shape(x)[0])), weights, case.base, end)
     return tf.concat([tf.reshape(d, [-1]) for own in found.dweights for d in own], axis=0)
@@ -209,22 +210,20 @@ def test_nothing_is_left_where_q_is_p(name, kind):
 @pytest.mark.slow
 @every_kind
 def test_with_a_stochastic_log_determinant_nothing_is_left_on_average(kind):
-    flow = flows.toy_flow([2], nblocks=1, dims=(6,), actnorm=False, seed=0, dtype="float64")
+    flow = toy(nblocks=1, actnorm=False)
+    for layer in flow.layers:
+        for weight in layer.trainable_variables:
+            weight.assign(3 * weight)
+    flow.update_norms()
     base = losses.StandardNormal([2], "float64")
-    case = Case(flow.with_log_det(logdet.LogDet(logdet.Poisson(2.0, n_exact=4), num_probes=2)),
+    case = Case(flow.with_log_det(logdet.LogDet(logdet.Poisson(2.0, n_exact=2))),
                 kind, own_density(flow, kind, base))
     x, weights = case.rows(2000, 5), tf.ones([2000], tf.float64)
-    single = tf.function(lambda seed: tape_free_at(case, x, weights, seed), autograph=False)
+    single = tf.function(lambda seed: by_weights(case, losses.Path(), x, weights, seed),
+                         autograph=False)
     found = np.array([single(tf.constant([0, i])).numpy() for i in range(30)])
     mean, error = found.mean(axis=0), found.std(axis=0, ddof=1) / len(found) ** 0.5
-    assert (np.abs(mean) <= 4 * error + 1e-12).all() and error.max() > 1e-3
-
-
-def tape_free_at(case, x, weights, seed):
-    bound = bind(case.flow, seed, x.shape[0], x.dtype)
-    found = case.kind(case.target, losses.Path()).sampled(
-        bound.steps, x, Rows(tf.range(tf.shape(x)[0])), weights, case.base, end)
-    return tf.concat([tf.reshape(d, [-1]) for own in found.dweights for d in own], axis=0)
+    assert (np.abs(mean) <= 4 * error + 1e-12).all() and error.max() > 1e-2
 
 
 @pytest.mark.slow
