@@ -40,9 +40,9 @@ _ROUNDING = 1 + 1e-9
 def upper_bound(function, kernel, p, q, v=None):
     """A proven bound, in float64.
 
-    For p = q = 2 exact up to 1,024 inputs or outputs, and on a torus; beyond, to a thousandth, or, for
-    convolutions of images of 16 pixels a side and more, that of circular padding, which is close
-    to them at such sizes. Exact for p = 1 and for q = inf.
+    For p = q = 2 exact up to 1,024 inputs or outputs, and on a torus; beyond, to a thousandth, or,
+    for convolutions of images of 16 pixels a side and more, that of circular padding, which is
+    close to them at such sizes. Exact for p = 1 and for q = inf.
 
     Args:
       function: a `Linear`.

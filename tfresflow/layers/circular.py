@@ -8,7 +8,7 @@ import tensorflow as tf
 from tfresflow.functions.custom_gradient import custom_gradient
 from tfresflow.layers.convolution import Convolution, times_matrix, turned_around
 
-__all__ = ["CircularConvolution"]
+__all__ = ["CircularConvolution", "wrapped"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,11 +84,11 @@ def _convolve(x, kernel, turned, is_adjoint):
         return (_adjoint if is_adjoint else _direct)(x, kernel, turned)
     # A matrix product is faster; then what goes to each place is added there.
     matrix = tf.reshape(tf.transpose(kernel, [2, 0, 1, 3]), [channels, -1])
-    wrapped = _wrapped(times_matrix(x, matrix), kernel.shape, is_adjoint)
+    padded = wrapped(times_matrix(x, matrix), kernel.shape, is_adjoint)
     height, width, _, filters = kernel.shape
     size = height * width * filters
     one_hot = np.eye(size, dtype=x.dtype.as_numpy_dtype).reshape(height, width, filters, size)
-    return tf.nn.conv2d(wrapped, one_hot.swapaxes(2, 3), 1, "VALID")
+    return tf.nn.conv2d(padded, one_hot.swapaxes(2, 3), 1, "VALID")
 
 
 @custom_gradient
@@ -102,28 +102,28 @@ def _adjoint(x, kernel, turned):
 
 
 def _with_gradient(x, kernel, turned, is_adjoint):
-    wrapped = _wrapped(x, kernel.shape, is_adjoint)
+    padded = wrapped(x, kernel.shape, is_adjoint)
     if kernel.shape.rank == 5:
-        y = tf.nn.conv3d(wrapped, kernel, [1] * 5, "VALID")
+        y = tf.nn.conv3d(padded, kernel, [1] * 5, "VALID")
     else:
-        y = tf.nn.conv2d(wrapped, kernel, 1, "VALID")
+        y = tf.nn.conv2d(padded, kernel, 1, "VALID")
 
     def backward(dy):
         dy.set_shape(y.shape)  # TensorFlow forgets it where gradients of parts are put together
         if kernel.shape.rank == 5:
             dkernel = tf.raw_ops.Conv3DBackpropFilterV2(
-                input=wrapped, filter_sizes=kernel.shape, out_backprop=dy, strides=[1] * 5,
+                input=padded, filter_sizes=kernel.shape, out_backprop=dy, strides=[1] * 5,
                 padding="VALID")
         else:
             dkernel = tf.raw_ops.Conv2DBackpropFilter(
-                input=wrapped, filter_sizes=kernel.shape, out_backprop=dy, strides=[1] * 4,
+                input=padded, filter_sizes=kernel.shape, out_backprop=dy, strides=[1] * 4,
                 padding="VALID")
         return _convolve(dy, turned, kernel, not is_adjoint), dkernel, None
 
     return y, backward
 
 
-def _wrapped(x, kernel_shape, is_adjoint):
+def wrapped(x, kernel_shape, is_adjoint=False):
     """x with its ends before and after it, along each axis of space, as a kernel reaches."""
     for axis, k in enumerate(kernel_shape[:-2], 1):
         first, last = (k - 1) // 2, k // 2
