@@ -35,6 +35,8 @@ class ActNorm(Flow):
         blow up a channel that hardly varies. 0 for data whose columns have units of their own.
       dtype: of the weights.
       context_shape: `[K]`, or that of a map of such vectors, see `layers.FiLM`; None: no context.
+      shift: False: there is no shift, `z = x exp(log_scale)`, which commutes with the sign of x.
+        `initialize` then sets the mean square of z to 1.
       name: of the bijector.
 
     Raises:
@@ -58,7 +60,7 @@ class ActNorm(Flow):
     """
 
     def __init__(self, event_shape, per_element=False, min_variance=0.2, dtype=None,
-                 context_shape=None, name=None):
+                 context_shape=None, shift=True, name=None):
         event_shape = as_sizes("event_shape", event_shape)
         if context_shape is not None:
             context_shape = as_sizes("context_shape", context_shape)
@@ -67,7 +69,7 @@ class ActNorm(Flow):
         if min_variance < 0:
             raise ValueError("`min_variance` must not be negative. "
                              f"Received: min_variance={min_variance}")
-        weights = _ScaleAndShift(context_shape, dtype=dtype)
+        weights = _ScaleAndShift(context_shape, bool(shift), dtype=dtype)
         check_float(weights)
         weights.build(event_shape if per_element else event_shape[-1:])
         super().__init__(event_shape, layers=[weights], parameters=parameters,
@@ -86,6 +88,8 @@ class ActNorm(Flow):
 
     def start(self, x, weights, context=None):
         mean, variance, size = moments(x, weights, self.per_element)
+        if self._scale_and_shift.shift is None:
+            mean, variance = np.zeros_like(mean), variance + np.square(mean)
         dtype = x.dtype.as_numpy_dtype
         constant = variance <= np.square(4 * np.finfo(dtype).eps * size)
         scale = 1 / np.where(constant, np.maximum(size, 1),
@@ -96,20 +100,18 @@ class ActNorm(Flow):
             warnings.warn(f"{self.name}: {_channels(constant)} constant in the {x.shape[0]} rows "
                           "that it starts from, and has no density. Remove it, or give more rows",
                           stacklevel=2)
-        self._scale_and_shift.shift.assign(shift)
-        self._scale_and_shift.log_scale.assign(log_scale)
+        self._scale_and_shift.assign(log_scale, shift)
         return super().start(x, weights, context)
 
     def start_inverse(self, z, weights, context=None):
         x, weights, context = self.start(z, weights, context)
         log_scale, shift = (w.numpy() for w in self._scale_and_shift.tensors())
         # x = (z + shift) exp(log_scale) is to be the inverse, x exp(-log_scale) - shift.
-        self._scale_and_shift.log_scale.assign(-log_scale)
-        self._scale_and_shift.shift.assign(-shift * np.exp(log_scale))
+        self._scale_and_shift.assign(-log_scale, -shift * np.exp(log_scale))
         return x, weights, context
 
     def weights_of_affine(self):
-        """The Keras variables `(log_scale, shift)`."""
+        """The Keras variables `(log_scale, shift)`; the second one None if there is no shift."""
         return self._scale_and_shift.log_scale, self._scale_and_shift.shift
 
     def _check(self, usable, mean, variance):
@@ -143,23 +145,30 @@ class _ScaleAndShift(keras.layers.Layer):
     names that TensorFlow takes for no scope.
     """
 
-    def __init__(self, context_shape=None, name=None, **kwargs):
+    def __init__(self, context_shape=None, shift=True, name=None, **kwargs):
         super().__init__(name=name or f"scale_and_shift_{keras.backend.get_uid('scale_and_shift')}",
                          **kwargs)
         self._context_shape = context_shape
+        self._names = ("log_scale", "shift") if shift else ("log_scale",)
+        self.log_scale = self.shift = None
 
     def build(self, shape):
-        self.log_scale = self.add_weight(name="log_scale", shape=shape, initializer="zeros")
-        self.shift = self.add_weight(name="shift", shape=shape, initializer="zeros")
+        for name in self._names:
+            setattr(self, name, self.add_weight(name=name, shape=shape, initializer="zeros"))
         self._kernels = [] if self._context_shape is None else [
             self.add_weight(name=f"{name}_kernel", shape=[self._context_shape[-1], *shape],
-                            initializer="zeros") for name in ("log_scale", "shift")]
+                            initializer="zeros") for name in self._names]
         self.built = True
 
     @property
     def started(self):
         """Whether data or training have set the weights: then they are not the identity's."""
         return any(np.any(w.numpy()) for w in self.weights)
+
+    def assign(self, log_scale, shift):
+        """Sets both, as far as they are there."""
+        for name, value in zip(self._names, (log_scale, shift)):
+            getattr(self, name).assign(value)
 
     def tensors(self, x=None, context=None):
         """`(log_scale, shift)`, of the shape of an entry or of a channel; `[N, ...]` at a context.
@@ -168,11 +177,14 @@ class _ScaleAndShift(keras.layers.Layer):
           x: that they are for, `[N, ...]`.
           context: `[N, ...]`, or None.
         """
-        both = tf.convert_to_tensor(self.log_scale), tf.convert_to_tensor(self.shift)
-        if context is None:
-            return both
+        own = [tf.convert_to_tensor(getattr(self, name)) for name in self._names]
+        if context is not None:
+            own = self._at(own, x, context)
+        return own if self.shift is not None else (*own, tf.zeros_like(own[0]))
+
+    def _at(self, own, x, context):
         context = beside(context, x)
         if self.log_scale.shape.rank > 1:  # for every entry
             context = context[:, 0, 0]
         return [tensor + tf.tensordot(context, kernel, 1)
-                for tensor, kernel in zip(both, self._kernels)]
+                for tensor, kernel in zip(own, self._kernels)]

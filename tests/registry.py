@@ -68,8 +68,9 @@ def coupling(event_shape, hidden=4, **kwargs):
 IMPLICIT = [bijectors.InvertibleResidual, bijectors.Inverted.of(bijectors.InvertibleResidual)]
 
 
-def actnorm(event_shape, per_element=False):
-    bijector = bijectors.ActNorm(event_shape, per_element=per_element, dtype="float64")
+def actnorm(event_shape, per_element=False, shift=True):
+    bijector = bijectors.ActNorm(event_shape, per_element=per_element, dtype="float64",
+                                 shift=shift)
     bijector.initialize(2 + 3 * example(event_shape, 50, seed=7))
     return bijector
 
@@ -158,6 +159,7 @@ def dequantizer(event_shape=(4, 4, 1), **kwargs):
 MAP = np.linspace(-1.0, 1.0, 16).reshape(4, 4, 1)
 REGISTRY = {
     "ActNorm": (lambda: actnorm([2, 3, 2]), [2, 3, 2]),
+    "ActNorm_scale": (lambda: actnorm([2, 3, 1], shift=False), [2, 3, 1]),
     "ActNorm_per_element": (lambda: actnorm([4], per_element=True), [4]),
     "Chain": (chain, [2, 2, 1]),
     "Chain_with_tfp": (lambda: chain(tfb.Softsign()), [2, 2, 1]),
@@ -207,6 +209,10 @@ REGISTRY = {
     "image_flow_mixed_norms": (
         lambda: image(nblocks=(1,), fc_end=False, act=layers.CLipSwish, orders=(1.5, 2.5)),
         [4, 4, 1]),
+    "phi4_couplings": (lambda: flows.phi4_couplings(
+        4, nblocks=2, idim=4, kernels=(3, 3), dtype="float64", seed=0), [4, 4, 1]),
+    "phi4_flow": (lambda: flows.phi4_flow(4, nblocks=2, idim=4, **EXACT), [4, 4, 1]),
+    "u1_flow": (lambda: flows.u1_flow(4, nblocks=2, idim=4, **EXACT), [4, 4, 2]),
     "tabular_flow": (lambda: flows.tabular_flow([3], nblocks=2, dims=(6,), **EXACT), [3]),
     "tabular_flow_with_supports": (lambda: flows.tabular_flow(
         [5], nblocks=1, dims=(6,), supports=SUPPORTS, **EXACT), [5]),
@@ -227,7 +233,8 @@ REGISTRY = {
 # One of each kind, and the smallest: the others are slow.
 QUICK = [name for name in REGISTRY if not name.startswith(
     ("image_flow", "toy_flow_", "tabular_flow", "InvertibleResidual_", "Chain_tfp_constants",
-     "Coupling_", "Dequantize", "Embedded", "Given_", "Inverted_", "Monotone_", "dequantizer"))]
+     "Coupling_", "Dequantize", "Embedded", "Given_", "Inverted_", "Monotone_", "dequantizer",
+     "phi4_", "u1_"))]
 QUICK += ["InvertibleResidual_dense", "image_flow_squeeze_first"]
 
 

@@ -115,7 +115,7 @@ def test_they_save_and_restore(size, tmp_path):
 
 @pytest.mark.parametrize("make, message", [
     (lambda: layers.InducedNormConv1D(3, 3, strides=2), r"`strides` must be \(1,\)"),
-    (lambda: layers.InducedNormConv1D(3, 3, padding="causal"), "`padding` must be 'same'"),
+    (lambda: layers.InducedNormConv1D(3, 3, padding="causal"), "`padding` must be 'same' or"),
     (lambda: layers.InducedNormConv3D(3, 3, groups=3), "`groups` must be 1"),
     (lambda: layers.InducedNormConv3D(3, 3, dilation_rate=2), r"`dilation_rate` must be \(1, 1"),
     (lambda: layers.InducedNormConv1D(3, 3).build((None, None, 1)), "must have a known length"),
@@ -135,3 +135,132 @@ def test_channels_are_last_whatever_keras_is_set_to():
             layers.InducedNormConv2D(3, 3, data_format="channels_first")
     finally:
         keras.config.set_image_data_format(before)
+
+
+# On a torus -------------------------------------------------------------------------------------
+
+AROUND = [((5, 6), 1, 6, 3), ((5, 6), 6, 1, 3), ((6, 4), 6, 6, 3), ((5, 6), 3, 3, 5),
+          ((5, 6), 2, 6, (1, 3)), ((5, 6), 6, 2, 2), ((4, 6), 2, 6, (2, 4)), ((5, 6), 5, 7, 1),
+          ((3, 3), 2, 2, 3), ((7,), 2, 6, 3), ((8,), 6, 2, 4), ((2, 4, 3), 2, 6, (2, 3, 3)),
+          ((3, 4, 3), 5, 1, (1, 3, 2))]
+every_torus = pytest.mark.parametrize("size, channels, filters, kernel_size", AROUND)
+
+
+def around(size, kernel_size, filters, channels, **kwargs):
+    return conv(size, kernel_size, filters, channels, padding="circular", **kwargs)
+
+
+def by_shifts(kernel, x):
+    """A circular convolution as a sum of shifted inputs, each times a matrix."""
+    space = kernel.shape[:-2]
+    axes = list(range(1, len(space) + 1))
+    total = 0
+    for place in np.ndindex(*space):
+        shifts = [(k - 1) // 2 - i for i, k in zip(place, space)]
+        total += tf.matmul(tf.roll(x, shifts, axes), tf.broadcast_to(
+            kernel[place], [*x.shape[:-2], *kernel.shape[-2:]]))
+    return total
+
+
+@every_torus
+def test_circular_convolutions(size, channels, filters, kernel_size):
+    """Value, vector-Jacobian product and gradients of both, and the same again by a tape."""
+    layer = around(size, kernel_size, filters, channels, use_bias=False)
+    x, u = example([*size, channels], 3), example([*size, filters], 3, seed=2)
+    kernel = tf.convert_to_tensor(layer.kernel)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch([x, u, kernel])
+        expected = by_shifts(kernel, x)
+        y, vjp = layer.function.linearise([kernel], x)
+        product = vjp(u)
+        weighted = tf.reduce_sum(product * x)  # = <u, W x>
+        squares = tf.reduce_sum(product ** 2), tf.reduce_sum(tape.gradient(expected, x, u) ** 2)
+    np.testing.assert_allclose(y, expected, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(product, tape.gradient(expected, x, u), rtol=1e-12, atol=1e-12)
+    want = tape.gradient(expected, kernel, u)
+    np.testing.assert_allclose(tape.gradient(y, kernel, u), want, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(tape.gradient(weighted, kernel), want, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(tape.gradient(weighted, u), expected, rtol=1e-12, atol=1e-12)
+    for got, want in zip(*(tape.gradient(square, [u, kernel]) for square in squares)):
+        np.testing.assert_allclose(got, want, rtol=1e-11, atol=1e-11)
+
+
+@every_torus
+def test_the_circular_norm_is_that_of_the_dense_operator(size, channels, filters, kernel_size):
+    """To 1e-10: what is kept, what is measured, the bound from above, and what `call` applies."""
+    layer = around(size, kernel_size, filters, channels)
+    kernel = layer.kernel.numpy()
+    raw = layer.function([tf.constant(kernel)], tf.reshape(
+        tf.eye(int(np.prod(size)) * channels, dtype=tf.float64), [-1, *size, channels]))
+    norm = np.linalg.svd(tf.reshape(raw, [len(raw), -1]), compute_uv=False)[0]
+    state = layer.norm.read(layer.norm_state())
+    np.testing.assert_allclose(layer.norm.sigma(layer.function, state), norm, rtol=1e-10)
+    np.testing.assert_allclose(layer.function.circular_norm(kernel), norm, rtol=1e-10)
+    matrix = dense_operator(layer, (*size, channels))
+    np.testing.assert_allclose(np.linalg.svd(matrix, compute_uv=False)[0], 0.9, rtol=1e-10)
+    np.testing.assert_allclose(layer.measure_norm(), 0.9, rtol=1e-10)
+    np.testing.assert_allclose(layer.upper_bound(), 0.9, rtol=2e-9)
+
+
+def test_the_gradient_of_the_circular_norm():
+    """That of the dense operator's largest singular value, by differences."""
+    layer = around((4, 5), 3, 3, 2)
+    kernel, direction = layer.kernel.numpy(), np.random.RandomState(0).randn(3, 3, 2, 3)
+    state = layer.norm.read(layer.norm_state())
+    with tf.GradientTape() as tape:
+        tape.watch(state.kernel)
+        sigma = layer.norm.sigma(layer.function, state)
+    got = np.sum(tape.gradient(sigma, state.kernel) * direction)
+    above, below = (layer.function.circular_norm(kernel + step * direction)
+                    for step in (1e-5, -1e-5))
+    np.testing.assert_allclose(got, (above - below) / 2e-5, rtol=1e-8)
+
+
+def test_the_circular_norm_follows_the_kernel():
+    """Exactly, wherever the kernel goes, in a model that is loaded too, and in float32."""
+    layer = around((4, 4), 3, 4, 2)
+    for seed in range(3):
+        layer.kernel.assign(3 * np.random.RandomState(seed).randn(3, 3, 2, 4))
+        traced = tf.function(layer)
+        traced(example([4, 4, 2]))
+        matrix = dense_operator(layer, (4, 4, 2))
+        np.testing.assert_allclose(np.linalg.svd(matrix, compute_uv=False)[0], 0.9, rtol=1e-10)
+    again = type(layer).from_config({**layer.get_config(), "kernel_initializer": "ones"})
+    again.build((None, 4, 4, 2))
+    again.set_weights(layer.get_weights())
+    assert again.padding == "circular"
+    np.testing.assert_array_equal(again(example([4, 4, 2])), layer(example([4, 4, 2])))
+    single = around((4, 4), 3, 4, 2, dtype="float32", kernel_initializer="ones")
+    np.testing.assert_allclose(single.measure_norm(), 0.9, rtol=1e-6)
+
+
+@pytest.mark.parametrize("p, q", [(1, 1), (INF, INF), (1, 2), (2.5, 1.5)])
+def test_any_orders_on_a_torus(p, q):
+    layer, certified = (around((3, 4), 3, 3, 2, domain=p, codomain=q, use_bias=False, certified=c)
+                        for c in (False, True))
+    layer.refresh_norm()
+    matrix = dense_operator(layer, (3, 4, 2))
+    if p == 1 or q == INF:
+        np.testing.assert_allclose(exact(matrix, p, q), 0.9, rtol=1e-9)
+    else:
+        np.testing.assert_allclose(best_of_starts(matrix, p, q), 0.9, rtol=1e-3)
+        found = best_of_starts(dense_operator(certified, (3, 4, 2)), p, q)
+        assert found <= certified.upper_bound() <= 0.995
+
+
+@pytest.mark.parametrize("size, kernel_size", [((5, 6), 3), ((7,), 2), ((3, 4, 3), 3)])
+def test_shifts_around_the_torus(size, kernel_size):
+    layer, axes = around(size, kernel_size, 3, 2), list(range(1, len(size) + 1))
+    x, shift = example([*size, 2]), list(range(1, len(size) + 1))
+    np.testing.assert_allclose(layer(tf.roll(x, shift, axes)), tf.roll(layer(x), shift, axes),
+                               rtol=1e-12, atol=1e-12)
+
+
+def test_another_torus_is_refused():
+    layer = around((4, 6), 3, 3, 2)
+    for size in ((4, 5), (5, 6), (6, 4)):
+        with pytest.raises(ValueError, match="`inputs` must be of the size that the layer was bui"):
+            layer(example([*size, 2]))
+    with pytest.raises(ValueError, match=r"`kernel_size` must not be larger than the torus, \(2,"):
+        around((2, 4), 3, 3, 2)
+    assert around((4, 4), 1, 3, 2)(example([5, 6, 2])).shape == [3, 5, 6, 3]

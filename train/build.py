@@ -10,9 +10,12 @@ from tfresflow import FlowModel, autodiff, layers, logdet, solvers
 from tfresflow.logdet.exact import SMALL
 from tfresflow.training import optimizers
 from train import data
+from train.sampling import targets
+from train.sampling.flags import LATTICES
+from train.sampling.targets import build_loss
 from train.settings import written
 
-__all__ = ["build_model", "build_optimizer", "is_exact", "law", "steps_per_epoch", "total_steps"]
+__all__ = ["build_loss", "build_model", "build_optimizer", "describe", "is_exact", "law", "steps_per_epoch", "total_steps"]
 
 _AUTODIFF = {"recomputed": autodiff.Recomputed(), "stored": autodiff.Stored(),
              "released": autodiff.Released(), "checkpointed": autodiff.Checkpointed(),
@@ -37,11 +40,11 @@ def build_model(settings):
       ValueError or OSError: the data is missing or the model does not fit it; one line.
     """
     keras.utils.set_random_seed(settings.seed)
-    source = data.describe(settings)
+    source = describe(settings)
     uniform, flow = source.kind == "image", _flow(settings, source)
     if uniform and settings.dequantise == "variational":
         uniform, flow = False, Chain([flow, _dequantizer(settings, source)])
-    head = {} if settings.task == "density" else {
+    head = {} if settings.task in ("density", "sampling") else {
         "head": flows.scale_head(flow, 10, settings.cdim),
         "weight": settings.hybrid_weight if settings.task == "hybrid" else 0.0}
     return FlowModel(flow, nbits=settings.nbits if uniform else None,
@@ -49,6 +52,15 @@ def build_model(settings):
                      autodiff=_autodiff(settings), seed=settings.seed,
                      micro_batches=settings.update_freq, skip_nonfinite=settings.skip_nonfinite,
                      **head)
+
+
+def describe(settings):
+    """The `Source` of the model's data, or of the target that it samples from.
+
+    Raises:
+      ValueError or OSError: see `data.describe`.
+    """
+    return (targets.source if settings.task == "sampling" else data.describe)(settings)
 
 
 def build_optimizer(settings):
@@ -63,8 +75,8 @@ def build_optimizer(settings):
 
 
 def steps_per_epoch(settings):
-    """Training steps of one pass over the training part; of a toy density, 1,000."""
-    count = data.describe(settings).counts["train"]
+    """Training steps of one pass over the training part; of a density that has no end, 1,000."""
+    count = describe(settings).counts["train"]
     return 1000 if count is None else max(1, count // (settings.batchsize * settings.update_freq))
 
 
@@ -106,8 +118,15 @@ def _flow(settings, source):
     as_there = settings.reference_layout
     tabular = settings.actnorm if as_there else source.kind != "toy"
     architecture = flows.tabular_flow if tabular else flows.toy_flow
-    return architecture(source.event_shape, **common, nblocks=nblocks[0], dims=settings.dims,
+    flow = architecture(source.event_shape, **common, nblocks=nblocks[0], dims=settings.dims,
                         actnorm=settings.actnorm, preact=as_there)
+    return _turned(flow, settings)
+
+
+def _turned(flow, settings):
+    """A flow from data to latents; of a sampler that is evaluated, one from latents to samples."""
+    evaluated = settings.task == "sampling" and settings.sampler == "evaluated"
+    return Inverted(flow) if evaluated else flow
 
 
 def _dequantizer(settings, source):

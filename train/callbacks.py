@@ -6,7 +6,6 @@ import sys
 import time
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from tfresflow.training.distributed import NonFinite
@@ -14,7 +13,7 @@ from train import plots
 from train.errors import Interrupted
 from train.status import duration, repeating
 
-__all__ = ["Checkpoints", "Limits", "Means", "Progress", "SampleGrid"]
+__all__ = ["Checkpoints", "Limits", "Progress", "SampleGrid"]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -95,45 +94,6 @@ class Checkpoints(keras.callbacks.Callback):
         if self._written.get(name) != step:
             manager.save(step)
             self._written[name] = step
-
-
-class Means(keras.callbacks.Callback):
-    """Makes what Keras reports of training the mean of a whole interval between validations.
-
-    Keras begins anew where a run goes on in the midst of one. Comes first: the other callbacks, and
-    the checkpoints, get what it makes.
-
-    Args:
-      checkpoint: of `checkpoints.restore`.
-      begun: steps of the interval that an earlier run made.
-    """
-
-    NAMES = "loss", "nll", "bpd", "accuracy"
-
-    def __init__(self, checkpoint, begun):
-        super().__init__()
-        self._means = checkpoint.means  # steps, and the mean of each over these
-        self._names = self.NAMES[:checkpoint.means.shape[0] - 1]
-        self._before = checkpoint.means.numpy() * bool(begun)
-        self._steps, self._logs = 0, {}
-
-    def on_train_batch_end(self, batch, logs=None):
-        self._steps, self._logs = self._steps + 1, logs
-
-    def on_epoch_end(self, epoch, logs=None):
-        _, *means = self._with_before(logs)
-        logs.update({n: mean for n, mean in zip(self._names, means) if n in logs})
-        self._before, self._steps = np.zeros_like(self._before), 0
-
-    def note(self):
-        """Brings the checkpoint's variable up to date, for it to be saved."""
-        self._means.assign(self._with_before(self._logs))
-
-    def _with_before(self, logs):
-        now = np.array([1.0, *(float(logs.get(name, 0.0)) for name in self._names)])
-        steps = self._before[0] + self._steps
-        total = now * self._steps + np.r_[1.0, self._before[1:]] * self._before[0]
-        return np.r_[steps, total[1:] / max(1, steps)]
 
 
 class Limits(keras.callbacks.Callback):
@@ -258,9 +218,10 @@ class Progress(keras.callbacks.Callback):
         step, self._doing = self._step(), None
         speed = (self._trained - self._began) / max(1, step - self._at)
         whole = (time.monotonic() - self._began) / max(1, step - self._at)
-        accuracy = f"accuracy {logs['val_accuracy']:.4f}  " if "val_accuracy" in logs else ""
+        others = "".join(f"{label} {logs[name]:.4f}  " for name, label in (
+            ("val_accuracy", "accuracy"), ("val_ess", "ESS")) if name in logs)
         print(f"step {step:>7}  train {logs[self._monitor]:.4f}  "
-              f"validation {logs['val_' + self._monitor]:.4f} {self._unit}  {accuracy}"
+              f"validation {logs['val_' + self._monitor]:.4f} {self._unit}  {others}"
               f"{speed:.3f} s/step  {duration(self._left(step, whole))} left", flush=True)
 
     def _step(self):

@@ -9,9 +9,9 @@ import numpy as np
 import tensorflow as tf
 
 from train import flags
-from train.build import build_model, build_optimizer
-from train.callbacks import Means
+from train.build import build_loss, build_model, build_optimizer
 from train.errors import UserError, blame_the_input
+from train.means import Means
 
 __all__ = ["loaded", "remove_partial", "restore"]
 
@@ -53,7 +53,7 @@ def loaded(settings):
     with blame_the_input():
         flags.conflicts(settings, settings.workdir)
         model = build_model(settings)
-        model.compile(build_optimizer(settings))
+        model.compile(build_optimizer(settings), loss=build_loss(settings))
         *_, path = restore(model, settings, settings.checkpoint)
         if path is None:
             last = (pathlib.Path(settings.workdir) / "checkpoints" / "last" / "checkpoint").exists()
@@ -75,11 +75,11 @@ def remove_partial(workdir):
 def _checkpoint(model):
     """All that a run is: weights, optimizer, the best score so far, seconds trained.
 
-    And what `callbacks.Means` knows of an interval that is not yet at its end.
+    And what `means.Means` knows of an interval that is not yet at its end.
     """
     with model.distribute_strategy.scope():
         model.optimizer.build(model.trainable_variables)
-    means = len(Means.NAMES) + (model.head is not None)  # without a head no accuracy
+    means = 1 + len(Means.names_of(model))
     marks, variables = [], []
     for variable in [*model.weights, *model.optimizer.variables]:
         (marks if variable.name == "mark" else variables).append(variable.value)

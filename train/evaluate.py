@@ -15,6 +15,8 @@ from train.build import is_exact
 from train.classes import classification
 from train.errors import blame_the_input
 from train.files import fingerprint, write_json
+from train.sampling.targets import constants
+from train.sampling.weighing import rows_of, scores, weighted
 from train.scoring import scorer
 from train.settings import FILES
 from train.solving import solving
@@ -33,22 +35,39 @@ def evaluate(model, settings):
       The metrics, a dictionary.
     """
     began = time.monotonic()
-    with blame_the_input():
-        source = data.describe(settings)
-        _warn_of_other_files(settings)
-    metrics = {"data": settings.data, "dataroot": settings.dataroot,
-               "checkpoint": settings.checkpoint,
-               "step": int(model.optimizer.iterations.numpy()),
-               **(classification(model, settings) if model.head is not None else {}),
-               **(_density(model, settings, source) if model.trains_density else {}),
+    found, rows = (_of_target if settings.task == "sampling" else _of_data)(model, settings)
+    metrics = {"checkpoint": settings.checkpoint,
+               "step": int(model.optimizer.iterations.numpy()), **found,
                **_norms(model, settings), "reconstruction_error": None}
     try:  # an inverse that does not converge takes nothing else with it
-        metrics["reconstruction_error"] = _reconstruction_error(model, settings)
+        metrics["reconstruction_error"] = _reconstruction_error(model, *rows())
     finally:
         metrics["evaluation_seconds"] = round(time.monotonic() - began, 1)
         write_json(metrics, pathlib.Path(settings.workdir) / "metrics.json")
         _print(metrics)
     return metrics
+
+
+def _of_target(model, settings):
+    """What is found by weighted samples, and a function that gives some of them."""
+    samples = weighted(model, settings, settings.seed)
+    return {**constants(settings), **scores(model, settings, samples)}, lambda: [samples.x]
+
+
+def _of_data(model, settings):
+    """What is found on the test part, and a function that gives rows of it."""
+    with blame_the_input():
+        source = data.describe(settings)
+        _warn_of_other_files(settings)
+    found = {"data": settings.data, "dataroot": settings.dataroot,
+             **(classification(model, settings) if model.head is not None else {}),
+             **(_density(model, settings, source) if model.trains_density else {})}
+
+    def rows():
+        batch = next(iter(data.load(settings, "test")))
+        return batch if model.joins else [batch]
+
+    return found, rows
 
 
 def _density(model, settings, source):
@@ -105,13 +124,12 @@ def _baseline(settings, source):
     return {"histogram_bits_per_dim": baseline, "histogram_stderr": stderr}
 
 
-def _reconstruction_error(model, settings, most=64):
-    """`max |inverse(forward(x)) - x|` over test examples, past TFP's cache of inverses.
+def _reconstruction_error(model, *rows, most=64):
+    """`max |inverse(forward(x)) - x|` over rows x, with contexts, past TFP's cache of inverses.
 
     Of a flow of levels, whose inverse rounds to them, without what makes pixels of them.
     """
-    batch = next(iter(data.load(settings, "test")))
-    x, *context = (t[:most] for t in (batch if model.joins else [batch]))
+    x, *context = (t[:most] for t in rows)
     given = dict(zip(["context"], context)) if model.is_conditional else {}
     flow = model.flow
     if flow.nbits:
@@ -137,6 +155,22 @@ def _norms(model, settings):
 
 
 def _print(metrics):
+    rows = rows_of(metrics) if "target" in metrics else _rows(metrics)
+    error = metrics["reconstruction_error"]
+    rows.append(("reconstruction error", "not converged" if error is None else f"{error:.1e}"))
+    if metrics["layers"]:
+        rows.append(("largest operator norm", f"{metrics['largest_norm']:.4f} "
+                                              f"(coeff {metrics['coeff']})"))
+    of = ("weighted samples", "num_samples") if "target" in metrics else (
+        "test examples", "num_test_examples")
+    rows += [("invertible", metrics["invertible"]),
+             (f"{of[0]}, step", f"{metrics[of[1]]}, {metrics['step']} ({metrics['checkpoint']})")]
+    width = max(len(label) for label, _ in rows)
+    print("\n".join(f"{label:<{width}}  {value}" for label, value in rows), flush=True)
+
+
+def _rows(metrics):
+    """Of the table, what is said of the test part."""
     rows = []
     if "accuracy" in metrics:
         rows.append(("test accuracy", f"{metrics['accuracy']:.4f} "
@@ -157,13 +191,4 @@ def _print(metrics):
                                                       f"+- {metrics['histogram_stderr']:.4f}"))
     if "entropy_nats" in metrics:
         rows.append(("entropy of the density, nats", f"{metrics['entropy_nats']:.4f}"))
-    error = metrics["reconstruction_error"]
-    rows.append(("reconstruction error", "not converged" if error is None else f"{error:.1e}"))
-    if metrics["layers"]:
-        rows.append(("largest operator norm", f"{metrics['largest_norm']:.4f} "
-                                              f"(coeff {metrics['coeff']})"))
-    rows += [("invertible", metrics["invertible"]),
-             ("test examples, step", f"{metrics['num_test_examples']}, {metrics['step']} "
-                                     f"({metrics['checkpoint']})")]
-    width = max(len(label) for label, _ in rows)
-    print("\n".join(f"{label:<{width}}  {value}" for label, value in rows), flush=True)
+    return rows

@@ -9,11 +9,14 @@ import keras
 import numpy as np
 
 from tfresflow.training.distributed import NonFinite
-from train import callbacks, checkpoints, cluster, data, evaluate, flags, log, sample
-from train.build import build_model, build_optimizer, law, steps_per_epoch, total_steps
+from train import callbacks, checkpoints, cluster, data, evaluate, feeds, flags, log, sample
+from train.build import (build_loss, build_model, build_optimizer, law, steps_per_epoch,
+                         total_steps)
 from train.errors import Interrupted, UserError, blame_the_disk, blame_the_input
 from train.files import fingerprint, locked
+from train.means import Means
 from train.settings import FILES
+from train.solving import solving
 from train.status import saying
 from train.tails import Tails
 
@@ -36,11 +39,10 @@ def train(settings):
         group = cluster.form(settings)
     with cluster.watching(group):
         with blame_the_input(), group.strategy.scope():
-            with saying(f"reading {settings.data}"):  # unsuitable data is told first
-                data.load(settings, "train", strategy=group.strategy)
+            feeds.check(settings, group.strategy)  # unsuitable data is told first
             with saying("building the model"):
                 model = build_model(settings)
-                model.compile(build_optimizer(settings))
+                model.compile(build_optimizer(settings), loss=build_loss(settings))
         with _workdir(settings, workdir, group) as found:
             _fit(model, settings, workdir, group, found)
             if group.chief:
@@ -71,9 +73,10 @@ def _workdir(settings, workdir, group):
     with locked(workdir):
         checkpoints.remove_partial(workdir)
         with blame_the_input(), blame_the_disk(workdir):
-            found = fingerprint(settings.dataroot) if settings.data in FILES else ""
+            found = fingerprint(settings.dataroot) if settings.subject in FILES else ""
             flags.conflicts(settings, workdir, found)
-            data.save_trained(data.describe(settings), workdir)
+            if settings.task != "sampling":
+                data.save_trained(data.describe(settings), workdir)
         yield found
 
 
@@ -82,42 +85,37 @@ def _fit(model, settings, workdir, group, found):
     checkpoint, saved, path = checkpoints.restore(model, settings, "last")
     step, steps = int(model.optimizer.iterations.numpy()), total_steps(settings)
     _check_shared(group, step, workdir)
-    monitor, unit = ("bpd", "bits/dim") if model.scale_bits is not None else ("nll", "nats")
-    if model.head is not None:
-        monitor, unit = "loss", "loss"
+    feed = feeds.feed(model, settings, group.strategy)
     interval = min(settings.val_every or steps_per_epoch(settings), steps)
-    means = callbacks.Means(checkpoint, step % interval)
-    keeper = callbacks.Checkpoints(checkpoint, saved, means, f"val_{monitor}",
+    means = Means(checkpoint, step % interval, Means.names_of(model))
+    keeper = callbacks.Checkpoints(checkpoint, saved, means, f"val_{feed.monitor}",
                                    settings.save_every, writes=group.chief)
     limits = callbacks.Limits(keeper, steps, interval, settings.max_minutes, group)
-    join = model.rows_flow.join if model.joins else None
-    validation = {"x": data.load(settings, "validation", strategy=group.strategy, join=join),
-                  "steps": data.steps(settings, "validation")}
     logged = log.cut(workdir / "log.csv", step) if group.chief else step
     limit = _limit(settings, step, steps, group.total([limits.late()])[0])
     if group.chief:
         _go_on(settings, workdir, found, step, path, limit)
     due = logged < step and (step % interval == 0 or step >= steps)
     if path is not None and group.total([due])[0]:  # it was ended in the validation of this step
-        scores = model.evaluate(**validation, verbose=0, return_dict=True)
+        scores = model.evaluate(**feed.validation, verbose=0, return_dict=True)
         if group.chief:
-            _log(workdir, (step - 1) // interval, step, checkpoint.means.numpy()[1:], scores)
+            _log(workdir, (step - 1) // interval, step, means.kept(), scores)
         keeper.set_model(model)
-        keeper.judge(scores[monitor])
+        keeper.judge(scores[feed.monitor])
     if limit:
         return
-    progress = callbacks.Progress(keeper, monitor, unit, steps, settings.max_minutes)
+    progress = callbacks.Progress(keeper, feed.monitor, feed.unit, steps, settings.max_minutes)
     bar = group.chief and sys.stdout.isatty() and "CI" not in os.environ
-    writers = [progress, *_writers(model, settings, workdir)] if group.chief else []
+    writers = [progress, *_writers(model, settings, workdir, feed)] if group.chief else []
+    fed = feed.training(step, [limits, progress] if group.chief else [limits])
+    first = fed.pop("callbacks", [])
     silent = contextlib.nullcontext()
     with limits.catching_signals(), _saved_when_it_ends(model, keeper), (
-            progress.until_validated() if group.chief and not bar else silent):
-        model.fit(
-            data.load(settings, "train", start=step, strategy=group.strategy, join=join),
-            initial_epoch=step // interval, epochs=-(-steps // interval),
-            steps_per_epoch=interval, validation_data=validation["x"],
-            validation_steps=validation["steps"], shuffle=False, verbose=int(bar),
-            callbacks=[means, limits, _Step(), *writers, keeper])
+            progress.until_validated() if group.chief and not bar else silent), (
+            solving() if settings.task == "sampling" else silent):
+        model.fit(**fed, initial_epoch=step // interval, epochs=-(-steps // interval),
+                  steps_per_epoch=interval, verbose=int(bar),
+                  callbacks=[means, *first, limits, _Step(), *writers, keeper])
 
 
 @contextlib.contextmanager
@@ -172,26 +170,22 @@ def _go_on(settings, workdir, found, step, path, limit):
 
 def _log(workdir, epoch, step, trained, scores):
     """Adds the row of a validation that an earlier run did not come to the end of."""
-    means = {name: value for name, value in zip(callbacks.Means.NAMES, trained) if name in scores}
-    log.add(workdir / "log.csv", {"epoch": epoch, "step": step, **means,
+    log.add(workdir / "log.csv", {"epoch": epoch, "step": step,
+                                  **{n: v for n, v in trained.items() if n in scores},
                                   **{f"val_{name}": value for name, value in scores.items()}})
 
 
-def _writers(model, settings, workdir):
+def _writers(model, settings, workdir, feed):
     board, others = workdir / "tensorboard", []
     if model.scale_bits is not None:
         contexts = {"context": np.eye(10)} if model.is_conditional else {}
         others = [callbacks.SampleGrid(board / "samples", settings.seed, **contexts)]
     rule = law(settings, settings.n_exact_terms)
     if rule.weights() is not None:
-        x, *context = next(iter(data.load(settings, "validation").map(_as_tuple)))
+        x, *context = feed.rows()
         others.append(Tails(x[:8], rule, *(c[:8] for c in context)))
     return [*others, keras.callbacks.TensorBoard(board, write_graph=False),
             log.Log(workdir / "log.csv")]
-
-
-def _as_tuple(x, *context):
-    return x, *context
 
 
 class _Step(keras.callbacks.Callback):

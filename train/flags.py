@@ -17,7 +17,8 @@ from train.files import write_json
 from train.idle import idle
 from train.reference.arguments import settings_of
 from train.reference.command_line import translated
-from train.settings import COMMANDS, FIXED, GROUPS, Settings, TrainingFlags, check, read, written
+from train.settings import (COMMANDS, FIXED, GROUPS, SamplingFlags, Settings, TrainingFlags, check,
+                            read, written)
 
 __all__ = ["FINGERPRINT", "IMPORTED", "changes", "conflicts", "define", "load", "parse", "save",
            "usage"]
@@ -72,18 +73,23 @@ def parse(argv):
     given.update({name: os.path.expanduser(given[name])  # a shell leaves --workdir=~/x alone
                   for name in ("workdir", "dataroot", "data_out", "checkpoint") if name in given})
     settings = dict(_DEFAULTS)
-    workdir = pathlib.Path(given.get("workdir") or f"runs/{given.get('data', 'mnist5k')}")
+    workdir = pathlib.Path(given.get("workdir") or _workdir({**settings, **given}))
     if command == "import":
         settings.update(_of_reference(given))
     elif command != "train" or (workdir / IMPORTED).exists():
         settings.update(_saved(workdir))
     settings.update(given)
-    settings["workdir"] = settings["workdir"] or f"runs/{settings['data']}"
+    settings["workdir"] = settings["workdir"] or _workdir(settings)
     settings = Settings(command=command, **{n: _read(n, v) for n, v in settings.items()})
     check(settings)
     for line in [*warnings, *idle(settings, argv)]:
         print(f"warning: {line}", file=sys.stderr)
     return settings
+
+
+def _workdir(settings):
+    """The default folder of a run."""
+    return f"runs/{settings['target' if settings['task'] == 'sampling' else 'data']}"
 
 
 def _said(error):
@@ -184,7 +190,8 @@ def conflicts(settings, workdir, fingerprint=None):
 def changes(settings, workdir):
     """Lines about flags of training that are others than those with which a run went before."""
     old, new = load(workdir) or {}, written(settings)
-    told = {f.name for f in dataclasses.fields(TrainingFlags)} - {*FIXED, "workdir"}
+    told = {f.name for group in (TrainingFlags, SamplingFlags)
+            for f in dataclasses.fields(group)} - {*FIXED, "workdir", "n_importance"}
     return [f"--{name} is {new[name]} from now on (until now {old[name]})"
             for name in sorted(told) if name in old and old[name] != new[name]]
 

@@ -3,7 +3,8 @@
 import dataclasses
 import re
 
-from train.settings import FIXED, TOYS, TrainingFlags
+from train.sampling.flags import LATTICES, size
+from train.settings import FIXED, TOYS, DataFlags, SamplingFlags, TrainingFlags
 
 __all__ = ["idle"]
 
@@ -18,6 +19,9 @@ _RESIDUAL = ("coeff vnorms learn_p mixed p_range certified n_lipschitz_iters sn_
 _VARIATIONAL = "dequantise_blocks", "dequantise_idim", "eval_draws"
 _TRAINING = ({f.name for f in dataclasses.fields(TrainingFlags)} | {"autodiff", "mem_eff"}) - {
     *FIXED, "workdir"}
+_OF_DATA = {f.name for f in dataclasses.fields(DataFlags)} - {
+    "n_test", "batchsize", "val_batchsize"} | {*_IMAGES, "autodiff", "mem_eff", "eval_probes",
+                                               "temperature", "reference_layout"}
 _FIXED_PARTS = {"val_fraction": ("mnist5k", "photos"),
                 "test_fraction": ("mnist5k", "photos", "mnist", "cifar10")}
 
@@ -32,7 +36,7 @@ def idle(settings, argv):
     names = {re.sub("=.*", "", a).lstrip("-") for a in argv[1:] if a.startswith("-")}
     typed = names | {name.removeprefix("no") for name in names}
     told = {}  # of a flag the first reason
-    for rules in (_commands, _data, _model, _training):
+    for rules in (_commands, _sampling, _data, _model, _training):
         for name, works, why in rules(settings):
             if name in typed and not works:
                 told.setdefault(name, f"--{name} has no effect {why}")
@@ -58,7 +62,30 @@ def _commands(s):
     yield "n_exact_terms_eval", s.n_dist != "adaptive", "with --n_dist=adaptive"
 
 
+def _sampling(s):
+    for field in dataclasses.fields(SamplingFlags):
+        yield field.name, s.task == "sampling", f"with --task={s.task}"
+    if s.task != "sampling":
+        return
+    given = f"with --target={s.target}"
+    for name in _OF_DATA - {"idim", "kernels"}:
+        yield name, False, "with --task=sampling"
+    for name in ("idim", "kernels", "lattice", "n_sample_images"):
+        yield name, s.target in LATTICES, f"{given}, which is on no lattice"
+    for name in ("dimensions", "dims"):
+        yield name, s.target not in LATTICES, f"{given}, which is on a lattice"
+    for name, target in (("m2", "phi4"), ("lam", "phi4"), ("beta", "u1")):
+        yield name, s.target == target, given
+    if size(s) <= 64:
+        for name in ("exact", "tolerance", "n_exact_terms_eval"):
+            yield name, False, f"{given}, of which densities are exact"
+    yield "kl_gradient", s.command == "train", f"with {s.command}, which does not train"
+    yield "n_test", s.command == "train", f"with {s.command}, which validates nothing"
+
+
 def _data(s):
+    if s.task == "sampling":
+        return
     drawn, given = s.data in TOYS, f"with --data={s.data}"
     yield "n_test", drawn, f"{given}, which is not drawn"
     yield "n_sample_images", not drawn, f"{given}, of which as many samples are drawn as data"

@@ -38,7 +38,7 @@ def _main(argv):
     try:
         with hearing_interrupts():
             # TensorFlow takes seconds to import: flags were checked first.
-            with saying(f"{settings.command} {settings.data} in {settings.workdir}"), loading():
+            with saying(f"{settings.command} {settings.subject} in {settings.workdir}"), loading():
                 from train import commands
                 commands.tf.config.list_physical_devices()
             return commands.run(settings, _fail)

@@ -11,10 +11,11 @@ import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 
-__all__ = ["columns", "curve", "density", "grid", "norms", "pixels", "plt", "scores", "tile"]
+__all__ = ["BLUE", "ORANGE", "columns", "curve", "density", "grid", "norms", "pixels", "plt", "save",
+           "scores", "tile"]
 
 plt.style.use(pathlib.Path(__file__).with_name("style.mplstyle"))
-_BLUE, _ORANGE = "C0", "C1"
+BLUE, ORANGE = "C0", "C1"
 
 
 def tile(images, pad=1, across=None):
@@ -71,7 +72,7 @@ def density(data, samples, log_prob, path, title):
     for ax in axes:
         ax.set(xlabel="$x_1$", ylabel="$x_2$", aspect="equal")
         ax.grid(False)
-    _save(figure, path)
+    save(figure, path)
 
 
 def columns(data, samples, names, path, most=6):
@@ -85,14 +86,14 @@ def columns(data, samples, names, path, most=6):
                      for percent, method in ((0.5, "lower"), (99.5, "higher")))
         # In float64, and of some width where nearly all rows have one value.
         bins = np.linspace(low, high if high > low else low + max(1.0, abs(low)), 40)
-        for values, colour, label in ((data, _BLUE, "data"), (samples, _ORANGE, "samples")):
+        for values, colour, label in ((data, BLUE, "data"), (samples, ORANGE, "samples")):
             # Densities of all rows: `density=True` would be of those within, which may be none.
             weights = np.full(len(values), 1 / (len(values) * (bins[1] - bins[0])))
             ax.hist(values[:, i], bins, weights=weights, histtype="step", color=colour, label=label)
         ax.set_xlabel(names[i].replace("$", r"\$"))  # else matplotlib sets it as a formula
         ax.set_ylabel("density" if i == 0 else "")
     axes[0, 0].legend()
-    _save(figure, path)
+    save(figure, path)
 
 
 def scores(inside, outside, labels, path, names):
@@ -109,14 +110,14 @@ def scores(inside, outside, labels, path, names):
         both = np.concatenate([inside[column], outside[column]])
         low, high = np.percentile(both, [0.5, 99.5])
         bins = np.linspace(low, high if high > low else low + max(1.0, abs(low)), 50)
-        for values, colour, name in zip((inside, outside), (_BLUE, _ORANGE), names):
+        for values, colour, name in zip((inside, outside), (BLUE, ORANGE), names):
             # What lies farther out is in the first bin and in the last.
             ax.hist(np.clip(values[column], bins[0], bins[-1]), bins, alpha=0.6, color=colour,
                     weights=np.full(len(values), 1 / len(values)), label=pathlib.Path(name).name)
         ax.set(xlabel=label)
     axes[0, 0].set(ylabel="share of the examples")
     axes[0, 0].legend()
-    _save(figure, path)
+    save(figure, path)
 
 
 def curve(log, path, unit):
@@ -125,19 +126,19 @@ def curve(log, path, unit):
         return
     # A run that was killed may have left half a line, or a validation without training's metrics.
     table = pd.read_csv(log, on_bad_lines="skip", encoding_errors="replace")
-    name = "loss" if "accuracy" in table else "bpd" if "bpd" in table else "nll"
+    name = next((n for n in ("bpd", "nll") if n in table and "accuracy" not in table), "loss")
     if not {"step", name, f"val_{name}"} <= set(table):
         return
     table = table.apply(pd.to_numeric, errors="coerce").dropna(subset=["step", f"val_{name}"])
     if len(table) < 2:
         return
     figure, ax = plt.subplots(figsize=(6, 3.6))
-    ax.plot(table["step"], table[name], color=_BLUE, label="training")
-    ax.plot(table["step"], table["val_" + name], color=_ORANGE, label="validation")
+    ax.plot(table["step"], table[name], color=BLUE, label="training")
+    ax.plot(table["step"], table["val_" + name], color=ORANGE, label="validation")
     low, high = np.nanmin(table[name]), np.nanpercentile(table[name], 95)
     ax.set(xlabel="step", ylabel=unit, ylim=(low - 0.05 * (high - low), high + 0.3 * (high - low)))
     ax.legend()
-    _save(figure, path)
+    save(figure, path)
 
 
 def norms(report, path):
@@ -149,22 +150,23 @@ def norms(report, path):
     figure, axes = plt.subplots(1 + mixed, figsize=(8, 3 + 2 * mixed),
                                 squeeze=False, sharex=True)
     top = axes[0, 0]
-    top.plot(place, [row.bound for row in rows], "_", color=_ORANGE, ms=8, mew=2,
+    top.plot(place, [row.bound for row in rows], "_", color=ORANGE, ms=8, mew=2,
              label="proven bound")
-    top.plot(place, [row.measured for row in rows], ".", color=_BLUE, label="measured")
+    top.plot(place, [row.measured for row in rows], ".", color=BLUE, label="measured")
     top.plot(place, [report.blocks[row.block] for row in rows], color="0.5", lw=1,
              drawstyle="steps-mid", label="proven bound of the block")
     top.axhline(1, color="black", lw=0.6)
     top.set(ylabel="norm", ylim=(0, 1.1 * max(1, *(row.bound for row in rows))))
     top.legend(ncols=3, loc="lower right")
     if mixed:
-        axes[1, 0].plot(place, finite, ".", color=_BLUE)
+        axes[1, 0].plot(place, finite, ".", color=BLUE)
         axes[1, 0].set(ylabel="order after the layer",
                        ylim=(min(1.4, min(finite) - 0.2), max(2.6, max(finite) + 0.2)))
     axes[-1, 0].set(xlabel="layer, in the order in which data meets them")
-    _save(figure, path)
+    save(figure, path)
 
 
-def _save(figure, path):
+def save(figure, path):
+    """Saves a figure, and lets it go."""
     figure.savefig(path, dpi=120)
     plt.close(figure)

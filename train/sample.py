@@ -7,7 +7,9 @@ import pandas as pd
 import tensorflow as tf
 
 from train import data, plots
+from train.build import describe
 from train.errors import blame_the_input
+from train.sampling.show import show
 from train.solving import solving
 
 __all__ = ["sample"]
@@ -18,7 +20,7 @@ def sample(model, settings):
 
     Images: samples.png (of a conditional model a row for each class) and, of real ones, data.png.
     Toy densities: density.png. Tables: samples.csv and columns.png, in units and names of the file.
-    All: curve.png, the course of training.
+    Targets: see `show`. All: curve.png, the course of training.
 
     Args:
       model: as `checkpoints.loaded` gives it.
@@ -26,8 +28,9 @@ def sample(model, settings):
     """
     workdir = pathlib.Path(settings.workdir)
     with blame_the_input():
-        kind = data.describe(settings).kind
-    draw = {"image": _images, "vector": _table, "toy": _density}[kind]
+        kind = describe(settings).kind
+    draw = show if settings.task == "sampling" else {
+        "image": _images, "vector": _table, "toy": _density}[kind]
     written = draw(model, settings, workdir)
     unit = "loss" if model.head is not None else "bits/dim" if kind == "image" else "nats"
     if (workdir / "log.csv").exists():

@@ -5,13 +5,13 @@ Names and defaults are the reference's (dashes become underscores).
 
 import dataclasses
 import math
-import typing
 
 from train.rules import (ALPHA, AT_LEAST_TWO, BITS, FRACTION, NOT_NEGATIVE, ORDERS, PATH, POSITIVE,
-                         SAMPLE_SEED, SEED, SIZES, SPAN, Kind, Rule)
+                         SAMPLE_SEED, SEED, SIZES, SPAN, Kind, Rule, flag)
+from train.sampling.flags import SamplingFlags, together
 
-__all__ = ["COMMANDS", "DATA", "FILES", "FIXED", "GROUPS", "LABELLED", "TOYS", "Settings",
-           "TrainingFlags", "check", "read", "written"]
+__all__ = ["COMMANDS", "DATA", "FILES", "FIXED", "GROUPS", "LABELLED", "TOYS", "SamplingFlags",
+           "Settings", "TrainingFlags", "check", "read", "written"]
 
 COMMANDS = ("train", "eval", "sample", "ood", "import", "export")
 TOYS = ("pinwheel", "swissroll", "8gaussians", "circles", "moons", "2spirals", "checkerboard",
@@ -19,12 +19,6 @@ TOYS = ("pinwheel", "swissroll", "8gaussians", "circles", "moons", "2spirals", "
 FILES = ("folder", "array", "csv")
 LABELLED = ("mnist5k", "digits", "mnist", "cifar10")
 DATA = ("mnist5k", "digits", "photos", "mnist", "cifar10", *FILES, *TOYS)
-
-
-def flag(default, text, rule=None, allowed=()) -> typing.Any:
-    """A field of `Settings`: its default, the text of --help, a `Rule` or `Kind`, the values."""
-    return dataclasses.field(default=default, metadata={
-        "text": text, "rule": rule, "allowed": allowed})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +40,8 @@ class DataFlags:
     val_fraction: float = flag(0.1, "Validation part of data that has none, a fraction.", FRACTION)
     test_fraction: float = flag(0.1, "Test part of data in one piece, a fraction.", FRACTION)
     n_test: int = flag(
-        10000, "Samples of a toy density for validation, and as many for the test.", AT_LEAST_TWO)
+        10000, "Samples of a toy density for validation, and as many for the test; with "
+        "--task=sampling, of a validation.", AT_LEAST_TWO)
     batchsize: int = flag(64, "Examples a training step, over all replicas together.", POSITIVE)
     val_batchsize: int = flag(200, "Examples a validation or test step.", POSITIVE)
     conditional: bool = flag(
@@ -143,11 +138,12 @@ class ModelFlags:
 class TrainingFlags:
     """Training."""
 
-    workdir: str = flag("", "Folder of the run; empty: runs/<data>.", PATH)
+    workdir: str = flag("", "Folder of the run; empty: runs/<data>, runs/<target>.", PATH)
     seed: int = flag(0, "Seed of all that is random, of samples unless sample_seed is given.", SEED)
     task: str = flag(
-        "density", "What to train for; hybrid is both. All but density need the labels of mnist5k, "
-        "digits, mnist or cifar10.", allowed=("density", "classification", "hybrid"))
+        "density", "What to train for: a density, classes, or hybrid, both, of data with labels "
+        "(mnist5k, digits, mnist, cifar10); sampling: no data, but samples of --target.",
+        allowed=("density", "classification", "hybrid", "sampling"))
     hybrid_weight: float = flag(
         1.0, "With --task=hybrid, of bits/dim beside the cross-entropy in nats.", POSITIVE)
     optimizer: str = flag(
@@ -209,20 +205,27 @@ class EvaluationFlags:
         "", "Of ood, the other data: a name as of --data, a folder of images, or a file.")
 
 
-GROUPS = (DataFlags, ModelFlags, TrainingFlags, EvaluationFlags)
+GROUPS = (DataFlags, ModelFlags, TrainingFlags, EvaluationFlags, SamplingFlags)
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(EvaluationFlags, TrainingFlags, ModelFlags, DataFlags):
+class Settings(SamplingFlags, EvaluationFlags, TrainingFlags, ModelFlags, DataFlags):
     """One field for each flag, and the command."""
 
     command: str = "train"
 
+    @property
+    def subject(self):
+        """What is learned, by name: data or a target."""
+        return self.target if self.task == "sampling" else self.data
+
 
 # What a run may not change when it is continued: the data it sees and the model it trains.
-FIXED = tuple(f.name for group in (DataFlags, ModelFlags) for f in dataclasses.fields(group)
+FIXED = tuple(f.name for group in (DataFlags, ModelFlags, SamplingFlags)
+              for f in dataclasses.fields(group)
               if f.name not in ("dataroot", "val_batchsize", "n_test", "solver", "rtol", "atol",
-                                "max_solver_steps", "autodiff", "mem_eff"))
+                                "max_solver_steps", "autodiff", "mem_eff", "kl_gradient",
+                                "n_importance"))
 FIXED += "seed", "optimizer", "ema_val", "update_freq", "task", "hybrid_weight"
 
 
@@ -270,15 +273,15 @@ def check(settings):
 
 def _together(s):
     """`(flag, whether it fits the others, what it must do)`."""
-    yield ("dataroot", s.dataroot or s.data not in FILES,
+    yield ("dataroot", s.dataroot or s.data not in FILES or s.task == "sampling",
            f"name the file or folder for --data={s.data}")
     yield ("dataroot", not s.dataroot or s.data in FILES, "come with --data=folder, array or csv: "
            f"nothing reads it with --data={s.data}")
     yield ("conditional", not s.conditional or s.data in LABELLED,
            f"come with --data={', '.join(LABELLED[:-1])} or {LABELLED[-1]}, which have labels")
-    yield ("task", s.task == "density" or s.data in LABELLED,
+    yield ("task", s.task in ("density", "sampling") or s.data in LABELLED,
            f"be density unless --data is {', '.join(LABELLED[:-1])} or {LABELLED[-1]}")
-    yield ("conditional", not s.conditional or s.task == "density",
+    yield ("conditional", not s.conditional or s.task in ("density", "sampling"),
            "not come with --task=classification or hybrid: x would be classified given its class")
     yield ("context_columns", not s.context_columns or s.data == "csv", "come with --data=csv")
     moves = s.command in ("import", "export")
@@ -289,3 +292,4 @@ def _together(s):
            "name a data set, a folder of images or a file for ood")
     yield ("autodiff", s.mem_eff or s.autodiff in ("", "stored"),
            "be stored, or not given, with --nomem_eff")
+    yield from together(s)

@@ -75,10 +75,10 @@ class Maker:
         seed = -1 if self.seed is None else as_size("seed", self.seed, 0)
         self._seeds = itertools.count(1_000_003 * (seed + 1))
 
-    def actnorm(self, event_shape, per_element=False):
+    def actnorm(self, event_shape, per_element=False, shift=True):
         """An ActNorm of these weights' type."""
         return ActNorm(event_shape, per_element=per_element, dtype=self.dtype,
-                       context_shape=self.context_shape)
+                       context_shape=self.context_shape, shift=shift)
 
     def _begun(self, channels, preact):
         """`(layers, channels)` that a branch begins with."""
@@ -119,6 +119,8 @@ class Blocks(Maker):
       dense_net: a `DenseNet`, or None for plain branches.
       power_iteration: `layers.PowerIteration`, or None for the layers' default.
       log_det, solver, adjoint: given to every block.
+      padding: of convolutions, "same" or "circular".
+      use_bias: whether linear layers have one.
       block: class of the blocks, as `InvertibleResidual` and `Monotone`, or a function of the same
         arguments; a list of several, which are taken in turns.
 
@@ -135,6 +137,8 @@ class Blocks(Maker):
     log_det: typing.Any = None
     solver: typing.Any = None
     adjoint: typing.Any = None
+    padding: str = "same"
+    use_bias: bool = True
     block: typing.Any = InvertibleResidual
 
     def __post_init__(self):
@@ -172,9 +176,12 @@ class Blocks(Maker):
                     *self._film()]
                 outputs += inputs
             stack, inputs = stack + layer, outputs
-        branch = layers.Branch([*stack, linear(*sizes[-1], inputs, codomains[-1])])
-        return next(self._kinds)(branch, event_shape, self.log_det, self.solver, self.adjoint,
-                                 name=f"{kind}{next(self._counter)}")
+        return self._of([*stack, linear(*sizes[-1], inputs, codomains[-1])], event_shape, kind)
+
+    def _of(self, stack, event_shape, kind):
+        """A block of these layers."""
+        return next(self._kinds)(layers.Branch(stack), event_shape, self.log_det, self.solver,
+                                 self.adjoint, name=f"{kind}{next(self._counter)}")
 
     def _codomains(self, count):
         """Of each layer: `orders`, one place on."""
@@ -190,7 +197,7 @@ class Blocks(Maker):
         return [*orders[1:], orders[0]]
 
     def _conv(self, filters, kernel, inputs, codomain):
-        return layers.InducedNormConv2D(filters, kernel, codomain=codomain,
+        return layers.InducedNormConv2D(filters, kernel, codomain=codomain, padding=self.padding,
                                         **self._linear(kernel ** 2 * inputs))
 
     def _dense(self, units, kernel, inputs, codomain):
@@ -199,4 +206,4 @@ class Blocks(Maker):
 
     def _linear(self, fan_in):
         return {"coeff": self.coeff, "power_iteration": self.power_iteration,
-                "certified": self.certified, **self._initial(fan_in)}
+                "certified": self.certified, "use_bias": self.use_bias, **self._initial(fan_in)}

@@ -1,8 +1,12 @@
 """Coupling blocks in the place of residual ones: the baseline of the papers."""
 
+import dataclasses
+import functools
+import typing
+
 import keras
 
-from bijectors.coupling import Coupling, checkerboard, sides
+from bijectors.coupling import Coupling, checkerboard, contracting, sides
 from bijectors.flows.blocks import Blocks, Maker
 from tfresflow import layers
 
@@ -24,20 +28,28 @@ def maker(block, act, preact, seed, dtype, context_shape, gates, **of_residual):
     return Blocks(block=block, **common, **of_residual)
 
 
+@dataclasses.dataclass(kw_only=True)
 class Couplings(Maker):
     """Makes affine couplings, one half in turns with the other, and ActNorms.
 
     Their networks have the layers that a residual branch has, without bounds of their norms.
     Couplings of images split the channels, or, where their number is odd, take a checkerboard.
+
+    Args:
+      act, preact, seed, dtype, context_shape, gates: see `Maker`.
+      convolution: class of the convolutions, or a function of their arguments.
+      log_scale: see `Coupling`.
     """
+
+    convolution: typing.Any = functools.partial(keras.layers.Conv2D, padding="same")
+    log_scale: typing.Any = contracting
 
     def conv(self, event_shape, idim, kernels, preact=None):
         """A coupling by convolutions with the given kernel sizes, `idim` hidden channels."""
         masked = event_shape[-1] % 2 == 1
 
         def linear(size, kernel, inputs):
-            return keras.layers.Conv2D(size, kernel, padding="same",
-                                       **self._initial(kernel ** 2 * inputs))
+            return self.convolution(size, kernel, **self._initial(kernel ** 2 * inputs))
 
         return self._block(linear, [(idim, k) for k in kernels[:-1]], kernels[-1], event_shape,
                            preact, checkerboard(event_shape) if masked else None, "coupling")
@@ -59,4 +71,4 @@ class Couplings(Maker):
             stack += [linear(size, kernel, inputs), *self._film(), self._act(dtype=self.dtype)]
             inputs = size * self._expansion
         network = layers.Branch([*stack, linear(2 * moved, last, inputs)])
-        return Coupling(network, event_shape, mask=mask, swap=swap, name=f"{kind}{count}")
+        return Coupling(network, event_shape, self.log_scale, mask, swap, f"{kind}{count}")

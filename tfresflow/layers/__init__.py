@@ -16,10 +16,11 @@ from tfresflow.layers.named import KerasActivation, as_activation
 from tfresflow.layers.norms import PowerIteration
 from tfresflow.layers.orders import LearnedOrder
 from tfresflow.layers.pila import CPila, Pila
+from tfresflow.layers.plaquettes import LinksOfPlaquettes, Plaquettes
 from tfresflow.layers.sorting import FullSort, MaxMin
 
 __all__ = ["Branch", "CLipSwish", "CPila", "Concatenated", "ELU", "FiLM", "FullSort", "Identity",
            "InducedNormConv1D", "InducedNormConv2D", "InducedNormConv3D", "InducedNormDense",
            "KerasActivation", "LearnedOrder", "LipSwish", "LipschitzConcatenation",
-           "LipschitzCube", "MaxMin", "Pila", "PowerIteration", "ReLU", "Sin", "Softplus", "Tanh",
-           "as_activation"]
+           "LipschitzCube", "LinksOfPlaquettes", "MaxMin", "Pila", "Plaquettes", "PowerIteration",
+           "ReLU", "Sin", "Softplus", "Tanh", "as_activation"]

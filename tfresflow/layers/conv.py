@@ -2,7 +2,10 @@
 
 import keras
 
+from tfresflow.checks.rules import check
 from tfresflow.checks.sizes import as_size, as_sizes
+from tfresflow.layers.circular import CircularConvolution
+from tfresflow.layers.circular_norm import CircularNorm
 from tfresflow.layers.convolution import Convolution
 from tfresflow.layers.induced_norm import InducedNorm
 
@@ -18,10 +21,12 @@ class _InducedNormConv(InducedNorm):
                  power_iteration=None, certified=True, padding="same", **kwargs):
         size = as_sizes("kernel_size", kernel_size)
         kwargs.setdefault("data_format", "channels_last")  # keras.json may say otherwise
+        check(padding in ("same", "circular"), "padding", "be 'same' or 'circular'", padding)
         super().__init__(as_size("filters", filters), size[0] if len(size) == 1 else size,
-                         padding=padding, **kwargs)
+                         padding="same", **kwargs)
+        self.padding = padding  # Keras does not know the other one
         ones = (1,) * self.rank
-        allowed = {"padding": "same", "strides": ones, "dilation_rate": ones, "groups": 1,
+        allowed = {"strides": ones, "dilation_rate": ones, "groups": 1,
                    "data_format": "channels_last"}
         for name, value in allowed.items():
             if getattr(self, name) != value:
@@ -39,19 +44,32 @@ class _InducedNormConv(InducedNorm):
             raise ValueError(f"`input_shape` must have a known {_AXES[self.rank]}: the norm of "
                              "a convolution depends on the size. "
                              f"Received: input_shape={input_shape}")
+        if self.padding == "circular" and not self._any_size:
+            check(all(k <= s for k, s in zip(self.kernel_size, self._size)), "kernel_size",
+                  f"not be larger than the torus, {self._size}", self.kernel_size)
         self._build_norm()
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self.filters)
 
     @property
     def function(self):
-        return Convolution(self.activation, self._size, self._any_size)
+        kind = CircularConvolution if self.padding == "circular" else Convolution
+        return kind(self.activation, self._size, self._any_size)
+
+    def _choose_norm(self):
+        if self.padding == "circular" and self.fixed_orders == (2, 2):
+            return CircularNorm()
+        return super()._choose_norm()
 
 
 @keras.saving.register_keras_serializable("tfresflow")
 class InducedNormConv1D(_InducedNormConv, keras.layers.Conv1D):
     """`y = activation(W * x + b)` of sequences `[N, T, C]`: see `InducedNormConv2D`.
 
-    Mirrors `keras.layers.Conv1D` with stride 1 and "same" padding; "causal" padding is refused.
-    The layer takes shorter sequences than it was built for, and refuses longer ones.
+    Mirrors `keras.layers.Conv1D` with stride 1 and "same" padding, or "circular", on a circle;
+    "causal" padding is refused.
+    With "same" padding the layer takes shorter sequences than it was built for, too.
 
     Args:
       filters: positive integer.
@@ -86,21 +104,27 @@ class InducedNormConv2D(_InducedNormConv, keras.layers.Conv2D):
     codomain's order may be lower than the domain's. Where power iteration finds the norm, it is at
     most `coeff` up to the iteration's `rtol`, see `InducedNormDense`.
 
-    Mirrors `keras.layers.Conv2D` with stride 1, "same" padding and channels last:
+    With `padding="circular"` the image is a torus: what leaves at one side comes in at the other.
+    The layer then commutes with shifts around the torus, and takes images of one size. Its 2-norm
+    is exact, the largest singular value over all frequencies of the kernel's Fourier transform, and
+    `power_iteration` plays no part. For lattices and other periodic data.
+
+    Mirrors `keras.layers.Conv2D` with stride 1 and channels last:
     `[N, H, W, C] -> [N, H, W, filters]`.
 
     Args:
       filters: positive integer.
       kernel_size: integer or pair.
       coeff: bound of the operator norm, in (0, 1).
+      padding: "same", with zeros, or "circular".
       domain, codomain, power_iteration, certified: see `InducedNormDense`; the norms are those of
         a whole image.
       **kwargs: those of `keras.layers.Conv2D`.
 
     Raises:
       ValueError: if `coeff` is not in (0, 1), an order is not in [1, inf], or the convolution is
-        strided, dilated, grouped or not padded to the same size; in `build`, if the size is not
-        known and the norm depends on it.
+        strided, dilated, grouped or padded in another way; in `build`, if the size is not known and
+        the norm depends on it, or a circular kernel is larger than the image.
 
     Example:
       >>> import tensorflow as tf
@@ -110,9 +134,15 @@ class InducedNormConv2D(_InducedNormConv, keras.layers.Conv2D):
       (TensorShape([1, 8, 8, 1]), TensorShape([1, 5, 5, 1]))
       >>> round(float(conv.measure_norm()), 2)  # of the operator on 8x8 images
       0.5
+      >>> around = layers.InducedNormConv2D(2, 3, padding="circular")
+      >>> x = tf.random.normal([1, 4, 4, 1])
+      >>> shifted, of_shifted = tf.roll(around(x), 3, axis=2), around(tf.roll(x, 3, axis=2))
+      >>> bool(tf.reduce_all(abs(of_shifted - shifted) < 1e-5))
+      True
 
     References: Chen et al., Residual Flows (2019), section 2.3; Gouk et al., Regularisation of
-    neural networks by enforcing Lipschitz continuity (2021).
+    neural networks by enforcing Lipschitz continuity (2021); Sedghi et al., The singular values of
+    convolutional layers (2019).
     """
 
 
@@ -120,7 +150,7 @@ class InducedNormConv2D(_InducedNormConv, keras.layers.Conv2D):
 class InducedNormConv3D(_InducedNormConv, keras.layers.Conv3D):
     """`y = activation(W * x + b)` of volumes `[N, D, H, W, C]`: see `InducedNormConv2D`.
 
-    Mirrors `keras.layers.Conv3D` with stride 1, "same" padding and channels last.
+    Mirrors `keras.layers.Conv3D` with stride 1, "same" or "circular" padding and channels last.
 
     Args:
       filters: positive integer.

@@ -9,7 +9,7 @@ import tensorflow as tf
 from tfresflow.functions.custom_gradient import custom_gradient
 from tfresflow.layers.linear import Linear
 
-__all__ = ["Convolution"]
+__all__ = ["Convolution", "is_point", "times_matrix", "turned_around"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,21 +37,29 @@ class Convolution(Linear):
 
     def product(self, kernel, x, bias=None):
         """`W x`, or `W x + b`."""
-        if _is_point(kernel):
-            return _matmul(x, _matrix(kernel), bias)
+        if is_point(kernel):
+            return times_matrix(x, _matrix(kernel), bias)
         if kernel.shape.rank == 3:
-            y = tf.squeeze(_product(kernel[tf.newaxis], x[:, tf.newaxis]), 1)
+            y = tf.squeeze(self.convolve(kernel[tf.newaxis], x[:, tf.newaxis]), 1)
         else:
-            y = _product(kernel, x)
+            y = self.convolve(kernel, x)
         return y if bias is None else tf.nn.bias_add(y, bias)
 
     def adjoint_map(self, kernel):
-        if _is_point(kernel):
+        if is_point(kernel):
             matrix = _matrix(kernel)
-            return lambda u: _matmul(u, matrix, transpose=True)
+            return lambda u: times_matrix(u, matrix, transpose=True)
         if kernel.shape.rank == 3:
-            adjoint = _adjoint_map(kernel[tf.newaxis])
+            adjoint = self.adjoint_of_convolve(kernel[tf.newaxis])
             return lambda u: tf.squeeze(adjoint(u[:, tf.newaxis]), 1)
+        return self.adjoint_of_convolve(kernel)
+
+    def convolve(self, kernel, x):
+        """`W x` of images or volumes."""
+        return _product(kernel, x)
+
+    def adjoint_of_convolve(self, kernel):
+        """`u -> W^T u` of images or volumes."""
         return _adjoint_map(kernel)
 
     def event_shapes(self, kernel):
@@ -85,7 +93,7 @@ class Convolution(Linear):
 def _product(kernel, x):
     """`W x` of images or volumes."""
     if _is_odd(kernel):
-        return _convolve(x, kernel, _turned(kernel))
+        return _convolve(x, kernel, turned_around(kernel))
     if kernel.shape.rank == 4:
         return tf.nn.conv2d(x, kernel, 1, "SAME")
     return tf.nn.conv3d(x, kernel, [1] * 5, "SAME")
@@ -93,7 +101,7 @@ def _product(kernel, x):
 
 def _adjoint_map(kernel):
     if _is_odd(kernel):
-        turned = _turned(kernel)
+        turned = turned_around(kernel)
         return lambda u: _convolve(u, turned, kernel)
     transposed = tf.nn.conv2d_transpose if kernel.shape.rank == 4 else tf.nn.conv3d_transpose
 
@@ -105,7 +113,8 @@ def _adjoint_map(kernel):
     return adjoint
 
 
-def _is_point(kernel):
+def is_point(kernel):
+    """Whether a kernel is a matrix at each pixel."""
     return math.prod(kernel.shape[:-2]) == 1
 
 
@@ -113,8 +122,8 @@ def _is_odd(kernel):
     return all(k % 2 for k in kernel.shape[:-2])
 
 
-def _turned(kernel):
-    """The kernel of the adjoint, `[*size, filters, channels]`, of an odd one."""
+def turned_around(kernel):
+    """The kernel of the adjoint, `[*size, filters, channels]`; with zero padding, of an odd one."""
     rank = kernel.shape.rank
     turned = tf.reverse(kernel, list(range(rank - 2)))
     return tf.transpose(turned, [*range(rank - 2), rank - 1, rank - 2])
@@ -133,7 +142,7 @@ def _convolve(x, kernel, turned):
     if filters >= min(4, channels):
         return _direct(x, kernel, turned)
     matrix = tf.reshape(tf.transpose(kernel, [2, 0, 1, 3]), [channels, -1])
-    return _add_neighbours(_matmul(x, matrix), kernel.shape)
+    return _add_neighbours(times_matrix(x, matrix), kernel.shape)
 
 
 @custom_gradient
@@ -170,7 +179,7 @@ def _add_neighbours(q, shape):
     return tf.nn.conv2d(q, one_hot.swapaxes(2, 3), 1, "SAME")
 
 
-def _matmul(x, matrix, bias=None, transpose=False):
+def times_matrix(x, matrix, bias=None, transpose=False):
     """`x [N, *space, a] matrix [a, b] + bias [b]`; added at once, it is part of the product."""
     flat = tf.matmul(tf.reshape(x, [-1, x.shape[-1]]), matrix, transpose_b=transpose)
     if bias is not None:

@@ -54,6 +54,7 @@ class InducedNorm(Chained, PureLayer):
 
         ClosedNorm      p = 1 or q = inf: exact, without vectors
         SpectralNorm    p = q = 2: <u, kernel v> of the first singular vectors u, v
+        CircularNorm    the same of convolutions on a torus, whose u, v are exact
         EstimatedNorm   other orders: the largest of several such products
         CertifiedNorm   the same, with slack that keeps a proven bound below 1
 

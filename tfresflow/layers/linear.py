@@ -25,6 +25,7 @@ class Linear(Function):
 
     activation: typing.Any
     stackable = False  # whether `product` and `adjoint` take `[B, ...]` kernels and vectors
+    is_circular = False  # whether `circular_norm` is the norm itself
 
     @property
     def shareable(self):

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfresflow.checks.rules import check, check_number
 from tfresflow.checks.sizes import as_size
-from tfresflow.functions.rolled import rolled
+from tfresflow.functions.torus import rolled
 from tfresflow.targets.target import Target, drawn
 
 __all__ = ["Phi4"]

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfresflow.checks.rules import check_number
 from tfresflow.checks.sizes import as_size
-from tfresflow.functions.rolled import rolled
+from tfresflow.functions.torus import plaquettes
 from tfresflow.targets.target import Target
 
 __all__ = ["U1"]
@@ -74,7 +74,7 @@ class U1(Target):
 
     def log_density(self, x):
         """`beta sum_P cos theta_P`, see `log_prob`."""
-        return self.beta * tf.reduce_sum(tf.cos(_plaquettes(x)), axis=[-2, -1])
+        return self.beta * tf.reduce_sum(tf.cos(plaquettes(x)), axis=[-2, -1])
 
     # Observables ----------------------------------------------------------------------------
 
@@ -84,17 +84,12 @@ class U1(Target):
 
     def plaquettes(self, x):
         """The angles of the plaquettes, `[..., L, L]`, sums of links, not brought to [-pi, pi)."""
-        return _plaquettes(self.take(x))
+        return plaquettes(self.take(x))
 
     def topological_charge(self, x):
         """`sum_P theta_P / (2 pi)`, `[...]`, the angles brought to [-pi, pi): whole numbers."""
         turns = self.plaquettes(x) / (2 * math.pi)
         return tf.reduce_sum(turns - tf.round(turns), axis=[-2, -1])
-
-
-def _plaquettes(x):
-    first, second = x[..., 0], x[..., 1]
-    return first + rolled(second, -1, -2) - rolled(first, -1, -1) - second
 
 
 def _bessel(beta):

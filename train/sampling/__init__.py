@@ -1,0 +1,1 @@
+"""Sampling from densities known up to a constant: `--task=sampling`."""
