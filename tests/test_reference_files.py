@@ -194,8 +194,10 @@ def test_commands_of_the_references_readme(line, build, images):
     own = {"mnist": ["--data=mnist5k"], "cifar10": ["--data=photos"]}.get(
         words[1], ["--data=folder", f"--dataroot={images}"])
     if own[0] == "--data=folder":
-        with pytest.raises(ValueError, match=f"--data must be .*: of {words[1]}, give the images"):
+        with pytest.raises(ValueError, match="--dataroot must name the file or folder for --data="
+                                             + words[1]):
             flags.parse(["x", *words])
+        assert flags.parse(["x", *words, f"--dataroot={images}"]).data == words[1]
     settings = flags.parse(["x", *own, *words[2:]])
     assert settings.workdir == words[-1] and settings.actnorm
     assert settings.fc_end == ("--fc-end" not in line)

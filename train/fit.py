@@ -13,7 +13,7 @@ from train import callbacks, checkpoints, cluster, data, evaluate, flags, log, s
 from train.build import build_model, build_optimizer, law, steps_per_epoch, total_steps
 from train.errors import Interrupted, UserError, blame_the_disk, blame_the_input
 from train.files import fingerprint, locked
-from train.settings import FILES
+from train.settings import ON_DISK
 from train.status import saying
 from train.tails import Tails
 
@@ -71,7 +71,7 @@ def _workdir(settings, workdir, group):
     with locked(workdir):
         checkpoints.remove_partial(workdir)
         with blame_the_input(), blame_the_disk(workdir):
-            found = fingerprint(settings.dataroot) if settings.data in FILES else ""
+            found = fingerprint(settings.dataroot) if settings.data in ON_DISK else ""
             flags.conflicts(settings, workdir, found)
             data.save_trained(data.describe(settings), workdir)
         yield found

@@ -21,7 +21,6 @@ _IMAGE = {"data": "cifar10", "imagesize": 32, "block": "resblock", "coeff": 0.98
 _PLANE = {"arch": "iresnet", "coeff": 0.9, "vnorms": "222222", "n_lipschitz_iters": 5,
           "rtol": None, "learn_p": False, "mixed": True, "dims": "128-128-128-128", "act": "swish",
           "nblocks": 100, "actnorm": False, "batchnorm": False, "n_samples": 1}
-_SIDES = {"celebahq": 256, "celeba_5bit": 64, "imagenet32": 32, "imagenet64": 64}
 _REFUSED = {
     "block": ("resblock", "couplings have other layers here; train one with --block=coupling"),
     "arch": ("iresnet", "its couplings have other layers here; train one with --block=coupling"),
@@ -89,7 +88,7 @@ def _sizes(text):
 
 
 def _event_shape(args):
-    side = _SIDES.get(args["data"], args["imagesize"])
+    side = args["imagesize"]  # the script sets it where the data has another one
     return side, side, 1 if args["data"] == "mnist" else 3
 
 
