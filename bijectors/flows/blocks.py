@@ -80,6 +80,13 @@ class Maker:
         return ActNorm(event_shape, per_element=per_element, dtype=self.dtype,
                        context_shape=self.context_shape)
 
+    def begin_scale(self, masked):
+        """What follows are the blocks of another scale, as the reference builds them.
+
+        Args:
+          masked: whether couplings of images take a checkerboard; else they split the channels.
+        """
+
     def _begun(self, channels, preact):
         """`(layers, channels)` that a branch begins with."""
         begins = self.preact if preact is None else preact

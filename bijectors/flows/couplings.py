@@ -1,5 +1,7 @@
 """Coupling blocks in the place of residual ones: the baseline of the papers."""
 
+import itertools
+
 import keras
 
 from bijectors.coupling import Coupling, checkerboard, sides
@@ -31,9 +33,16 @@ class Couplings(Maker):
     Couplings of images split the channels, or, where their number is odd, take a checkerboard.
     """
 
+    def __post_init__(self):
+        super().__post_init__()
+        self._turns, self._masked = itertools.count(), False
+
+    def begin_scale(self, masked):
+        self._turns, self._masked = itertools.count(), masked
+
     def conv(self, event_shape, idim, kernels, preact=None):
         """A coupling by convolutions with the given kernel sizes, `idim` hidden channels."""
-        masked = event_shape[-1] % 2 == 1
+        masked = self._masked or event_shape[-1] % 2 == 1
 
         def linear(size, kernel, inputs):
             return keras.layers.Conv2D(size, kernel, padding="same",
@@ -51,12 +60,11 @@ class Couplings(Maker):
                            "dense_coupling")
 
     def _block(self, linear, hidden, last, event_shape, preact, mask, kind):
-        count = next(self._counter)
-        swap = count % 2 == 1
+        swap = next(self._turns) % 2 == 1
         inputs, moved = sides(event_shape[-1], swap, mask)
         stack, inputs = self._begun(inputs, preact)
         for size, kernel in hidden:
             stack += [linear(size, kernel, inputs), *self._film(), self._act(dtype=self.dtype)]
             inputs = size * self._expansion
         network = layers.Branch([*stack, linear(2 * moved, last, inputs)])
-        return Coupling(network, event_shape, mask=mask, swap=swap, name=f"{kind}{count}")
+        return Coupling(network, event_shape, mask=mask, swap=swap, name=f"{kind}{next(self._counter)}")

@@ -9,7 +9,7 @@ __all__ = ["arguments_of", "settings_of"]
 _SAME = ("nbits coeff learn_p mixed sn_tol n_dist n_samples n_exact_terms neumann_grad mem_eff act "
          "idim squeeze_first factor_out actnorm fc_actnorm kernels logit_transform fc_end fc_idim "
          "preact first_resblock add_noise batchsize lr warmup_iters nepochs niters val_batchsize "
-         "seed optimizer ema_val update_freq dims vnorms imagesize").split()
+         "seed optimizer ema_val update_freq dims vnorms imagesize block").split()
 _RENAMED = {"batch_size": "batchsize", "test_batch_size": "n_test"}
 _LEVELS = {"celeba_5bit": 5}
 _FLIPPED = "cifar10", "celebahq", "celeba_5bit"  # what the reference mirrors at random
