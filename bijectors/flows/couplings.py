@@ -67,4 +67,5 @@ class Couplings(Maker):
             stack += [linear(size, kernel, inputs), *self._film(), self._act(dtype=self.dtype)]
             inputs = size * self._expansion
         network = layers.Branch([*stack, linear(2 * moved, last, inputs)])
-        return Coupling(network, event_shape, mask=mask, swap=swap, name=f"{kind}{next(self._counter)}")
+        return Coupling(network, event_shape, mask=mask, swap=swap,
+                        name=f"{kind}{next(self._counter)}")

@@ -85,7 +85,8 @@ def architecture(args, **kwargs):
             "preact", "first_resblock")
     return image_flow(_event_shape(args), nblocks=_scales(args), kernels=kernels,
                       logit_alpha=_alpha(args), orders=_orders(args, len(kernels)),
-                      channels_first=True, block=_BLOCKS[args["block"]], **{name: args[name] for name in same}, **common)
+                      channels_first=True, block=_BLOCKS[args["block"]],
+                      **{name: args[name] for name in same}, **common)
 
 
 def _sizes(text):

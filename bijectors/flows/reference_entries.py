@@ -157,7 +157,7 @@ def _of_layer(layer, space):
         return {"beta": Entry((1,), layer.raw_beta)}
     if not isinstance(layer, InducedNorm):
         return {}
-    kernel = layer.kernel.shape[:-2]
+    kernel = tuple(layer.kernel.shape)[:-2]
     found = {} if None not in layer.fixed_orders else {
         name: Entry((), order.source.raw_codomain, is_order=True)
         for name, order in (("domain", layer.domain_order), ("codomain", layer.codomain_order))}
