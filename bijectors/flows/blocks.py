@@ -154,8 +154,12 @@ class Blocks(Maker):
                    (DenseNet, type(None)))
 
     def conv(self, event_shape, idim, kernels, preact=None):
-        """A block of convolutions `C -> idim -> ... -> idim -> C` with the given kernel sizes."""
-        sizes = [*zip([idim] * (len(kernels) - 1), kernels), (event_shape[-1], kernels[-1])]
+        """A block of convolutions `C -> idim -> ... -> C` with the given kernel sizes.
+
+        `idim` is the number of hidden channels, or a list of them.
+        """
+        idim = [idim] * (len(kernels) - 1) if isinstance(idim, int) else idim
+        sizes = [*zip(idim, kernels), (event_shape[-1], kernels[-1])]
         return self._block(self._conv, sizes, event_shape, preact, "conv")
 
     def dense(self, event_shape, hidden, preact=None):
