@@ -62,7 +62,7 @@ def test_convolutional_models():
     ({"flows.1.s": np.ones([1, 3])}, "flows.1.s of shape (1, C, 1, 1) or (1, C, H, W), for images"),
     ({"flows.0.iresblock.nnet.net.1.bias": np.ones(4)}, "net.1.bias of shape (5,). Received: (4,)"),
     ({"flows.2.iresblock.nnet.net.3.v": np.ones(4)}, "net.3.v of shape (96,). Received: (4,)"),
-    ({"flows.0.iresblock.nnet.net.1.weight": np.ones([5, 3])}, "must have a LipschitzCNN, flows.0")])
+    ({"flows.0.iresblock.nnet.net.1.weight": np.ones([5, 3])}, "must have a LipschitzCNN, flows")])
 def test_what_is_wrong_is_named(wrong, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         flows.from_normflows({**model(), **wrong}, COEFF)
