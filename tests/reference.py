@@ -8,10 +8,12 @@ import tensorflow as tf
 
 from bijectors import InvertibleResidual, flows
 from bijectors.flows.published import _entries
+from bijectors.flows.reference_args import architecture, read_args
 from bijectors.flows.reference_entries import _steps
+from tfresflow.layers.induced_norm import vectors_given
 
-__all__ = ["ARGS", "FILE", "MODELS", "arrays", "blocks", "model", "named_entries", "state_dict",
-           "to_rows"]
+__all__ = ["ARGS", "FILE", "MODELS", "arrays", "blocks", "model", "named_entries",
+           "random_state_dict", "state_dict", "to_rows"]
 
 _FOLDER = pathlib.Path(__file__).parents[1] / ".." / "shared" / "oracle"
 FILE = _FOLDER / "ref_mnist_small.pth"
@@ -58,3 +60,18 @@ def blocks(flow):
 def named_entries(flow, name):
     """`{name: Entry}` of a model."""
     return _entries(flow, ARGS[name])
+
+
+def random_state_dict(args, seed=0):
+    """`(state_dict, args)` with names and shapes as the reference makes them."""
+    with vectors_given():
+        flow = architecture(read_args(args))
+    random, found = np.random.RandomState(seed), {}
+    for name, entry in _entries(flow, args).items():
+        if entry.weight is None:
+            found[name] = np.asarray(entry.default() if entry.shape else 0.0, np.float32)
+        elif entry.is_order:  # each layer ends in the order that the next one begins with
+            found[name] = np.float32(0.1 * len(entry.weight.path))
+        else:
+            found[name] = random.randn(*entry.shape).astype(np.float32) * 0.1
+    return found, args

@@ -120,7 +120,8 @@ def test_checkerboard_is_uniform_on_its_squares():
 def test_histogram_by_hand():
     """One pixel, two levels, three of four images at level 1; smoothing pulls to one half."""
     train = np.array([1, 1, 1, 0], np.uint8).reshape(4, 1)
-    bits, stderr = data.histogram_bits_per_dim(train, train, np.array([[1], [0]], np.uint8), 1)
+    bits, stderr = data.histogram_bits_per_dim([train[:1], train[1:]], [train],
+                                               [np.array([[1], [0]], np.uint8)], 1)
     alpha = 1e-3  # validated on the training images themselves: the least is best
     p = (3 + alpha) / (4 + 2 * alpha)
     assert bits == pytest.approx(-(np.log2(p) + np.log2(1 - p)) / 2, rel=1e-9)
@@ -129,7 +130,7 @@ def test_histogram_by_hand():
 
 def test_histogram_of_mnist5k():
     chosen = settings()
-    parts = [data.levels(chosen, split) for split in ("train", "validation", "test")]
+    parts = [list(data.level_chunks(chosen, s)) for s in ("train", "validation", "test")]
     assert 1.65 < data.histogram_bits_per_dim(*parts, 8)[0] < 1.80
 
 

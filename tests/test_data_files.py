@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tests.test_data import first, settings
+from tests.test_data_formats import save_records
 from train import data
 from train.settings import FILES
 
@@ -155,6 +156,10 @@ def grown(kind, folder, count):
     if kind == "array":
         np.save(folder / "x.npy", rows)
         return array_settings(folder / "x.npy")
+    if kind == "tfrecords":
+        images = np.random.RandomState(0).randint(0, 256, (count, 4, 4, 3)).astype(np.uint8)
+        save_records(images, folder / "x.tfrecords")
+        return settings("--data=tfrecords", f"--dataroot={folder / 'x.tfrecords'}", "--batchsize=4")
     np.savetxt(folder / "x.csv", rows, delimiter=",")
     return csv_settings(folder / "x.csv")
 

@@ -10,10 +10,14 @@ import PIL.Image
 import pytest
 
 from tests.test_data import settings
+from tests.test_data_formats import save_records
 from train import data
+from train import reference as pth
 from train.settings import FILES
 
 ROWS = np.random.RandomState(0).randn(30, 2)
+ARRAY = "a .npy, .npz or .pth file or a folder of them"
+PIXELS = np.random.RandomState(0).randint(0, 256, (20, 4, 4, 3)).astype(np.uint8)
 
 
 def zipped(path, *names):
@@ -42,8 +46,8 @@ KINDS = {  # what is written, what it is, and the --data that reads it or else a
     "utf16": (table(index=False, header=["a", "b"], encoding="utf-16"), "a table of text", "csv"),
     "x.csv.gz": (table(index=False, header=["a", "b"]), "a table of text", "csv"),
     "y.csv.zip": (table(index=False, header=["a", "b"]), "a table of text", "csv"),
-    "x.npy": (lambda path: np.save(path, ROWS), "a .npy or .npz file", "array"),
-    "x.npz": (lambda path: np.savez(path, ROWS), "a .npy or .npz file", "array"),
+    "x.npy": (lambda path: np.save(path, ROWS), ARRAY, "array"),
+    "x.npz": (lambda path: np.savez(path, ROWS), ARRAY, "array"),
     "images": (images, "a folder of images", "folder"),
     "x.png": (lambda path: PIL.Image.fromarray(np.eye(4) > 0).save(path), "an image",
               "give the folder of all images to --data=folder"),
@@ -52,6 +56,11 @@ KINDS = {  # what is written, what it is, and the --data that reads it or else a
     "x.pkl": (write(pickle.dumps(ROWS)), "a pickle", "save an array of numbers by numpy.save"),
     "x.xlsx": (lambda path: zipped(path, "[Content_Types].xml"), "a spreadsheet",
                "save it as .csv"),
+    "x.pth": (lambda path: pth.write(ROWS, path), ARRAY, "array"),
+    "x.tfrecords": (lambda path: save_records(PIXELS, path), "a TFRecord file or a folder of them",
+                    "tfrecords"),
+    "arrays": (lambda path: (path.mkdir(), np.save(path / "a.npy", PIXELS)),
+               ARRAY, "array"),
     "x.parquet": (write(b"PAR1\0\1"), "a Parquet file", "save it as .csv"),
     "x.h5": (write(b"\x89HDF\r\n\x1a\n"), "an HDF5 file", "save an array of it"),
     "x.tar.xz": (write(b"\xfd7zXZ\0"), "an archive", "unpack it"),
@@ -78,7 +87,7 @@ def test_what_a_file_is(name, given, tmp_path):
 
 
 @pytest.mark.parametrize("given, message", [
-    ("array", "is a folder without images, and --data=array reads a .npy or .npz file: name a fi"),
+    ("array", "is a folder without images, and --data=array reads a .npy, .npz or .pth file or a"),
     ("csv", "is a folder without images, and --data=csv reads a table of text: name a file"),
     ("folder", "no images in it")])
 def test_a_folder_without_images(given, message, tmp_path):

@@ -11,7 +11,7 @@ from tfresflow import autodiff, logdet, solvers
 from train import environment, flags
 from train.build import _eval_log_det, build_model, build_optimizer
 from train.main import main
-from train.settings import FILES, FIXED, Settings, written
+from train.settings import FIXED, ON_DISK, Settings, written
 
 CONFIGS = sorted(path.name for path in (ROOT / "configs").glob("*.cfg"))
 
@@ -84,7 +84,7 @@ def test_help(capsys):
 @pytest.mark.parametrize("config", CONFIGS)
 def test_configs_are_read(config):
     text = (ROOT / "configs" / config).read_text()
-    files = any(f"--data={name}\n" in text for name in FILES)
+    files = any(f"--data={name}\n" in text for name in ON_DISK)
     settings = flags.parse(["x", f"--flagfile=configs/{config}", *["--dataroot=x"] * files])
     if config != "common.cfg":
         assert all(f"# {word}:" in text for word in ("command", "hardware", "result"))
@@ -253,7 +253,7 @@ def test_each_flag_that_a_command_does_not_look_at_is_told(command, data, used, 
 
 
 @pytest.mark.parametrize("args, message", [
-    (["--data=moons", "--dataroot=x.csv"], "--dataroot must come with --data=folder, array or csv"),
+    (["--data=moons", "--dataroot=x.csv"], "--dataroot must come with --data=folder, array, csv, "),
     (["--nomem_eff", "--autodiff=recomputed"], "--autodiff must be stored, or not given")])
 def test_flags_that_contradict_each_other_are_refused(args, message):
     with pytest.raises(ValueError, match=message):

@@ -7,13 +7,10 @@ import pytest
 import tensorflow as tf
 
 from bijectors import flows
-from bijectors.flows.published import _entries
-from bijectors.flows.reference_args import architecture, read_args
 from bijectors.flows.reference_orders import to_ours, to_theirs
-from tests.reference import (ARGS, FILE, MODELS, arrays, blocks, model, named_entries, state_dict,
-                             to_rows)
+from tests.reference import (ARGS, FILE, MODELS, arrays, blocks, model, named_entries,
+                             random_state_dict, state_dict, to_rows)
 from tfresflow import logdet
-from tfresflow.layers.induced_norm import vectors_given
 
 pytestmark = pytest.mark.skipif(not FILE.exists(), reason="what the reference computed is not here")
 TOLERANCES = {"float64": 1e-10, "float32": 1e-5}
@@ -144,21 +141,6 @@ def test_other_orders_there_and_back(vnorms):
         assert np.all(np.isfinite(flow.forward(tf.ones([2, *flow.event_shape]))))
 
 
-def random_state_dict(args, seed=0):
-    """`(state_dict, args)` with names and shapes as the reference makes them."""
-    with vectors_given():
-        flow = architecture(read_args(args))
-    random, found = np.random.RandomState(seed), {}
-    for name, entry in _entries(flow, args).items():
-        if entry.weight is None:
-            found[name] = np.asarray(entry.default() if entry.shape else 0.0, np.float32)
-        elif entry.is_order:  # each layer ends in the order that the next one begins with
-            found[name] = np.float32(0.1 * len(entry.weight.path))
-        else:
-            found[name] = random.randn(*entry.shape).astype(np.float32) * 0.1
-    return found, args
-
-
 def test_what_has_no_place_is_named():
     wanted, args = state_dict("toy"), ARGS["toy"]
     name = "chain.1.nnet.1.weight"
@@ -175,13 +157,12 @@ def test_what_has_no_place_is_named():
 
 @pytest.mark.parametrize("args, message", [
     ({"batchnorm": True}, "`args` must have batchnorm=False"),
-    ({"block": "coupling"}, "`args` must have block=resblock: couplings"),
     ({"task": "hybrid"}, "`args` must have task=density"), ({"padding": 1}, "padding=0"),
     ({"vnorms": "222f"}, "vnorms that end as they begin"), ({"vnorms": "222"}, "have 4 orders"),
     ({"nblocks": "2"}, "`args` must have several scales"),
     ({"act": "selu", "dims": "8"}, "`args` must have another act"),
     ({"densenet": True}, "`args` must have densenet=False: i-DenseNet's published code"),
-    ({"arch": "realnvp", "dims": "8"}, "`args` must have arch=iresnet")])
+    ({"arch": "realnvp", "dims": "8"}, "`args` must have arch=iresnet: the script gives its")])
 def test_arguments_without_a_model_are_named(args, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         flows.from_reference({}, args)

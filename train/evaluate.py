@@ -13,12 +13,13 @@ from tfresflow.losses import bits_per_dim
 from train import data, flags, plots
 from train.build import is_exact
 from train.classes import classification
+from train.data.source import SPLITS
 from train.errors import blame_the_input
 from train.files import fingerprint, write_json
 from train.sampling.targets import constants
 from train.sampling.weighing import rows_of, scores, weighted
 from train.scoring import scorer
-from train.settings import FILES
+from train.settings import ON_DISK
 from train.solving import solving
 
 __all__ = ["evaluate"]
@@ -76,7 +77,7 @@ def _density(model, settings, source):
 
 def _warn_of_other_files(settings):
     """Of files that changed since training, the test part may have been trained on."""
-    if settings.command == "eval" and settings.data in FILES:
+    if settings.command == "eval" and settings.data in ON_DISK:
         known = flags.load(settings.workdir).get(flags.FINGERPRINT)
         if known not in (None, fingerprint(settings.dataroot)):
             print(f"warning: --dataroot={settings.dataroot} is not what the run was trained on. If "
@@ -119,8 +120,8 @@ def _baseline(settings, source):
         return {"entropy_nats": source.entropy}
     if source.kind != "image":
         return {}
-    parts = (data.levels(settings, split) for split in ("train", "validation", "test"))
-    baseline, stderr = data.histogram_bits_per_dim(*parts, settings.nbits)
+    train, validation, test = (data.level_chunks(settings, s) for s in SPLITS)
+    baseline, stderr = data.histogram_bits_per_dim(train, list(validation), test, settings.nbits)
     return {"histogram_bits_per_dim": baseline, "histogram_stderr": stderr}
 
 

@@ -7,10 +7,14 @@ import json
 import os
 import pathlib
 import socket
+import struct
+import zipfile
 
 from train.errors import UserError
 
-__all__ = ["fingerprint", "locked", "write_json", "write_text"]
+__all__ = ["fingerprint", "locked", "stored_at", "write_json", "write_text"]
+
+_LARGE = 2 ** 32  # bytes of a file that is not read as a whole to tell it from others
 
 
 def write_json(value, path):
@@ -33,7 +37,8 @@ def write_text(text, path):
 def fingerprint(path):
     """A number of what a file holds, or of names and sizes of the files in a folder.
 
-    Hidden files are passed over, as systems write them into any folder that is looked at.
+    Of a file of more than 4 GiB, its size and 64 pieces count. Hidden files are passed over, as
+    systems write them into any folder that is looked at.
     """
     path, digest = pathlib.Path(path), hashlib.sha256()
     if path.is_dir():
@@ -41,10 +46,26 @@ def fingerprint(path):
         for file in sorted(files):
             digest.update(f"{file.relative_to(path)} {file.stat().st_size}\n".encode())
     else:
+        size = path.stat().st_size
         with open(path, "rb") as file:
-            while part := file.read(2 ** 24):
-                digest.update(part)
+            if size > _LARGE:
+                digest.update(str(size).encode())
+                for i in range(64):
+                    file.seek(i * (size - 2 ** 20) // 63)
+                    digest.update(file.read(2 ** 20))
+            else:
+                while part := file.read(2 ** 24):
+                    digest.update(part)
     return digest.hexdigest()
+
+
+def stored_at(archive, name):
+    """Where the bytes of an entry of a `zipfile.ZipFile` begin in its file; None if compressed."""
+    entry = archive.getinfo(name)
+    if entry.compress_type != zipfile.ZIP_STORED:
+        return None
+    archive.fp.seek(entry.header_offset + 26)  # of the local header: lengths of name and extra
+    return entry.header_offset + 30 + sum(struct.unpack("<HH", archive.fp.read(4)))
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from train.build import (build_loss, build_model, build_optimizer, law, steps_pe
 from train.errors import Interrupted, UserError, blame_the_disk, blame_the_input
 from train.files import fingerprint, locked
 from train.means import Means
-from train.settings import FILES
+from train.settings import ON_DISK
 from train.solving import solving
 from train.status import saying
 from train.tails import Tails
@@ -73,7 +73,7 @@ def _workdir(settings, workdir, group):
     with locked(workdir):
         checkpoints.remove_partial(workdir)
         with blame_the_input(), blame_the_disk(workdir):
-            found = fingerprint(settings.dataroot) if settings.subject in FILES else ""
+            found = fingerprint(settings.dataroot) if settings.subject in ON_DISK else ""
             flags.conflicts(settings, workdir, found)
             if settings.task != "sampling":
                 data.save_trained(data.describe(settings), workdir)

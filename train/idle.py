@@ -10,7 +10,7 @@ __all__ = ["idle"]
 
 _IMAGES = ("idim kernels squeeze_first factor_out fc_actnorm logit_transform alpha fc_end "
            "n_fc_blocks fc_idim preact first_resblock imagesize resize_mode nbits add_noise "
-           "dequantise dequantise_blocks dequantise_idim eval_draws").split()
+           "dequantise dequantise_blocks dequantise_idim eval_draws random_flip").split()
 # Of residual blocks: their norms, their log-determinants, their inverse.
 _RESIDUAL = ("coeff vnorms learn_p mixed p_range certified n_lipschitz_iters sn_tol n_power_series "
              "n_dist threshold n_lambda geom_p n_samples n_probes probe n_exact_terms neumann_grad "

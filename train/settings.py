@@ -10,15 +10,18 @@ from train.rules import (ALPHA, AT_LEAST_TWO, BITS, FRACTION, NOT_NEGATIVE, ORDE
                          SAMPLE_SEED, SEED, SIZES, SPAN, Kind, Rule, flag)
 from train.sampling.flags import SamplingFlags, together
 
-__all__ = ["COMMANDS", "DATA", "FILES", "FIXED", "GROUPS", "LABELLED", "TOYS", "SamplingFlags",
-           "Settings", "TrainingFlags", "check", "read", "written"]
+__all__ = ["COMMANDS", "DATA", "FILES", "FIXED", "GROUPS", "LABELLED", "ON_DISK", "TOYS",
+           "SamplingFlags", "Settings", "TrainingFlags", "check", "read", "written"]
 
 COMMANDS = ("train", "eval", "sample", "ood", "import", "export")
 TOYS = ("pinwheel", "swissroll", "8gaussians", "circles", "moons", "2spirals", "checkerboard",
         "rings")
-FILES = ("folder", "array", "csv")
+FILES = ("folder", "array", "csv", "tfrecords")
+# Data sets of the paper whose files somebody has.
+_PUBLISHED = ("celebahq", "celeba_5bit", "imagenet32", "imagenet64")
+ON_DISK = (*FILES, *_PUBLISHED)
 LABELLED = ("mnist5k", "digits", "mnist", "cifar10")
-DATA = ("mnist5k", "digits", "photos", "mnist", "cifar10", *FILES, *TOYS)
+DATA = ("mnist5k", "digits", "photos", "mnist", "cifar10", *ON_DISK, *TOYS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,13 +29,16 @@ class DataFlags:
     """Data."""
 
     data: str = flag("mnist5k", "Data set.", allowed=DATA)
-    dataroot: str = flag("", "Folder of images, or .npz, .npy or .csv file.")
+    dataroot: str = flag("", "Folder of images, or of files of arrays or TFRecords; or one .npz, "
+                         ".npy, .pth, .tfrecords or .csv file.")
     imagesize: int = flag(0, "Side of the images in pixels; 0: the source's own.", NOT_NEGATIVE)
     resize_mode: str = flag(
         "crop", "How a folder's images come to imagesize: crop scales the short side and cuts the "
         "centre, resize scales both, none takes them as they are.",
         allowed=("crop", "resize", "none"))
     nbits: int = flag(8, "Bits of each colour value of a pixel.", BITS)
+    random_flip: bool = flag(
+        False, "Mirror each training image, left to right, with probability 1/2.")
     add_noise: bool = flag(True, "Dequantise with uniform noise.")
     dequantise: str = flag(
         "uniform", "Noise within the levels of images: uniform, with the data; or variational: of "
@@ -273,10 +279,11 @@ def check(settings):
 
 def _together(s):
     """`(flag, whether it fits the others, what it must do)`."""
-    yield ("dataroot", s.dataroot or s.data not in FILES or s.task == "sampling",
+    yield ("dataroot", s.dataroot or s.data not in ON_DISK or s.task == "sampling",
            f"name the file or folder for --data={s.data}")
-    yield ("dataroot", not s.dataroot or s.data in FILES, "come with --data=folder, array or csv: "
-           f"nothing reads it with --data={s.data}")
+    yield ("dataroot", not s.dataroot or s.data in ON_DISK,
+           f"come with --data={', '.join(ON_DISK[:-1])} or {ON_DISK[-1]}: nothing reads it with "
+           f"--data={s.data}")
     yield ("conditional", not s.conditional or s.data in LABELLED,
            f"come with --data={', '.join(LABELLED[:-1])} or {LABELLED[-1]}, which have labels")
     yield ("task", s.task in ("density", "sampling") or s.data in LABELLED,

@@ -80,6 +80,13 @@ class Maker:
         return ActNorm(event_shape, per_element=per_element, dtype=self.dtype,
                        context_shape=self.context_shape, shift=shift)
 
+    def begin_scale(self, masked):
+        """What follows are the blocks of another scale, as the reference builds them.
+
+        Args:
+          masked: whether couplings of images take a checkerboard; else they split the channels.
+        """
+
     def _begun(self, channels, preact):
         """`(layers, channels)` that a branch begins with."""
         begins = self.preact if preact is None else preact
@@ -151,8 +158,12 @@ class Blocks(Maker):
                    (DenseNet, type(None)))
 
     def conv(self, event_shape, idim, kernels, preact=None):
-        """A block of convolutions `C -> idim -> ... -> idim -> C` with the given kernel sizes."""
-        sizes = [*zip([idim] * (len(kernels) - 1), kernels), (event_shape[-1], kernels[-1])]
+        """A block of convolutions `C -> idim -> ... -> C` with the given kernel sizes.
+
+        `idim` is the number of hidden channels, or a list of them.
+        """
+        idim = [idim] * (len(kernels) - 1) if isinstance(idim, int) else idim
+        sizes = [*zip(idim, kernels), (event_shape[-1], kernels[-1])]
         return self._block(self._conv, sizes, event_shape, preact, "conv")
 
     def dense(self, event_shape, hidden, preact=None):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import typing
 
 import keras
@@ -44,9 +45,16 @@ class Couplings(Maker):
     convolution: typing.Any = functools.partial(keras.layers.Conv2D, padding="same")
     log_scale: typing.Any = contracting
 
+    def __post_init__(self):
+        super().__post_init__()
+        self._turns, self._masked = itertools.count(), False
+
+    def begin_scale(self, masked):
+        self._turns, self._masked = itertools.count(), masked
+
     def conv(self, event_shape, idim, kernels, preact=None):
         """A coupling by convolutions with the given kernel sizes, `idim` hidden channels."""
-        masked = event_shape[-1] % 2 == 1
+        masked = self._masked or event_shape[-1] % 2 == 1
 
         def linear(size, kernel, inputs):
             return self.convolution(size, kernel, **self._initial(kernel ** 2 * inputs))
@@ -63,12 +71,12 @@ class Couplings(Maker):
                            "dense_coupling")
 
     def _block(self, linear, hidden, last, event_shape, preact, mask, kind):
-        count = next(self._counter)
-        swap = count % 2 == 1
+        swap = next(self._turns) % 2 == 1
         inputs, moved = sides(event_shape[-1], swap, mask)
         stack, inputs = self._begun(inputs, preact)
         for size, kernel in hidden:
             stack += [linear(size, kernel, inputs), *self._film(), self._act(dtype=self.dtype)]
             inputs = size * self._expansion
         network = layers.Branch([*stack, linear(2 * moved, last, inputs)])
-        return Coupling(network, event_shape, self.log_scale, mask, swap, f"{kind}{count}")
+        return Coupling(network, event_shape, self.log_scale, mask, swap,
+                        f"{kind}{next(self._counter)}")

@@ -52,7 +52,8 @@ def image_flow(event_shape, *, nblocks=(16, 16, 16), idim=512, kernels=(3, 1, 3)
         `kernels`; None: plain ones.
       channels_first: squeezes and the latent order their entries as the PyTorch reference does, see
         `Squeeze`, `FactorOut` and `Flatten`: for its checkpoints. The model is the same one, up to
-        the order of channels, unless `factor_out` says which of them leave.
+        the order of channels, unless `factor_out` says which of them leave. Couplings take the
+        halves that they take there: a checkerboard in the first scale, if there is a logit.
       power_iteration: `layers.PowerIteration` of the layers.
       log_det, solver, adjoint: of every block; see `InvertibleResidual`.
       seed: integer for the initial weights; None: different ones each time.
@@ -97,6 +98,8 @@ def image_flow(event_shape, *, nblocks=(16, 16, 16), idim=512, kernels=(3, 1, 3)
 
     def scale(shape, i):
         """Scale i and all after it, in the order in which data meets them."""
+        if channels_first:
+            blocks.begin_scale(masked=i == 0 and logit_alpha is not None)
         steps = norms(shape) if first_resblock and i == 0 else []
         for j in range(nblocks[i]):
             bare = first_resblock and i == 0 and j == 0

@@ -16,9 +16,11 @@ __all__ = ["from_normflows"]
 
 
 def from_normflows(state_dict, coeff=0.97, **kwargs):
-    """The flow of a `normflows.NormalizingFlow` of `Residual` blocks and `ActNorm`s, of vectors.
+    """The flow of a `normflows.NormalizingFlow` of `Residual` blocks and `ActNorm`s.
 
-    The blocks are of `LipschitzMLP`s, in the direction of their default, `reverse=True`. The chain
+    The blocks are of `LipschitzMLP`s, or of `LipschitzCNN`s for images of one size and number of
+    channels, which are `[N, C, H, W]` there and `[N, H, W, C]` here; in the direction of their
+    default, `reverse=True`. The state dict must be of a model that has seen images. The chain
     goes from data to latents, so begins with the last of the model's flows. A Gaussian base with a
     mean and scales of its own becomes an ActNorm at the end, so that the base is the standard one.
 
@@ -28,7 +30,7 @@ def from_normflows(state_dict, coeff=0.97, **kwargs):
       **kwargs: of the blocks: log_det, solver, adjoint, power_iteration, dtype.
 
     Returns:
-      A `Chain` from `[N, D]` to `[N, D]`.
+      A `Chain` from `[N, D]` to `[N, D]`, or from `[N, H, W, C]` to `[N, H, W, C]`.
 
     Raises:
       ValueError: if an entry has no place in such a model, or one is missing; it names the entry.
@@ -44,15 +46,15 @@ def from_normflows(state_dict, coeff=0.97, **kwargs):
     References: Stimper et al., normflows: a PyTorch package for normalizing flows (2023).
     """
     blocks = Blocks(coeff=coeff, act=layers.LipSwish, preact=True, certified=False, **kwargs)
-    parts = _parts(state_dict)
+    parts, space = _parts(state_dict), _space(state_dict)
     steps, found, size = [], {}, None
     with vectors_given():
         for prefix in sorted(parts, key=_place, reverse=True):
             own = {name: state_dict[prefix + name] for name in parts[prefix]}
             if "s" in own or "loc" in own:
-                step = _affine(own, prefix, "s" if "s" in own else "log_scale", kwargs)
+                step = _affine(own, prefix, "s" if "s" in own else "log_scale", space, kwargs)
             else:
-                step, entries = _block(own, prefix, blocks)
+                step, entries = _block(own, prefix, blocks, space)
                 found |= entries
             if size not in (None, step.event_shape):
                 raise ValueError(f"`state_dict` must have blocks of one size. Received: {size} "
@@ -87,34 +89,56 @@ def _place(prefix):
     return -1 if prefix == "q0." else int(prefix.split(".")[1])
 
 
-def _affine(own, prefix, scale, kwargs):
+def _space(state_dict):
+    """`(H, W)` of the images; `()` of vectors."""
+    for name, value in state_dict.items():
+        if name.endswith(".spatial_dims"):
+            return tuple(map(int, np.ravel(array_of(state_dict, name))))
+    return ()
+
+
+def _affine(own, prefix, scale, space, kwargs):
     """`(x - t) exp(-s)` as an ActNorm."""
     shift = "t" if scale == "s" else "loc"
     for name in {scale, shift} - set(own):
         raise ValueError(f"`state_dict` must have {prefix}{name}. There is none")
     for name in set(own) - {scale, shift, "data_dep_init_done"}:
         raise ValueError(f"`state_dict` has an entry that has no place: {prefix}{name}")
-    s, t = (np.ravel(array_of(own, name)) for name in (scale, shift))
-    if s.shape != t.shape or np.shape(own[scale])[1:] != s.shape:
-        raise ValueError(f"`state_dict` must have {prefix}{scale} of shape (1, D), for vectors. "
-                         f"Received: {np.shape(own[scale])}")
-    step = ActNorm(s.shape, dtype=kwargs.get("dtype"))
-    log_scale, own_shift = step.weights_of_affine()
-    log_scale.assign(-s)
-    own_shift.assign(-t)
+    s, t = (array_of(own, name) for name in (scale, shift))
+    per_element = bool(space) and s.shape[2:] == space
+    want = (1, s.shape[1], *(space if per_element else [1] * len(space))) if s.ndim > 1 else None
+    if s.shape != t.shape or s.shape != want:
+        wanted = "(1, C, 1, 1) or (1, C, H, W), for images" if space else "(1, D), for vectors"
+        raise ValueError(f"`state_dict` must have {prefix}{scale} of shape {wanted}, and {shift} "
+                         f"like it. Received: {s.shape} and {t.shape}")
+    step = ActNorm((*space, s.shape[1]), per_element=per_element, dtype=kwargs.get("dtype"))
+    for weight, value in zip(step.weights_of_affine(), (s, t)):
+        weight.assign(np.reshape(-np.moveaxis(value[0], 0, -1), weight.shape))
     return step
 
 
-def _block(own, prefix, blocks):
+def _block(own, prefix, blocks, space):
     """A residual block, and its entries."""
     weights = [f"iresblock.nnet.net.{i}.weight" for i in range(1, len(own) + 1, 2)]
     shapes = [np.shape(own[name]) for name in weights if name in own]
-    if not shapes or any(len(shape) != 2 for shape in shapes):
-        raise ValueError(f"`state_dict` must have a LipschitzMLP, {prefix}{weights[0]} and so on, "
-                         f"or s and t. Received: {prefix}{next(iter(own))}")
-    step = blocks.dense((shapes[0][1],), [outputs for outputs, _ in shapes[:-1]])
+    if not shapes or any(len(shape) != (4 if space else 2) for shape in shapes):
+        raise ValueError(f"`state_dict` must have a Lipschitz{'CNN' if space else 'MLP'}, {prefix}"
+                         f"{weights[0]} and so on, or s and t. Received: {prefix}{next(iter(own))}")
+    hidden = [outputs for outputs, *_ in shapes[:-1]]
+    if space:
+        _check_kernels(shapes, prefix)
+        step = blocks.conv((*space, shapes[0][1]), hidden, [shape[2] for shape in shapes])
+    else:
+        step = blocks.dense((shapes[0][1],), hidden)
     n_samples = np.size(own.get("iresblock.last_n_samples", 0))
     entries = {f"iresblock.{name.replace('nnet.', 'nnet.net.')}": entry
                for name, entry in entries_of_block(step, n_samples).items()}
     check_entries(own, entries, "state_dict", prefix)
     return step, {prefix + name: entry for name, entry in entries.items()}
+
+
+def _check_kernels(shapes, prefix):
+    for *_, height, width in shapes:
+        if height != width or height % 2 == 0:
+            raise ValueError(f"`state_dict` must have kernels with odd, equal sides in {prefix}*. "
+                             f"Received: {height}x{width}")

@@ -2,10 +2,12 @@
 
 import math
 
+from bijectors.coupling import Coupling
 from bijectors.flows.image import image_flow
 from bijectors.flows.reference_orders import RANGE
 from bijectors.flows.tabular import tabular_flow
 from bijectors.flows.toy import toy_flow
+from bijectors.residual import InvertibleResidual
 from tfresflow import layers
 
 __all__ = ["architecture", "read_args"]
@@ -21,11 +23,13 @@ _IMAGE = {"data": "cifar10", "imagesize": 32, "block": "resblock", "coeff": 0.98
 _PLANE = {"arch": "iresnet", "coeff": 0.9, "vnorms": "222222", "n_lipschitz_iters": 5,
           "rtol": None, "learn_p": False, "mixed": True, "dims": "128-128-128-128", "act": "swish",
           "nblocks": 100, "actnorm": False, "batchnorm": False, "n_samples": 1}
-_SIDES = {"celebahq": 256, "celeba_5bit": 64, "imagenet32": 32, "imagenet64": 64}
+_BLOCKS = {"resblock": InvertibleResidual, "coupling": Coupling}
 _REFUSED = {
-    "block": ("resblock", "couplings have other layers here; train one with --block=coupling"),
-    "arch": ("iresnet", "its couplings have other layers here; train one with --block=coupling"),
-    "task": ("density", "its classifier is normalised in another way here; train one with --task"),
+    "arch": ("iresnet", "the script gives its couplings no network, and cannot build them"),
+    "task": ("density", "its heads see each scale after the squeeze, the last one after the fully "
+                        "connected blocks, and have ActNorms; here they see it before, and have "
+                        "LayerNormalizations. Its images of CIFAR-10 have no logit. Train a model "
+                        "with --task"),
     "quadratic": (False, "there is no such layer in these flows; build one of "
                          "`bijectors.InvertibleConv1x1`"),
     "batchnorm": (False, "statistics of a batch make no function of one example; use ActNorms"),
@@ -81,7 +85,8 @@ def architecture(args, **kwargs):
             "preact", "first_resblock")
     return image_flow(_event_shape(args), nblocks=_scales(args), kernels=kernels,
                       logit_alpha=_alpha(args), orders=_orders(args, len(kernels)),
-                      channels_first=True, **{name: args[name] for name in same}, **common)
+                      channels_first=True, block=_BLOCKS[args["block"]],
+                      **{name: args[name] for name in same}, **common)
 
 
 def _sizes(text):
@@ -89,7 +94,7 @@ def _sizes(text):
 
 
 def _event_shape(args):
-    side = _SIDES.get(args["data"], args["imagesize"])
+    side = args["imagesize"]  # the script sets it where the data has another one
     return side, side, 1 if args["data"] == "mnist" else 3
 
 
@@ -108,6 +113,8 @@ def _alpha(args):
 
 
 def _orders(args, count):
+    if args.get("block") == "coupling":
+        return 2  # of no layer
     if args["learn_p"]:
         order = layers.LearnedOrder(*RANGE)
         return [order] * count if args.get("mixed", True) else order

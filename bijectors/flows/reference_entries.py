@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from bijectors.actnorm import ActNorm
 from bijectors.chain import Chain
+from bijectors.coupling import Coupling
 from bijectors.factor_out import FactorOut
 from bijectors.flatten import Flatten
 from bijectors.flows.reference_orders import to_ours, to_theirs
@@ -33,6 +34,7 @@ class Entry:
       default: a function that gives the value, with its type, that a buffer has without another.
       vector_of: the layer of which it is a singular vector.
       is_order: the tensor is a learned order, of which the weight is another function.
+      halved: the halves of its first axis change places.
     """
 
     shape: tuple
@@ -43,10 +45,12 @@ class Entry:
     default: typing.Any = None
     vector_of: typing.Any = None
     is_order: bool = False
+    halved: bool = False
 
     def ours(self, value):
         """A tensor of the reference as the value of `weight`; an array that may be a view."""
         value = to_ours(value) if self.is_order else value
+        value = _changed_places(value) if self.halved else value
         value = value.reshape(self.view).transpose(self.axes) if self.view else value
         return value.reshape(self.weight.shape) if self.vector_of is None else _placed(
             value, self.weight.shape)
@@ -63,6 +67,7 @@ class Entry:
         if self.view:
             value = value.reshape([self.view[axis] for axis in self.axes])
             value = value.transpose(np.argsort(self.axes))
+        value = _changed_places(value) if self.halved else value
         return np.ascontiguousarray(value).reshape(self.shape)
 
 
@@ -106,9 +111,23 @@ def _of_step(step, wrapped, n_samples):
     if isinstance(step, ActNorm):
         prefix = "fc_module." * (wrapped or step.per_element)
         return {prefix + name: entry for name, entry in _of_actnorm(step).items()}
+    prefix = "nnet.nnet." if wrapped else "nnet."
+    if isinstance(step, Coupling):
+        return _of_coupling(step, prefix)
     if not isinstance(step, InvertibleResidual):
         return {}
-    return entries_of_block(step, n_samples, "nnet.nnet." if wrapped else "nnet.")
+    return entries_of_block(step, n_samples, prefix)
+
+
+def _of_coupling(step, prefix):
+    """Entries of a coupling's network, which gives the scale first there, and the shift here."""
+    found = {}
+    *hidden, last = step.network.layers
+    for i, layer in enumerate([*hidden, last]):
+        own = {"beta": Entry((1,), layer.raw_beta)} if isinstance(layer, LipSwish) else (
+            _of_linear(layer, halved=layer is last) if layer.weights else {})
+        found |= {f"{prefix}{i}.{name}": entry for name, entry in own.items()}
+    return found
 
 
 def entries_of_block(step, n_samples, prefix="nnet."):
@@ -138,19 +157,29 @@ def _of_layer(layer, space):
         return {"beta": Entry((1,), layer.raw_beta)}
     if not isinstance(layer, InducedNorm):
         return {}
-    *kernel, inputs, outputs = layer.kernel.shape
-    axes = (*range(2, 2 + len(kernel)), 1, 0)
+    kernel = tuple(layer.kernel.shape)[:-2]
     found = {} if None not in layer.fixed_orders else {
         name: Entry((), order.source.raw_codomain, is_order=True)
         for name, order in (("domain", layer.domain_order), ("codomain", layer.codomain_order))}
-    found["weight"] = Entry((outputs, inputs, *kernel), layer.kernel,
-                            (outputs, inputs, *kernel), axes)
-    found["bias"] = Entry((outputs,), layer.bias)
+    found |= _of_linear(layer)
     if kernel:
         found["initialized"] = _kept(np.int64(1))
         found["spatial_dims"] = _kept(np.array(space, np.float32))
     found["scale"] = Entry((), is_parameter=False, default=lambda: _sigma(layer))
     return found | _of_vectors(layer, () if math.prod(kernel) == 1 else space)
+
+
+def _of_linear(layer, halved=False):
+    """Kernel and bias of a dense layer or a convolution."""
+    *kernel, inputs, outputs = layer.kernel.shape
+    shape, axes = (outputs, inputs, *kernel), (*range(2, 2 + len(kernel)), 1, 0)
+    return {"weight": Entry(shape, layer.kernel, shape, axes, halved=halved),
+            "bias": Entry((outputs,), layer.bias, halved=halved)}
+
+
+def _changed_places(value):
+    first, second = np.split(value, 2)
+    return np.concatenate([second, first])
 
 
 def _of_vectors(layer, space):

@@ -1,24 +1,22 @@
-"""Arrays in a .npz or .npy file: images or vectors."""
+"""Arrays in a .npz, .npy or .pth file, or in a folder of them: images or vectors."""
 
-import contextlib
 import pathlib
-import zipfile
-import zlib
 
 import numpy as np
 
+from train.data.array_file import SUFFIXES, is_large, read_arrays
 from train.data.examine import examine_images
 from train.data.examine_rows import examine_rows, warn_of_repeats
 from train.data.file_kinds import check_kind
+from train.data.named_parts import PARTS, files_of_parts
 from train.data.scaler import column_names, label
-from train.data.source import SPLITS, from_arrays, split_by_seed, warn
+from train.data.source import SPLITS, from_arrays, warn
+from train.data.stored import Pixels, Stored, parted, source_of
 
 __all__ = ["source"]
 
 _ACCEPTED = ("uint8 images [n, H, W] or [n, H, W, C], or vectors [n, D] of other numbers, in one "
              "array, or in arrays named train, test and, optionally, validation")
-_PARTS = {"train": "train", "training": "train", "test": "test", "testing": "test",
-          "validation": "validation", "val": "validation", "valid": "validation"}
 _LABELS = {"y", "label", "labels", "target", "targets"}
 _EXAMPLES = {"x", "image", "images", "data"}
 
@@ -27,23 +25,20 @@ def source(settings):
     """Images of 8 bits or vectors, parted by the file or else by --seed.
 
     The parts of a .npz file are its arrays train, test and validation (or val, or valid), also as
-    x_train or train_images; other arrays, such as y_train, are left out, and said to be. Whole
-    numbers from 0 to 255 are taken as uint8. Images `[n, C, H, W]` are turned to `[n, H, W, C]`.
+    x_train or train_images; other arrays, such as y_train, are left out, and said to be. A .pth
+    file is what `torch.save` makes of a tensor or of a dictionary of tensors. Whole numbers from 0
+    to 255 are taken as uint8. Images `[n, C, H, W]` are turned to `[n, H, W, C]`, and rows of bytes
+    named `data`, as of downsampled ImageNet, to images. A folder has images in one or several files
+    for each part, see `files_of_parts`. Large arrays of images stay in their files.
 
     Vectors are taken as they are, not standardised: as float32, where that holds their digits.
     """
     path = pathlib.Path(settings.dataroot)
-    parts = {name: _checked(path, name, array) for name, array in _read(path).items()}
-    if "train" in parts:
-        if "validation" not in parts:
-            keep = len(parts["train"]) - max(1, round(len(parts["train"]) * settings.val_fraction))
-            order = np.random.RandomState(settings.seed).permutation(len(parts["train"]))
-            parts["validation"] = parts["train"][order[keep:]]
-            parts["train"] = parts["train"][order[:keep]]
-    else:
-        [array] = parts.values()
-        indices = split_by_seed(len(array), settings, str(path))
-        parts = {s: array[i] for s, i in indices.items()}
+    check_kind(path, "array")
+    parts = _of_folder(path) if path.is_dir() else _opened(path)
+    if "train" not in parts and len(parts) == 1:
+        parts = {"": array for array in parts.values()}
+    parts = parted(parts, settings, str(path))
     shapes = {s: a.shape[1:] for s, a in parts.items()}
     kinds = {a.dtype.kind for a in parts.values()}
     if len(set(shapes.values())) > 1 or len(kinds) > 1 or min(map(len, parts.values())) < 1:
@@ -54,45 +49,52 @@ def source(settings):
         parts = _as_float32(path, parts)
         warn_of_repeats(path, parts)
         return from_arrays("vector", parts)
-    warn_of_repeats(path, parts)
-    made = from_arrays("image", parts, nbits=8)
+    if any(isinstance(part, Stored) for part in parts.values()):
+        made = source_of({s: a if isinstance(a, Stored) else Stored([Pixels(a)])
+                          for s, a in parts.items()})
+    else:
+        warn_of_repeats(path, parts)
+        made = from_arrays("image", parts, nbits=8)
     examine_images(made.fetch["train"], made.counts["train"], settings, str(path))
     return made
 
 
-def _read(path):
-    """The arrays that hold examples, by part."""
-    check_kind(path, "array")
-    with _readable(path):
-        loaded = np.load(path, allow_pickle=False)
-    if isinstance(loaded, np.ndarray):
-        return {"array": loaded}
-    arrays = {}
-    for part, name in _parts(path, loaded.files).items():
-        with _readable(path):
-            arrays[part] = loaded[name]
-    return arrays
+def _of_folder(root):
+    """`{part: Stored}` of the images in all files."""
+    pieces: dict = {}
+    for part, paths in files_of_parts(root, SUFFIXES).items():
+        for path in paths:
+            [array] = _opened(path, alone=True).values()
+            if array.dtype != np.uint8 or array.ndim != 4:
+                raise ValueError(f"{path}: expected uint8 images, as in all files of a folder. "
+                                 f"Found {array.dtype} {list(array.shape)}")
+            stored = array if isinstance(array, Stored) else Pixels(array)
+            first = next(iter(pieces.values()))[0] if pieces else stored
+            if stored.shape[1:] != first.shape[1:]:
+                raise ValueError(f"{path}: images of {list(stored.shape[1:])}, and those of other "
+                                 f"files in {root} are of {list(first.shape[1:])}")
+            pieces.setdefault(part, []).append(stored)
+    return {part: Stored(own) for part, own in pieces.items()}
 
 
-@contextlib.contextmanager
-def _readable(path):
-    try:
-        yield
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        if "Object arrays" in str(error):
-            raise ValueError(f"{path}: an array holds objects of Python, as texts or lists of "
-                             "different lengths, which have no density. Save numbers: "
-                             "array.astype(float)") from None
-        raise ValueError(f"{path}: not a readable .npz or .npy file ({error})") from None
+def _opened(path, alone=False):
+    """The arrays that hold examples, by part; `alone`: one array of no part."""
+    def choose(names):
+        return _parts(path, names, alone)
+
+    return {name: _checked(path, name, array)
+            for name, array in read_arrays(path, choose).items()}
 
 
-def _parts(path, names):
+def _parts(path, names, alone):
     """The names of the arrays that hold examples: of the parts, or one of all."""
-    named = {name: _PARTS[part] for name in names if (part := _part(name)) in _PARTS}
-    if {"train", "test"} <= set(named.values()):
+    named = {name: PARTS[part] for name in names if (part := _part(name)) in PARTS}
+    if {"train", "test"} <= set(named.values()) and not alone:
         chosen = named
     else:
         chosen = {name: "all" for name in names if name.lower() not in _LABELS}
+        if len(chosen) == 2 and {"data", "mean"} == set(chosen):
+            del chosen["mean"]  # of all training images, in downsampled ImageNet
     if len(set(chosen.values())) < len(chosen) or not chosen:
         raise ValueError(f"{path}: expected {_ACCEPTED}. Found arrays named "
                          f"{', '.join(sorted(names)) or 'nothing'}")
@@ -111,18 +113,22 @@ def _part(name):
 
 def _checked(path, name, array):
     """An array as uint8 images `[n, H, W, C]` or floating-point vectors `[n, D]`."""
+    if array.ndim == 2 and array.dtype == np.uint8 and name == "data":
+        array = _unfolded(array)
     if array.ndim == 2 and array.dtype.kind in "iu" and array.dtype != np.uint8:
         array = array.astype(np.float64)
     if array.ndim in (3, 4) and array.dtype.kind in "uif" and _are_levels(array):
         array = array.astype(np.uint8)
     images = array.dtype == np.uint8
     if images and array.ndim == 4:
-        if array.shape[1] in (1, 3) and array.shape[3] not in (1, 3):
+        turned = array.shape[1] in (1, 3) and array.shape[3] not in (1, 3)
+        if turned:
             warn(f"{path}: {name} {list(array.shape)} is taken as [n, C, H, W]")
-            array = np.ascontiguousarray(array.transpose(0, 2, 3, 1))
-        return array
+        if is_large(array):
+            return Stored([Pixels(array, channels_first=turned)])
+        return np.ascontiguousarray(array.transpose(0, 2, 3, 1)) if turned else array
     if images and array.ndim == 3 and array.shape[2] not in (3, 4):  # else one image in colour
-        return array[..., None]
+        return Stored([Pixels(array)]) if is_large(array) else array[..., None]
     if array.dtype.kind == "f" and array.ndim == 2:
         bad = np.argwhere(~np.isfinite(array))
         if len(bad):
@@ -132,6 +138,12 @@ def _checked(path, name, array):
         return array
     raise ValueError(f"{path}: expected {_ACCEPTED}. Found {name}: {array.dtype} "
                      f"{list(array.shape)}{_advice(array)}")
+
+
+def _unfolded(array):
+    """Rows of `3 S S` bytes, all of red first, as images `[n, 3, S, S]`."""
+    side = round((array.shape[1] / 3) ** 0.5)
+    return array.reshape(-1, 3, side, side) if array.shape[1] == 3 * side ** 2 else array
 
 
 def _are_levels(array):

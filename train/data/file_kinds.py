@@ -5,11 +5,15 @@ import zipfile
 
 import PIL.Image
 
+from train.data.array_file import SUFFIXES as ARRAYS
 from train.data.image_file import SUFFIXES
 
-__all__ = ["check_kind", "kind_of"]
+__all__ = ["RECORDS", "check_kind", "kind_of"]
 
-_READ = {"folder": "a folder of images", "array": "a .npy or .npz file", "csv": "a table of text"}
+RECORDS = (".tfrecords", ".tfrecord", ".tfrec")
+_READ = {"folder": "a folder of images", "array": "a .npy, .npz or .pth file or a folder of them",
+         "csv": "a table of text",
+         "tfrecords": "a TFRecord file or a folder of them"}
 _ELSE = {
     "image": ("an image", "give the folder of all images to --data=folder"),
     "sheet": ("a spreadsheet", "save it as .csv, which --data=csv reads"),
@@ -48,15 +52,15 @@ def check_kind(path, data):
 
 
 def kind_of(path):
-    """Which --data reads what is at `path`: "folder", "array" or "csv".
+    """Which --data reads what is at `path`: "folder", "array", "tfrecords" or "csv".
 
     Raises:
       FileNotFoundError: there is nothing.
       ValueError: none reads it; one line.
     """
     if path.is_dir():
-        return "folder"
-    kind = _of_file(path, "array" if path.suffix.lower() in (".npy", ".npz") else "csv") if (
+        return _of_folder(path, "folder")
+    kind = _of_file(path, "array" if path.suffix.lower() in ARRAYS else "csv") if (
         path.exists()) else "csv"
     kind = kind if kind in _READ else "csv"
     check_kind(path, kind)
@@ -64,11 +68,15 @@ def kind_of(path):
 
 
 def _of_folder(path, data):
-    if data == "folder":
-        return data  # one without images says what else is in it
-    found = any(name.lower().endswith(tuple(SUFFIXES)) for *_, names in os.walk(path)
-                for name in names)
-    return "folder" if found else "other folder"
+    suffixes = {"folder": tuple(SUFFIXES), "array": ARRAYS, "tfrecords": RECORDS}
+    found = {kind for *_, names in os.walk(path) for name in names
+             for kind, ends in suffixes.items()
+             if name.lower().endswith(ends) and not name.startswith(".")}
+    if data in found:
+        return data
+    if not found:
+        return data if data == "folder" else "other folder"  # it says what else is in it
+    return next(kind for kind in suffixes if kind in found)
 
 
 def _of_file(path, data):
@@ -76,14 +84,16 @@ def _of_file(path, data):
         return "pipe"
     with open(path, "rb") as file:
         begin = file.read(4096)
-    named_array = path.suffix.lower() in (".npy", ".npz")
+    if path.suffix.lower() in RECORDS:
+        return "tfrecords"  # which begin with no mark of their own
+    named_array = path.suffix.lower() in ARRAYS
     if begin.startswith(b"PK"):
         return "array" if named_array else _of_zip(path, data)
     if begin.startswith(_PACKED):
         return _packed(path, data)
     kind = next((kind for bytes_, kind in _BEGINNINGS.items() if begin.startswith(bytes_)), None)
     if kind is not None:
-        return kind
+        return "array" if kind == "pickle" and named_array else kind
     if path.suffix.lower() in SUFFIXES or _is_image(path, begin):
         return "image"
     if named_array and data == "array":

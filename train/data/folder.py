@@ -42,8 +42,6 @@ def source(settings):
 
 def find_unreadable(settings):
     """After a failure: what is wrong with the first image that cannot be decoded, or None."""
-    if settings.data != "folder":
-        return None
     for path in _files(pathlib.Path(settings.dataroot)):
         try:
             decode(tf.constant(os.fsencode(path)), read_header(path).tensorflow, channels=3)

@@ -11,9 +11,9 @@ def histogram_bits_per_dim(train, validation, test, nbits):
     """Bits/dim of independent per-pixel histograms with additive smoothing.
 
     Args:
-      train: integer levels `[n, ...]` that the histograms count.
-      validation: levels that the strength of smoothing is chosen on.
-      test: levels that are scored.
+      train: integer levels that the histograms count, as chunks `[n, ...]`, one after the other.
+      validation: levels that the strength of smoothing is chosen on, as a list of such chunks.
+      test: levels that are scored, as chunks.
       nbits: bits of a level.
 
     Returns:
@@ -25,17 +25,20 @@ def histogram_bits_per_dim(train, validation, test, nbits):
     return float(bits.mean()), float(bits.std(ddof=1) / np.sqrt(len(bits)))
 
 
-def _counts(images, num_levels):
+def _counts(chunks, num_levels):
     """`[D, num_levels]`: how often each pixel has each level."""
-    flat = images.reshape(len(images), -1).astype(np.int64)
-    size = flat.shape[1]
-    codes = flat + num_levels * np.arange(size)
-    return np.bincount(codes.ravel(), minlength=size * num_levels).reshape(size, num_levels)
+    counts = 0
+    for images in chunks:
+        flat = images.reshape(len(images), -1).astype(np.int64)
+        size = flat.shape[1]
+        codes = flat + num_levels * np.arange(size)
+        counts = counts + np.bincount(codes.ravel(), minlength=size * num_levels)
+    return counts.reshape(size, num_levels)
 
 
-def _bits(counts, images, alpha):
+def _bits(counts, chunks, alpha):
     """Bits/dim of each image, `[n]`."""
-    flat = images.reshape(len(images), -1).astype(np.int64)
     smooth = counts + alpha
     log_p = np.log2(smooth) - np.log2(smooth.sum(axis=1, keepdims=True))
-    return -log_p[np.arange(flat.shape[1]), flat].mean(axis=1)
+    flat = (images.reshape(len(images), -1).astype(np.int64) for images in chunks)
+    return np.concatenate([-log_p[np.arange(f.shape[1]), f].mean(axis=1) for f in flat])

@@ -9,7 +9,7 @@ from train.data.file_kinds import kind_of
 from train.data.pipeline import batches, describe, load, opened
 from train.data.source import SPLITS
 from train.data.trained import load_trained
-from train.settings import DATA, FILES, TOYS
+from train.settings import DATA, ON_DISK, TOYS
 
 __all__ = ["load_outside"]
 
@@ -32,7 +32,7 @@ def load_outside(settings, most):
       ValueError or OSError: what --data_out names is missing, of another kind, or the run's own.
     """
     inside, other = describe(settings), _named(settings)
-    if (other.data, _path(other)) == (settings.data, _path(settings)):
+    if _path(other) == _path(settings) and (other.dataroot or other.data == settings.data):
         raise ValueError("--data_out must be other data than that of the run. "
                          f"Received: --data_out={settings.data_out}")
     # A folder is brought to size where it is read, and photographs are cut to it.
@@ -57,11 +57,11 @@ def load_outside(settings, most):
 def _named(settings):
     """`Settings` whose --data and --dataroot are what --data_out says."""
     name = settings.data_out
-    if name in DATA and name not in FILES:
+    if name in DATA and name not in ON_DISK:
         return dataclasses.replace(settings, data=name, dataroot="")
     path = pathlib.Path(name)
     if not path.exists():
-        names = ", ".join(n for n in DATA if n not in (*FILES, *TOYS))
+        names = ", ".join(n for n in DATA if n not in (*ON_DISK, *TOYS))
         raise FileNotFoundError(f"--data_out must be a data set ({names}, ...), a folder or a file "
                                 f"that is there. Received: --data_out={name}")
     return dataclasses.replace(settings, data=kind_of(path), dataroot=name)

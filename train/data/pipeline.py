@@ -19,10 +19,10 @@ from bijectors.dequantize import in_bins
 from train.data.scaler import Scaler
 from train.data.source import SPLITS
 from train.data.trained import load_trained
-from train.settings import FILES
+from train.settings import FILES, ON_DISK
 
-__all__ = ["batches", "dequantize", "describe", "kept", "levels", "load", "opened", "quantize",
-           "steps"]
+__all__ = ["batches", "dequantize", "describe", "kept", "level_chunks", "levels", "load", "opened",
+           "quantize", "steps"]
 
 _END = np.iinfo(np.int64).max
 _KEPT: contextvars.ContextVar = contextvars.ContextVar("kept", default=None)
@@ -162,6 +162,8 @@ def batches(settings, source, split, start=0, shares=1, own=(0,)):
         indices = _shuffled(places, count, seed) if train else places
         x = tf.ensure_shape(source.fetch[split](indices), [None, *source.event_shape])
         if source.kind == "image":
+            if train and settings.random_flip:
+                x = _flipped(x, places, seed)
             x = quantize(x, settings.nbits)
             if settings.dequantise == "uniform":
                 x = dequantize(x, _noise(places, x, seed, settings.add_noise), settings.nbits)
@@ -198,10 +200,15 @@ def dequantize(levels, noise, nbits):
 
 def levels(settings, split):
     """All integer levels of a part of an image source: uint8 `[n, H, W, C]`, in memory."""
+    return np.concatenate(list(level_chunks(settings, split)))
+
+
+def level_chunks(settings, split):
+    """Iterates over `levels`, some 500 images at a time."""
     source = describe(settings)
     chunks = tf.data.Dataset.range(source.counts[split]).batch(500).map(
         lambda i: quantize(source.fetch[split](i), settings.nbits))
-    return np.concatenate(list(chunks.as_numpy_iterator()))
+    return chunks.as_numpy_iterator()
 
 
 def _shuffled(places, count, seed):
@@ -212,6 +219,14 @@ def _shuffled(places, count, seed):
     # The op itself: tf.random.experimental.index_shuffle pads a matrix of seeds wrongly.
     return tf.raw_ops.RandomIndexShuffle(index=places % count, seed=keys,
                                          max_index=tf.constant(count - 1, tf.int64))
+
+
+def _flipped(x, places, seed):
+    """Each image, mirrored left to right or not, by its place in the stream."""
+    uniform = tf.map_fn(
+        lambda t: tf.random.stateless_uniform([], tf.random.fold_in(seed, -1 - t)),
+        places, fn_output_signature=tf.float32)  # the noise of an image is drawn with t
+    return tf.where((uniform < 0.5)[:, None, None, None], tf.reverse(x, [2]), x)
 
 
 def _noise(places, x, seed, add_noise):
@@ -244,7 +259,7 @@ class _Request:
 
 
 def _source(request):
-    if request.data not in FILES:
+    if request.data not in ON_DISK:
         return _open_once(request)
     known = _KEPT.get()
     if known is None:
@@ -256,6 +271,8 @@ def _source(request):
 
 def _open(request):
     module = request.data if request.data in ("mnist5k", "digits", "photos", *FILES) else None
+    if request.data not in FILES and request.data in ON_DISK:
+        module = "published"
     module = module or ("downloaded" if request.data in ("mnist", "cifar10") else "toy")
     return importlib.import_module(f"train.data.{module}").source(request)
 

@@ -9,11 +9,10 @@ __all__ = ["arguments_of", "settings_of"]
 _SAME = ("nbits coeff learn_p mixed sn_tol n_dist n_samples n_exact_terms neumann_grad mem_eff act "
          "idim squeeze_first factor_out actnorm fc_actnorm kernels logit_transform fc_end fc_idim "
          "preact first_resblock add_noise batchsize lr warmup_iters nepochs niters val_batchsize "
-         "seed optimizer ema_val update_freq dims vnorms imagesize").split()
+         "seed optimizer ema_val update_freq dims vnorms imagesize block").split()
 _RENAMED = {"batch_size": "batchsize", "test_batch_size": "n_test"}
-# Names of the reference that say nothing about a model or how it goes on training.
-_SIDES = {"celebahq": 256, "celeba_5bit": 64, "imagenet32": 32, "imagenet64": 64}
 _LEVELS = {"celeba_5bit": 5}
+_FLIPPED = "cifar10", "celebahq", "celeba_5bit"  # what the reference mirrors at random
 # What the script for the plane has built in.
 _PLANE = {"warmup_iters": 0, "ema_val": False, "clip": 0.0, "beta_2": 0.999, "lr": 1e-3,
           "neumann_grad": False, "mem_eff": False, "preact": True, "n_dist": "geometric"}
@@ -64,7 +63,9 @@ def _settings(args):
     if of_plane:
         found["vnorms"] = args["vnorms"][:len(args["dims"].split("-")) + 2]
     else:
-        found["imagesize"] = side = _SIDES.get(args["data"], args.get("imagesize", 32))
+        # The script sets it where the data has another size.
+        found["imagesize"] = side = args.get("imagesize", 32)
+        found["random_flip"] = args["data"] in _FLIPPED
         found["nbits"] = _LEVELS.get(args["data"], args["nbits"] if args["data"] == "celebahq"
                                      else 8)
         found["alpha"] = 1e-6 if args["data"] == "mnist" else 0.05

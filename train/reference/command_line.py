@@ -98,7 +98,7 @@ def _is_zero(text):
 
 
 def _check_data(name, value):
-    if name == "data" and value in ("svhn", "celebahq", "celeba_5bit", "imagenet32", "imagenet64"):
+    if name == "data" and value == "svhn":
         raise ValueError(f"--data must be one of {', '.join(DATA)}: of {value}, give the images by "
                          "--data=folder or --data=array and --dataroot. "
                          f"Received: --data={value}")

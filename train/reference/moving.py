@@ -17,7 +17,7 @@ from train.reference.arguments import arguments_of
 from train.reference.pickles import Record
 from train.reference.reading import Checkpoint
 from train.reference.writing import write
-from train.settings import FILES
+from train.settings import ON_DISK
 
 __all__ = ["export_run", "import_run"]
 
@@ -84,7 +84,7 @@ def _save(model, settings, args, content):
         step = int(model.optimizer.iterations.numpy())
         for manager in saved.values():
             manager.save(step)
-        found = fingerprint(settings.dataroot) if settings.data in FILES else ""
+        found = fingerprint(settings.dataroot) if settings.data in ON_DISK else ""
         flags.save(dataclasses.replace(settings, command="train", checkpoint="best"), workdir,
                    found)
 

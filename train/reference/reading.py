@@ -5,13 +5,16 @@ the numbers behind them (before; the published checkpoints are of 2019).
 """
 
 import contextlib
+import dataclasses
 import math
 import pathlib
 import struct
+import typing
 import zipfile
 
 import numpy as np
 
+from train.files import stored_at
 from train.reference.pickles import Record, Refused, Unpickler
 
 __all__ = ["Checkpoint", "Record", "Tensor"]
@@ -22,18 +25,29 @@ _MAGIC = 0x1950a86a20f9469cfc6c  # that old files begin with
 class Tensor:
     """A tensor in a file: `shape`, `dtype`, and the numbers by `numpy.asarray(tensor)`."""
 
-    def __init__(self, read, dtype, offset, shape, stride):
-        self.shape, self.dtype = tuple(shape), np.dtype(dtype).newbyteorder("=")
-        self._read, self._offset, self._stride = read, offset, stride
+    def __init__(self, storage, offset, shape, stride):
+        self._storage, self._offset, self._stride = storage, offset, stride
+        self.shape, self.dtype = tuple(shape), storage.dtype.newbyteorder("=")
 
     def __array__(self, dtype=None, copy=None):
         del copy  # it is always made
         count = 1 + sum((n - 1) * s for n, s in zip(self.shape, self._stride))
-        numbers = self._read(self._offset, count if 0 not in self.shape else 0)
-        numbers = numbers.astype(self.dtype, copy=False)
-        strides = [s * numbers.itemsize for s in self._stride]
-        array = np.lib.stride_tricks.as_strided(numbers, self.shape, strides)
+        numbers = self._storage.read(self._offset, count if 0 not in self.shape else 0)
+        array = self._viewed(numbers.astype(self.dtype, copy=False))
         return np.array(array, dtype or self.dtype, order="C", copy=None)
+
+    def mapped(self):
+        """The numbers as an array that stays in the file; None where they are compressed."""
+        place = self._storage.place()
+        if place is None or 0 in self.shape:
+            return None
+        path, begin = place
+        numbers = np.memmap(path, self._storage.dtype, "r", begin, (self._storage.count,))
+        return self._viewed(numbers[self._offset:])
+
+    def _viewed(self, numbers):
+        strides = [s * numbers.itemsize for s in self._stride]
+        return np.lib.stride_tricks.as_strided(numbers, self.shape, strides, writeable=False)
 
 
 class Checkpoint(contextlib.AbstractContextManager):
@@ -90,11 +104,27 @@ def _tensor(storage, offset, size, stride):
     numbers = [offset, *size, *stride]
     if any(type(n) is not int or n < 0 for n in numbers) or len(size) != len(stride):
         raise Refused("it has a tensor whose shape is not one")
-    read, dtype, count = storage
     last = offset + sum((n - 1) * s for n, s in zip(size, stride))
-    if math.prod(size) and last >= count:
+    if math.prod(size) and last >= storage.count:
         raise Refused("it has a tensor that is larger than what is stored of it")
-    return Tensor(read, dtype, offset, size, stride)
+    return Tensor(storage, offset, size, stride)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Storage:
+    """Numbers of a file.
+
+    Attributes:
+      read: `(offset, count) -> array`.
+      place: a function without arguments: `(path, byte)` where they begin, None if they are packed.
+      dtype: as it is in the file.
+      count: of the numbers.
+    """
+
+    read: typing.Callable
+    place: typing.Callable
+    dtype: np.dtype
+    count: int
 
 
 class _Zip:
@@ -124,7 +154,11 @@ class _Zip:
             numbers = np.frombuffer(self._zip.read(name), dtype)
             return numbers[offset:offset + count]
 
-        return read, dtype, count
+        def place():
+            begin = stored_at(self._zip, name)
+            return None if begin is None else (self._zip.filename, begin)
+
+        return _Storage(read, place, dtype, count)
 
 
 class _Old:
@@ -165,4 +199,4 @@ class _Old:
             self._file.seek(self._places[key] + offset * dtype.itemsize)
             return np.frombuffer(self._file.read(count * dtype.itemsize), dtype)
 
-        return read, dtype, count
+        return _Storage(read, lambda: (self._file.name, self._places[key]), dtype, count)
