@@ -128,6 +128,10 @@ class Flow(Copied, Taking, tfp.bijectors.Bijector):
         """`inverse_and_log_det(z)[0]`, which may be cheaper without the log-determinant."""
         return self.inverse_and_log_det(z, **context)[0]
 
+    def inverse_in_chunks(self, z, rows=None, **context):
+        """`inverse_alone` of a step, see `Step.solve`: in chunks, where `rows` are given."""
+        return self.inverse_alone(z, **context)
+
     def with_log_det(self, log_det):
         """This flow, the same layers, with another log-determinant estimator in its blocks."""
         del log_det

@@ -74,7 +74,7 @@ class Inverted(Flow):
 
     def bind(self, seed=None, size=None, dtype=None):
         steps = self.flow.bind(seed, size, dtype or self._float).steps
-        return Composed(list(map(Inverse, reversed(steps))))
+        return Composed([Inverse.of(step) for step in reversed(steps)])
 
     def inverse_and_log_det(self, z, seed=None, **context):
         return self.flow.forward_and_log_det(z, seed, **context)

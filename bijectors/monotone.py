@@ -10,7 +10,7 @@ from tfresflow import logdet, solvers
 from tfresflow.checks.sizes import as_sizes
 from tfresflow.functions.branch import At, functionalize
 from tfresflow.functions.negative import Negative
-from tfresflow.functions.steps import Step, of_state
+from tfresflow.functions.steps import Step, of_state, say_together
 from tfresflow.logdet.base import check_estimator, odd
 
 __all__ = ["Monotone"]
@@ -80,6 +80,10 @@ class Monotone(Flow):
         self.solver, self.adjoint = self._residual.solver, self._residual.adjoint
         self._root = solvers.Implicit(self.solver, self.adjoint)
 
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        say_together(cls, "bind", "inverse_alone", "solve", by=Flow)
+
     @property
     def lipschitz(self):
         """See `InvertibleResidual.lipschitz`: a bound of Lip(g)."""
@@ -91,9 +95,12 @@ class Monotone(Flow):
 
     def bind(self, seed=None, size=None, dtype=None):
         residual = self._residual.bind(seed, size, dtype or self._float)
-        if self.context_shape is None:
-            return _Cayley(residual, self._middle, self.inverse_alone)
-        return _ConditionalCayley(residual, *map(of_state, (self._middle, self.inverse_alone)))
+        kind, middles = _Cayley, [self._middle, self._middle_of_latent, self._of_negated]
+        if self.context_shape is not None:
+            kind, middles = _ConditionalCayley, list(map(of_state, middles))
+        *middles, of_negated = middles
+        negated = residual.negated(of_negated) if hasattr(residual, "negated") else None
+        return kind(residual, negated, *middles)
 
     def inverse_and_log_det(self, z, seed=None, **context):
         x = self.inverse_alone(z, **context)
@@ -126,14 +133,27 @@ class Monotone(Flow):
           >>> solution.value.numpy().round(3).tolist(), solution.converged.numpy().tolist()
           ([[3.0, 6.0]], [True])
         """
-        g, weights = functionalize(self.branch if context is None else At(self.branch, context))
-        solution = fixed_point(self._root, Negative(g), weights, _ROOT * z)
+        solution = self._solution(Negative, z, context=context)
         return solution._replace(value=_ROOT * solution.value - z)
 
-    def _middle(self, x, **context):
-        """w of x, differentiable."""
-        return solvers.require_converged(self._residual.solve(_ROOT * x, **context),
+    def _middle(self, x, rows=None, *, context=None):
+        """w of x; differentiable unless it is solved for in chunks, as `rows` say."""
+        return solvers.require_converged(self._solution(lambda g: g, x, rows, context),
                                          f"The forward pass of {self.name}", CAUSE)
+
+    def _middle_of_latent(self, z, rows=None, *, context=None):
+        """The same w, of z."""
+        return solvers.require_converged(self._solution(Negative, z, rows, context),
+                                         f"The inverse of {self.name}", CAUSE)
+
+    def _of_negated(self, y, rows=None, *, context=None):
+        """w of `y = w - g(w)`."""
+        return self._middle_of_latent(y / _ROOT, rows, context=context)
+
+    def _solution(self, signed, x, rows=None, context=None):
+        """That of `w + signed(g)(w) = sqrt(2) x`."""
+        g, weights = functionalize(self.branch if context is None else At(self.branch, context))
+        return fixed_point(self._root, signed(g), weights, _ROOT * x, rows)
 
     def with_log_det(self, log_det):
         return Monotone(self.branch, self.event_shape, log_det, self.solver, self.adjoint,
@@ -156,25 +176,26 @@ class _Cayley(Step):
     """`x -> z`, from the step `w -> w + g(w)` whose log-determinant is that of `x -> z`.
 
     As `z = sqrt(2) w - x` and w is the inverse of that step at `sqrt(2) x`, its `vijp` is the
-    derivative, see `tfresflow.functions.inverse`.
+    derivative, see `tfresflow.functions.inverse`. The step `z -> x` is that of -g, with the same w.
 
     Args:
       residual: the step.
-      middle: `x -> w`.
-      inverse: `z -> x`.
+      negated: `w -> w - g(w)`, with the log-determinant of `z -> x`; None, if it is not known.
+      middle, middle_of_latent: `x -> w`, `z -> w`; of a tensor, and of `Rows` or nothing.
     """
 
     is_light = True  # w is of the size of x, which is not kept: nothing has to be solved twice
 
-    def __init__(self, residual, middle, inverse):
-        self._residual, self._middle, self.inverse = residual, middle, inverse
+    def __init__(self, residual, negated, middle, middle_of_latent):
+        self._residual, self._negated = residual, negated
+        self._middle, self._middle_of_latent = middle, middle_of_latent
         self.weights = residual.weights
 
     def value(self, x, rows):
-        return self._combined(self._middle(x), x)
+        return self._combined(self._middle(x, rows), x)
 
     def linearise(self, x, rows):
-        w = self._middle(x)
+        w = self._middle(x, rows)
 
         def pull(dz, dlog_det):
             _, dw, log_det, dweights = self._residual.vijp(w, rows, self._scaled(dz), -dlog_det)
@@ -182,8 +203,26 @@ class _Cayley(Step):
 
         return self._combined(w, x), pull
 
+    def vijp(self, x, rows, dx, dlog_det):
+        if self._negated is None:
+            return super().vijp(x, rows, dx, dlog_det)
+        w = self._middle(x, rows)
+        _, dw, log_det, dweights = self._negated.vijp(w, rows, self._scaled(dx), -dlog_det)
+        return self._combined(w, x), self._combined(dw, dx), -log_det, dweights
+
+    def inverse(self, z):
+        return self._combined(self._middle_of_latent(z), z)
+
+    def solve(self, z, rows):
+        return self._combined(self._middle_of_latent(z, rows), z)
+
+    def inverted(self):
+        if self._negated is None:
+            return None
+        return type(self)(self._negated, self._residual, self._middle_of_latent, self._middle)
+
     def bounds(self, x, rows):
-        w = self._middle(x)
+        w = self._middle(x, rows)
         return self._combined(w, x), *self._residual.bounds(w, rows)[1:]
 
     def _scaled(self, dz):

@@ -12,15 +12,15 @@ import tensorflow as tf
 from bijectors.base import Flow
 from bijectors.start import parts, some
 from tfresflow import logdet, solvers
-from tfresflow.batches import seeds, threads
-from tfresflow.batches.parts import at_least, side_by_side
+from tfresflow.batches import seeds, threads, xla
+from tfresflow.batches.parts import at_least, chunks_of, in_parts, side_by_side
 from tfresflow.checks.precision import check_float
 from tfresflow.checks.rules import check
 from tfresflow.checks.sizes import as_sizes
 from tfresflow.functions.branch import (At, as_composition, functionalize, leaf_layers,
                                         warn_of_states)
 from tfresflow.functions.conditional import context_layers, context_shape
-from tfresflow.functions.steps import of_state
+from tfresflow.functions.steps import of_state, say_together
 from tfresflow.functions.traced import shared
 from tfresflow.layers.orders import check_chain, lipschitz, unbounded
 from tfresflow.logdet.base import check_estimator, in_block
@@ -117,6 +117,10 @@ class InvertibleResidual(Flow):
                           f"contractions, and nothing keeps them so. Received: {strangers}",
                           stacklevel=2)
 
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        say_together(cls, "inverse_in_chunks", "inverse_alone", "solve", by=Flow)
+
     @property
     def lipschitz(self):
         """Product of the layers' Lipschitz constants, a bound of Lip(g) if all layers have one.
@@ -154,8 +158,8 @@ class InvertibleResidual(Flow):
     def bind(self, seed=None, size=None, dtype=None):
         spec = tf.TensorSpec([size, *self.event_shape], dtype or self._float)
         conditional = self.context_shape is not None
-        return logdet.bind(self._estimator, self.branch, seeds.as_seed(seed), spec,
-                           of_state(self.inverse_alone) if conditional else self.inverse_alone,
+        inverse = of_state(self.inverse_in_chunks) if conditional else self.inverse_in_chunks
+        return logdet.bind(self._estimator, self.branch, seeds.as_seed(seed), spec, inverse,
                            _Adjoint(self.adjoint))
 
     def inverse_and_log_det(self, z, seed=None, **context):
@@ -164,6 +168,13 @@ class InvertibleResidual(Flow):
 
     def inverse_alone(self, z, **context):
         return solvers.require_converged(self.solve(z, **context),
+                                         f"The inverse of {self.name}", CAUSE)
+
+    def inverse_in_chunks(self, z, rows=None, *, context=None):
+        given = {} if context is None else {"context": context}
+        if rows is None:
+            return self.inverse_alone(z, **given)
+        return solvers.require_converged(self._solution(z, rows, **given),
                                          f"The inverse of {self.name}", CAUSE)
 
     def _at(self, context=None):
@@ -191,7 +202,10 @@ class InvertibleResidual(Flow):
           >>> solution.value.numpy().round(3).tolist(), solution.converged.numpy().tolist()
           ([[2.0, 4.0]], [True])
         """
-        return fixed_point(self._root, *functionalize(self._at(context)), z)
+        return self._solution(z, context=context)
+
+    def _solution(self, z, rows=None, context=None):
+        return fixed_point(self._root, *functionalize(self._at(context)), z, rows)
 
     def with_log_det(self, log_det):
         return InvertibleResidual(self.branch, self.event_shape, log_det, self.solver,
@@ -227,19 +241,28 @@ def in_rows(function, x, weights, context):
     return tf.concat(found, axis=0), weights, context
 
 
-def fixed_point(root, g, weights, z):
-    """The `Solution` of `x + g(x) = z` by a `solvers.Implicit`; g a `Function` of its weights."""
-    return solvers.Solution(*shared(_solve, root, g, threads.are_prepared())(z, weights))
+def fixed_point(root, g, weights, z, rows=None):
+    """The `Solution` of `x + g(x) = z` by a `solvers.Implicit`; g a `Function` of its weights.
+
+    In chunks of `rows.chunk_bytes`, where `rows` are given; it is not to be differentiated then.
+    """
+    chunks = None if rows is None else chunks_of(g, weights, z, rows.chunk_bytes)
+    return solvers.Solution(*shared(_solve, root, g, threads.are_prepared(), chunks)(z, weights))
 
 
-def _solve(root, g, parallel, z, weights):
+def _solve(root, g, parallel, chunks, z, weights):
     first = len(weights) - g.num_rows  # the others are cut with the batch
     own, batched = weights[:first], [z, *weights[first:]]
 
     def solve(z, *rows):
         return list(root.solve(_Step(g), z, [z, *own, *rows])), []
 
-    solution, _ = side_by_side(solve)(*batched) if parallel else at_least(1, solve, batched)
+    run = side_by_side(solve) if parallel else lambda *batched: at_least(1, solve, batched)
+    if chunks is None or xla.is_compiling():
+        solution, _ = run(*batched)
+    else:
+        solution, _ = in_parts(run, batched, chunks.size, [z.shape[1:], [], [], []],
+                               dtypes=[z.dtype, tf.int32, z.dtype, tf.bool])
     return tuple(solution)
 
 

@@ -22,6 +22,9 @@ tf.config.set_logical_device_configuration(_CPU, [tf.config.LogicalDeviceConfigu
 tf.config.threading.set_intra_op_parallelism_threads(1)  # pytest's processes share the cores
 
 
+_EVERY = 4
+_ALL_CASES = "test_documented", "test_reproduce", "test_workers"
+
 # With and without what is slow.
 _LONGEST = ["test_workers", "test_reproduce", "test_registry", "test_autodiff", "test_main",
             "test_distributed", "test_interrupted", "test_faults", "test_logdet", "test_xla",
@@ -43,8 +46,27 @@ def pytest_collection_modifyitems(config, items):
     unknown = {name: cases - there[name] for name, cases in said.items() if cases - there[name]}
     if unknown and not any("::" in argument for argument in config.args):  # else not all are there
         raise pytest.UsageError(f"`fast` must name cases that there are. Received: {unknown}")
+    _thin_out(items)
     place = {name: i for i, name in enumerate(_LONGEST)}
     items.sort(key=lambda item: place.get(item.path.stem, len(place)))
+
+
+def _thin_out(items):
+    """Of a test with many slow cases CI runs every fourth, another one of each law.
+
+    A law is tried on all kinds of flows, and a flow by all laws, in fast cases and in those; the
+    others are there before a release (CONTRIBUTING.md).
+    """
+    slow = {}
+    for item in items:
+        if item.get_closest_marker("slow") and item.get_closest_marker("parametrize") and (
+                item.path.stem not in _ALL_CASES):
+            slow.setdefault((item.path.stem, item.originalname), []).append(item)
+    for (_, name), cases in slow.items():
+        first = sum(map(ord, name)) % _EVERY
+        for i, item in enumerate(cases if len(cases) > 2 * _EVERY else []):
+            if i % _EVERY != first:
+                item.add_marker(pytest.mark.exhaustive)
 
 
 def pytest_collection_finish():

@@ -114,6 +114,7 @@ def test_linear_gaussian_integrates_to_one(gaussian, context):
     assert mass(gaussian, context, -5, 5, 401) == pytest.approx(1, abs=1e-4)
 
 
+@pytest.mark.exhaustive
 def test_two_moons_is_calibrated(moons):
     assert_calibrated(moons, two_moons)
 

@@ -8,9 +8,10 @@ import tensorflow_probability as tfp
 import bijectors
 from bijectors import flows
 from tests.registry import IMPLICIT, branch, example
-from tests.test_autodiff import estimator
+from tests.test_autodiff import assert_close, by_tape, estimator, loss_of
 from tests.test_flows import SMALL, steps
-from tfresflow import layers, logdet
+from tfresflow import autodiff, layers, logdet
+from tfresflow.functions.steps import Rows
 
 
 def chain():
@@ -34,6 +35,34 @@ def test_draws_are_those_of_the_flow():
     solution, log_det = z.forward_and_log_det(x, seed=3)
     np.testing.assert_allclose(log_det, -block.forward_and_log_det(solution, seed=3)[1],
                                rtol=1e-12)
+
+
+INVERTED = {
+    "plane": lambda: ([2], branch([2]), estimator()["log_det"]),
+    "tabular": lambda: ([3], branch([3]), estimator()["log_det"]),
+    "adaptive": lambda: ([3], branch([3]), estimator(rule=logdet.Adaptive())["log_det"]),
+    "exact": lambda: ([3], branch([3]), logdet.Exact()),
+}
+
+
+@pytest.mark.fast("tabular")
+@pytest.mark.parametrize("name", INVERTED)
+def test_an_inverted_monotone_block_is_the_step_of_the_negated_branch(name):
+    """With the gradient of a tape, in all strategies: those that go back from z among them."""
+    size, g, log_det = INVERTED[name]()
+    flow, x = bijectors.Inverted(bijectors.Monotone(g, size, log_det)), example(size)
+    [step] = flow.bind(3, len(x), x.dtype).steps
+    assert type(step).__name__ == "_Cayley"  # no solve but those of the block itself
+    want = by_tape(flow, x)
+    for way in (autodiff.Recomputed(), autodiff.Moonwalk(fallback=None), autodiff.Reversible()):
+        got = autodiff.gradients(flow, loss_of, x, seed=3, autodiff=way)
+        assert_close(got, want, 1e-8)
+    for flow in (flow, flow.flow):
+        step, rows, d = flow.bind(3, len(x), x.dtype), Rows(tf.range(len(x))), 1 + x[:, 0] ** 2
+        dx, log_det, dweights = step.vjp(x, rows, tf.sin(x), d)
+        z, dz, *others = step.vijp(x, rows, dx, d)
+        assert_close([dz, *others], [tf.sin(x), log_det, dweights], 1e-8)
+        assert_close([z, step.solve(z, rows)], [step.value(x, rows), x], 1e-8)
 
 
 def test_names_are_in_the_order_in_which_x_meets_them():

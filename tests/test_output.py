@@ -104,7 +104,8 @@ def test_every_command_ends_as_it_would_with_a_reader(tmp_path, reader, said):
     run = tmp_path / "run"
     flags = {"train": [*TINY, "--niters=40"], "eval": [], "sample": [],
              "ood": ["--data_out=rings"]}
-    for command in COMMANDS:
+    assert {*flags, "import", "export"} == {*COMMANDS}
+    for command in flags if reader == "| head -1" else ["train"]:
         words = [sys.executable, "-m", "train.main", command, f"--workdir={run}", *flags[command]]
         done = subprocess.run(
             ["bash", "-c", f"{' '.join(words)} {reader}; exit ${{PIPESTATUS[0]}}"], cwd=ROOT,

@@ -10,6 +10,7 @@ from train.build import build_model, build_optimizer
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_largest_published_architecture_builds():
     """With 16 channels for 512: on a CPU the first norms of the whole take a quarter of an hour."""
     flow = flows.image_flow([256, 256, 3], nblocks=(16,) * 6, idim=16, act=layers.ELU, fc_end=False,

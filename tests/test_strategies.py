@@ -216,10 +216,10 @@ def test_moonwalk_in_float32():
 BATCH = 16384  # the allocator counts no tensors of less than 256 KiB
 
 
-def measured(depth, strategy, batch=BATCH):
+def measured(depth, strategy, batch=BATCH, width=64):
     """Bytes at the peak of a step of a chain of blocks wider than what goes between them."""
     x = tf.cast(example([8], batch), tf.float32)
-    model = FlowModel(deep(depth, width=64), autodiff=strategy)
+    model = FlowModel(deep(depth, width), autodiff=strategy)
     step = tf.function(lambda: model._sums(x, tf.ones([batch]), Part(as_seed(0)))[1],
                        autograph=False)
     return min(peaks(step))
@@ -235,8 +235,8 @@ def test_peak_against_depth():
     for strategy, depths in ((autodiff.Reversible(), (4, 20)), (FORWARD["moonwalk_pure"], (2, 6))):
         first, last = (measured(depth, strategy) for depth in depths)
         assert last - first < 0.02 * (depths[1] - depths[0]) * activations, strategy
-    few, every = (measured(depth, autodiff.Recomputed()) for depth in (4, 36))
-    kept = measured(36, autodiff.Checkpointed())
+    few, every = (measured(depth, autodiff.Recomputed(), width=16) for depth in (4, 36))
+    kept = measured(36, autodiff.Checkpointed(), width=16)
     assert every - few == pytest.approx(32 * x, rel=0.2)
     assert kept - few < 12 * x  # 6 + 6 inputs, not 36
     assert measured(20, autodiff.Moonwalk(fallback=None)) < deeper / 2

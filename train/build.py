@@ -11,11 +11,11 @@ from tfresflow.logdet.exact import SMALL
 from tfresflow.training import optimizers
 from train import data
 from train.sampling import targets
-from train.sampling.flags import LATTICES
 from train.sampling.targets import build_loss
 from train.settings import written
 
-__all__ = ["build_loss", "build_model", "build_optimizer", "describe", "is_exact", "law", "steps_per_epoch", "total_steps"]
+__all__ = ["build_loss", "build_model", "build_optimizer", "describe", "is_exact", "law",
+           "steps_per_epoch", "total_steps"]
 
 _AUTODIFF = {"recomputed": autodiff.Recomputed(), "stored": autodiff.Stored(),
              "released": autodiff.Released(), "checkpointed": autodiff.Checkpointed(),

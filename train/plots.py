@@ -11,8 +11,8 @@ import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 
-__all__ = ["BLUE", "ORANGE", "columns", "curve", "density", "grid", "norms", "pixels", "plt", "save",
-           "scores", "tile"]
+__all__ = ["BLUE", "ORANGE", "columns", "curve", "density", "grid", "norms", "pixels", "plt",
+           "save", "scores", "tile"]
 
 plt.style.use(pathlib.Path(__file__).with_name("style.mplstyle"))
 BLUE, ORANGE = "C0", "C1"

@@ -41,7 +41,7 @@ class Recomputed(Chunked, Sweep):
     """
 
     def forward(self, step, x, rows, dlog_det):
+        rows = rows._replace(chunk_bytes=self.chunk_bytes)
         if step.is_light:
             return super().forward(step, x, rows, dlog_det)
-        rows = rows._replace(chunk_bytes=self.chunk_bytes)
         return step.value(x, rows), functools.partial(step.vjp, x, rows, dlog_det=dlog_det)

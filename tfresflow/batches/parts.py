@@ -97,7 +97,7 @@ def in_chunks(function, chunks, batched, events, weights, sums=False, of_weights
     return outputs[:last], [*found, *outputs[last:]]
 
 
-def in_parts(function, batched, size, events, like=(), dtype=None):
+def in_parts(function, batched, size, events, like=(), dtypes=None):
     """Runs a function of a batch on `size` examples at a time, one part after the other.
 
     Args:
@@ -106,12 +106,12 @@ def in_parts(function, batched, size, events, like=(), dtype=None):
       size: an integer, or a scalar tensor.
       events: shape of one example of each tensor that it returns.
       like: tensors of the shapes of the sums.
-      dtype: of what it returns; default that of the first of `batched`.
+      dtypes: of each tensor that it returns; default that of the first of `batched`.
 
     Returns:
       What the function returns, of the whole batch.
     """
-    static, dtype = batched[0].shape[0], dtype or batched[0].dtype
+    static, dtypes = batched[0].shape[0], dtypes or [batched[0].dtype] * len(events)
     n = tf.shape(batched[0])[0] if static is None else static
     count = -(-n // size)
     known = static is not None and isinstance(size, int)
@@ -129,7 +129,7 @@ def in_parts(function, batched, size, events, like=(), dtype=None):
                 [s + tf.ensure_shape(term, s.shape) for s, term in zip(sums, terms)])
 
     arrays = [tf.TensorArray(dtype, count, element_shape=[each, *event], infer_shape=False)
-              for event in events]
+              for event, dtype in zip(events, dtypes)]
     state = tf.constant(0), arrays, [tf.zeros(t.shape, t.dtype) for t in like]
     _, arrays, sums = tf.while_loop(lambda i, *_: i < count, part, state, parallel_iterations=1)
     return [tf.ensure_shape(a.concat(), [static, *event])

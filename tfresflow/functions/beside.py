@@ -49,6 +49,13 @@ class OnFirst(Step):
     def inverse(self, z):
         return self._step.inverse(z[0]), z[1]
 
+    def solve(self, z, rows):
+        return self._step.solve(z[0], rows), z[1]
+
+    def inverted(self):
+        inner = self._step.inverted()
+        return None if inner is None else OnFirst(inner)
+
 
 def _beside(other, dx, log_det, dweights):
     return (dx, other), log_det, dweights

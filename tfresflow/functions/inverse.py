@@ -26,6 +26,11 @@ class Inverse(Step):
       step: a `Step`.
     """
 
+    @classmethod
+    def of(cls, step):
+        """The step `z -> x`, by `inverted` of a step that has it."""
+        return step.inverted() or cls(step)
+
     # Of the size of z, which is not kept: nothing has to be solved twice.
     is_light = True
 
@@ -33,10 +38,10 @@ class Inverse(Step):
         self._step, self.weights = step, step.weights
 
     def value(self, x, rows):
-        return self._step.inverse(x)
+        return self._step.solve(x, rows)
 
     def linearise(self, x, rows):
-        z = self._step.inverse(x)
+        z = self._step.solve(x, rows)
 
         def pull(dz, dlog_det):
             _, dx, log_det, dweights = self._step.vijp(z, rows, dz, dlog_det)
@@ -45,20 +50,18 @@ class Inverse(Step):
         return z, pull
 
     def vijp(self, x, rows, dx, dlog_det):
-        z = self._step.inverse(x)
+        z = self._step.solve(x, rows)
         dz, log_det, dweights = self._step.vjp(z, rows, dx, dlog_det)
         return z, dz, -log_det, list(map(operator.neg, dweights))
 
-    @property
-    def inverted(self):
-        """The step `x -> z`."""
-        return self._step
-
     def bounds(self, x, rows):
-        z = self._step.inverse(x)
+        z = self._step.solve(x, rows)
         _, lower, upper = self._step.bounds(z, rows)
         return z, -upper, -lower
 
     def inverse(self, z):
         first, *_ = tf.nest.flatten(z)
         return self._step.value(z, Rows(tf.range(tf.shape(first)[0])))
+
+    def inverted(self):
+        return self._step

@@ -41,6 +41,26 @@ class Negative(Function):
         y, jvp = self.inner.linearise_forward(weights, x)
         return -y, lambda t: -jvp(t)
 
+    @property
+    def scales_input(self):
+        return self.inner.scales_input
+
+    @property
+    def scales_output(self):
+        return self.inner.scales_output
+
+    def scaled(self, weights, before, after):
+        return self.inner.scaled(weights, before, after)
+
+    def each(self, weights):
+        """As those of a composition, the last one negated."""
+        *first, (last, own) = self.inner.each(weights)
+        return [*first, (Negative(last), own)]
+
+    def gathered(self, dweights):
+        """See `Composition.gathered`."""
+        return self.inner.gathered(dweights)
+
     def largest(self, weights, shape):
         return self.inner.largest(weights, shape)
 

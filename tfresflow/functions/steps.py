@@ -13,6 +13,7 @@
       .jvp(x, rows, tx, tweights) -> (z, tz, tlog_det)     forward mode: tangents
       .bounds(x, rows) -> (z, lower, upper)    proven bounds of the log-determinant
       .inverse(z) -> x
+      .solve(z, rows) -> x      inverse, in chunks; not to be differentiated
 
 The state x of a step is a tensor, or several in tuples: of a conditional flow `(x, context)`.
 All are of the loss `a(z) + <d, log_det>`: dz is its derivative with respect to z by way of a,
@@ -126,6 +127,19 @@ class Step:
         """`(dz, dweights)` of a loss of z alone, see `vijp`; a subclass may find it for less."""
         _, dz, _, dweights = self.vijp(x, rows, dx, _none_of(dx))
         return dz, dweights
+
+    def solve(self, z, rows):
+        """`inverse(z)`, in a block in chunks, as it is evaluated; not to be differentiated.
+
+        Args:
+          z: `[n, ...]`.
+          rows: `Rows`.
+        """
+        return self.inverse(z)
+
+    def inverted(self):
+        """The step `z -> x`, if there is one with products of its own; else None."""
+        return None
 
     def jvp(self, x, rows, tx, tweights):
         """The Jacobian-vector product: tangents of z and of the log-determinant.

@@ -87,10 +87,17 @@ class _Estimated(Paired):
                                   functools.partial(Estimator.bounds, estimator)))
 
         super().__init__(pair, inverse, [v.value for v in g.trainable_variables], seed)
-        self._bounds = bounds
+        self._bounds, self._estimator, self._g = bounds, estimator, g
 
     def bounds(self, x, rows):
         return self._bounds(x, self._part(rows))
+
+    def solve(self, z, rows):
+        return self.inverse(z, rows)
+
+    def negated(self, inverse):
+        """See `Block.negated`."""
+        return _Estimated(self._estimator, negative(self._g), inverse, self._seed)
 
 
 @dataclasses.dataclass(frozen=True)

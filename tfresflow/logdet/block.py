@@ -15,6 +15,7 @@ from tfresflow.batches import threads
 from tfresflow.batches.parts import chunks_of, in_chunks, largest_bytes
 from tfresflow.batches.rows import each
 from tfresflow.functions.jacobian import linearise
+from tfresflow.functions.negative import Negative
 from tfresflow.functions.steps import Step
 from tfresflow.functions.traced import shared
 from tfresflow.logdet.memory import LIGHT, Tape
@@ -29,7 +30,7 @@ class Block(Step):
     Args:
       log_det: a `LogDet`.
       g, weights: a normalized `Function` and its weights.
-      inverse: `z -> x`.
+      inverse: `z -> x`, in chunks of a second argument, `Rows`, where that is given.
       adjoint: a linear solver, `(matvec, b, adjoint) -> z` with `z = matvec(z) + b`.
       drawn: of the law for the number of terms.
       seed, first: of the probes, see `seeds.Part`.
@@ -95,7 +96,9 @@ class Block(Step):
         with tf.control_dependencies([dx]):
             dlog_det = tf.identity(dlog_det)
         beside, log_det, of_log_det = self.vjp(x, rows, tf.zeros_like(x), dlog_det)
-        y, dz, *of_value = shared(_pushed, self.adjoint, self.g, rows.of_weights)(
+        # Not as two halves: the solver's steps are few, and small.
+        chunks = self._chunks(rows)._replace(parallel=None)
+        y, dz, *of_value = shared(_pushed, self.adjoint, self.g, chunks, rows.of_weights)(
             x, dx - beside, self.weights)
         return x + y, dz, log_det, list(map(tf.add, of_log_det, self._filled(of_value)))
 
@@ -108,6 +111,17 @@ class Block(Step):
         _, dz, *dweights = shared(_pushed, self.adjoint, self.g, rows.of_weights)(
             x, dx, self.weights)
         return dz, self._filled(dweights)
+
+    def solve(self, z, rows):
+        return self.inverse(z, rows)
+
+    def negated(self, inverse):
+        """The step `x -> x - g(x)`, with the same draws.
+
+        Args:
+          inverse: its inverse, as that of a `Block`.
+        """
+        return dataclasses.replace(self, g=Negative(self.g), inverse=inverse)
 
     def bounds(self, x, rows):
         y, lower, upper = shared(bounds_of, self.log_det, self.g, self._chunks(rows))(
@@ -282,15 +296,20 @@ def bounds_of(log_det, g, chunks, x, drawn, seed, first, weights):
     return in_chunks(chunk, chunks, [x, *v], [x.shape[1:], [], []], weights)[0]
 
 
-def _pushed(adjoint, g, of_weights, x, b, weights):
+def _pushed(adjoint, g, chunks, of_weights, x, b, weights):
     """`[g(x), dz, *dweights]`, dz the solution of `dz + J^T dz = b`, and `dweights` its g's."""
-    asked = _asked(g, weights, of_weights)
-    with tf.GradientTape() as tape:
-        tape.watch(asked)
-        y = g(weights, x)
-    vjp = g.linearise(weights, x)[1]
-    dz = adjoint(lambda u: -vjp(u), b, lambda t: -g.linearise_forward(weights, x)[1](t))
-    return [y, dz, *tape.gradient(y, asked, dz, unconnected_gradients="zero")]
+    def chunk(weights, x, b):
+        asked = _asked(g, weights, of_weights)
+        with tf.GradientTape() as tape:
+            tape.watch(asked)
+            y = g(weights, x)
+        vjp = g.linearise(weights, x)[1]
+        dz = adjoint(lambda u: -vjp(u), b, lambda t: -g.linearise_forward(weights, x)[1](t))
+        return [y, dz], tape.gradient(y, asked, dz, unconnected_gradients="zero")
+
+    outputs, dweights = in_chunks(chunk, chunks, [x, b], [x.shape[1:]] * 2, weights, sums=True,
+                                  of_weights=of_weights)
+    return [*outputs, *dweights]
 
 
 def _gradient_in_plane(law, g, chunks, x, dz, dlog_det, prepared, v, kept, weights):

@@ -21,6 +21,7 @@ class AtContext(Step):
 
     def __init__(self, block, context_shape):
         self._block, self.weights, self.inverse = block, block.weights, block.inverse
+        self._context_shape = context_shape
         spec = tf.TensorSpec([None, *context_shape], block.spec.dtype)
         self.is_light = self._at(spec).is_light
 
@@ -52,6 +53,13 @@ class AtContext(Step):
         x, context = x
         z, lower, upper = self._at(context).bounds(x, rows)
         return (z, context), lower, upper
+
+    def solve(self, z, rows):
+        return self.inverse(z, rows)
+
+    def negated(self, inverse):
+        """See `Block.negated`."""
+        return AtContext(self._block.negated(inverse), self._context_shape)
 
     def _at(self, context):
         return dataclasses.replace(self._block, weights=[*self.weights, context])

@@ -39,8 +39,7 @@ class Along:
         return self.step.value(x, rows)
 
     def back(self, y, rows):
-        del rows
-        return self.step.inverse(y)
+        return self.step.solve(y, rows)
 
     def score(self, x, y, rows, s):
         del y
@@ -69,8 +68,7 @@ class Against:
     step: Step
 
     def value(self, x, rows):
-        del rows
-        return self.step.inverse(x)
+        return self.step.solve(x, rows)
 
     def back(self, y, rows):
         return self.step.value(y, rows)
@@ -81,7 +79,7 @@ class Against:
         return score, -log_det
 
     def push(self, x, rows, s):
-        y = self.step.inverse(x)
+        y = self.step.solve(x, rows)
         return y, *self.score(x, y, rows, s)
 
     def pull(self, x, y, rows, dy):
@@ -98,13 +96,13 @@ class Against:
 
 def along(steps):
     """The steps as those of a sampler that goes from data to latents."""
-    return [Against(step.inverted) if isinstance(step, Inverse) else Along(step)
+    return [Against(step.inverted()) if isinstance(step, Inverse) else Along(step)
             for step in steps]
 
 
 def against(steps):
     """The steps, the last one first, as those of a sampler that goes from latents to data."""
-    return [Along(step.inverted) if isinstance(step, Inverse) else Against(step)
+    return [Along(step.inverted()) if isinstance(step, Inverse) else Against(step)
             for step in reversed(steps)]
 
 

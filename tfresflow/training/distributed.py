@@ -256,9 +256,10 @@ class DistributedModel(keras.Model):
         gradient = self.gradient_of_sum(x, part)
         n, k = tf.shape(x)[0] if x.shape[0] is None else x.shape[0], self.micro_batches
         batched = [x, weights, tf.range(n)]
-        events, dtype = [[]] * gradient.num_outputs, self.variable_dtype
+        events = [[]] * gradient.num_outputs
         (losses, *others), sums = gradient.sum(*batched) if k == 1 else in_parts(
-            gradient.sum, batched, -(-n // k), events, gradient.like, dtype)
+            gradient.sum, batched, -(-n // k), events, gradient.like,
+            [self.variable_dtype] * len(events))
         return losses, gradient.by_variables(sums, weights), *gradient.without_errors(others)
 
     def gradient_of_sum(self, x, part):

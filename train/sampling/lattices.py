@@ -69,7 +69,8 @@ def of_u1(target, samples):
     density = plaquette_density(fine, target.size, target.beta)
     cosine = (density[1:] * np.cos(fine[1:])).mean() * 2 * np.pi
     found = samples.mean(charges[:, None] == values)
-    panels = [Panel("angle of a plaquette", middles, samples.mean(shares), (fine, density), "exact"),
+    panels = [Panel("angle of a plaquette", middles, samples.mean(shares), (fine, density),
+                    "exact"),
               Panel("topological charge", values, found, (values, exact), "exact", "probability")]
     whole = np.arange(len(probabilities)) - len(probabilities) // 2
     observables = {
