@@ -10,8 +10,7 @@ import numpy as np
 
 from tfresflow.training.distributed import NonFinite
 from train import callbacks, checkpoints, cluster, data, evaluate, feeds, flags, log, sample
-from train.build import (build_loss, build_model, build_optimizer, law, steps_per_epoch,
-                         total_steps)
+from train.build import build_loss, build_model, build_optimizer, law, steps_per_epoch, total_steps
 from train.errors import Interrupted, UserError, blame_the_disk, blame_the_input
 from train.files import fingerprint, locked
 from train.means import Means
