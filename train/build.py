@@ -4,6 +4,8 @@ import dataclasses
 import math
 
 import keras
+import tensorflow as tf
+import tensorflow_probability as tfp
 
 from bijectors import Chain, Coupling, Inverted, InvertibleResidual, Monotone, flows
 from tfresflow import FlowModel, autodiff, layers, logdet, solvers
@@ -47,11 +49,19 @@ def build_model(settings):
     head = {} if settings.task in ("density", "sampling") else {
         "head": flows.scale_head(flow, 10, settings.cdim),
         "weight": settings.hybrid_weight if settings.task == "hybrid" else 0.0}
-    return FlowModel(flow, nbits=settings.nbits if uniform else None,
+    return FlowModel(flow, _base(source), nbits=settings.nbits if uniform else None,
                      eval_log_det=_eval_log_det(settings, source, len(flow.branches())),
                      autodiff=_autodiff(settings), seed=settings.seed,
                      micro_batches=settings.update_freq, skip_nonfinite=settings.skip_nonfinite,
                      **head)
+
+
+def _base(source):
+    """The distribution of latents, None for normal ones: of angles it is uniform."""
+    if source.kind != "u1":
+        return None
+    zeros = tf.zeros(source.event_shape, keras.config.floatx())
+    return tfp.distributions.Independent(tfp.distributions.VonMises(zeros, 0 * zeros), 3)
 
 
 def describe(settings):
@@ -100,7 +110,7 @@ def _flow(settings, source):
         common["dense_net"] = flows.DenseNet(settings.densenet_depth, settings.densenet_growth,
                                              learned=settings.learnable_concat)
     else:
-        hidden = settings.kernels[1:] if source.kind == "image" else settings.dims
+        hidden = settings.dims if source.kind in ("vector", "toy") else settings.kernels[1:]
         common["orders"] = _orders(settings, len(hidden) + 1)
     nblocks = settings.nblocks
     if source.kind == "image":
@@ -113,14 +123,34 @@ def _flow(settings, source):
             fc_actnorm=settings.fc_actnorm, logit_alpha=_alpha(settings),
             channels_first=settings.reference_layout)
     if len(nblocks) != 1:
-        raise ValueError("--nblocks must be one number for vectors, which have no scales. "
+        kind = "fields" if source.kind in LATTICES else "vectors"
+        raise ValueError(f"--nblocks must be one number for {kind}, which have no scales. "
                          f"Received: --nblocks={given['nblocks']}")
+    if source.kind in LATTICES:
+        return _turned(_on_lattice(settings, source, common), settings)
     as_there = settings.reference_layout
     tabular = settings.actnorm if as_there else source.kind != "toy"
     architecture = flows.tabular_flow if tabular else flows.toy_flow
     flow = architecture(source.event_shape, **common, nblocks=nblocks[0], dims=settings.dims,
                         actnorm=settings.actnorm, preact=as_there)
     return _turned(flow, settings)
+
+
+def _on_lattice(settings, source, common):
+    """A flow of fields, of the options that all residual flows have."""
+    kwargs = {"nblocks": settings.nblocks[0], "idim": settings.idim, "kernels": settings.kernels}
+    if settings.block == "coupling":
+        return flows.phi4_couplings(source.event_shape, **kwargs, act=settings.act,
+                                    seed=settings.seed)
+    of_data = {"context_shape"}
+    if source.kind == "u1":
+        of_data |= {"certified", "orders", "dense_net"}
+        architecture = flows.u1_flow
+    else:
+        kwargs |= {"preact": settings.preact, "actnorm": settings.actnorm}
+        architecture = flows.phi4_flow
+    return architecture(source.event_shape, **kwargs, **{
+        name: value for name, value in common.items() if name not in of_data})
 
 
 def _turned(flow, settings):

@@ -68,8 +68,11 @@ def _sampling(s):
     if s.task != "sampling":
         return
     given = f"with --target={s.target}"
-    for name in _OF_DATA - {"idim", "kernels"}:
+    for name in _OF_DATA - {"idim", "kernels", "preact"}:
         yield name, False, "with --task=sampling"
+    yield "preact", s.target == "phi4", given
+    for name in ("actnorm", "vnorms", "learn_p", "certified", "densenet"):
+        yield name, s.target != "u1", given
     for name in ("idim", "kernels", "lattice", "n_sample_images"):
         yield name, s.target in LATTICES, f"{given}, which is on no lattice"
     for name in ("dimensions", "dims"):

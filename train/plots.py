@@ -132,11 +132,17 @@ def curve(log, path, unit):
     table = table.apply(pd.to_numeric, errors="coerce").dropna(subset=["step", f"val_{name}"])
     if len(table) < 2:
         return
-    figure, ax = plt.subplots(figsize=(6, 3.6))
-    ax.plot(table["step"], table[name], color=BLUE, label="training")
-    ax.plot(table["step"], table["val_" + name], color=ORANGE, label="validation")
+    sizes = "val_ess" in table
+    figure, axes = plt.subplots(1 + sizes, figsize=(6, 3.6 + 2.4 * sizes), squeeze=False,
+                                sharex=True)
+    ax = axes[0, 0]
+    for which, axis in ((name, ax), ("ess", axes[-1, 0]))[:1 + sizes]:
+        axis.plot(table["step"], table[which], color=BLUE, label="training")
+        axis.plot(table["step"], table["val_" + which], color=ORANGE, label="validation")
+        axis.set(ylabel="effective sample size", ylim=(0, 1))
     low, high = np.nanmin(table[name]), np.nanpercentile(table[name], 95)
-    ax.set(xlabel="step", ylabel=unit, ylim=(low - 0.05 * (high - low), high + 0.3 * (high - low)))
+    axes[-1, 0].set(xlabel="step")
+    ax.set(ylabel=unit, ylim=(low - 0.05 * (high - low), high + 0.3 * (high - low)))
     ax.legend()
     save(figure, path)
 

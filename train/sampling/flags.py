@@ -47,6 +47,10 @@ def together(s):
            "be even for --target=many_well")
     yield ("m2", s.target != "phi4" or s.lam > 0 or s.m2 > 0,
            "be positive for --target=phi4 with --lam=0")
+    yield ("act", s.target != "phi4" or s.block == "coupling" or s.act in ("sin", "tanh"),
+           "be sin or tanh for --target=phi4, whose action is the same for phi and -phi")
+    yield ("block", s.target != "u1" or s.block != "coupling",
+           "not be coupling for --target=u1: couplings do not commute with gauge transformations")
     yield ("kl", s.kl == "reverse" or has_samples(s), "be reverse for --target="
            f"{s.target}, of which there are no exact samples")
 

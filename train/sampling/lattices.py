@@ -69,9 +69,9 @@ def of_u1(target, samples):
     density = plaquette_density(fine, target.size, target.beta)
     cosine = (density[1:] * np.cos(fine[1:])).mean() * 2 * np.pi
     found = samples.mean(charges[:, None] == values)
-    panels = [Panel("angle of a plaquette", middles, samples.mean(shares), (fine, density),
-                    "exact"),
-              Panel("topological charge", values, found, (values, exact), "exact", "probability")]
+    panels = [
+        Panel("angle of a plaquette", middles, samples.mean(shares), (fine, density), "exact"),
+        Panel("topological charge", values, found, (values, exact), "exact", "probability")]
     whole = np.arange(len(probabilities)) - len(probabilities) // 2
     observables = {
         "cosine_of_plaquette": {"flow": samples.mean(np.cos(angles).mean(axis=1)),

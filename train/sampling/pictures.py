@@ -17,7 +17,7 @@ def pairs(panels, path, names):
     """
     *_, last = panels.values()
     ends = [_span(last[:, i]) for i in (0, 1)]
-    bins = [np.linspace(*end, 81) for end in ends]
+    bins = [np.linspace(*end, 49) for end in ends]
     figure, axes = plt.subplots(1, len(panels), figsize=(4 * len(panels), 4.2), squeeze=False)
     for ax, (title, x) in zip(axes[0], panels.items()):
         ax.hist2d(*x.T, bins=bins, cmap="viridis")
