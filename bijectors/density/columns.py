@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 
 from bijectors.density.cells import categories_of, is_frame, numbers_of, refuse, without_missing
+from bijectors.density.contexts import context_kind
 from bijectors.density.kinds import Categorical, Continuous, Counted, moments
 from bijectors.density.noise import keys_of, uniform
 from tfresflow.checks.rules import check
 
-__all__ = ["Columns", "fitted"]
+__all__ = ["Columns", "fitted", "fitted_context"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +56,10 @@ class Columns:
                "`X` must have whole numbers in a column of integers")
         return np.where(counted, whole, cells)
 
+    def encoded(self, cells):
+        """What a flow is given of the cells `[n, C]` of a context: `[n, K]`."""
+        return np.concatenate([kind.encoded(own) for kind, own in zip(self.kinds, cells.T)], axis=1)
+
     def forward(self, cells, noise):
         """`(z [n, D], log_slope [n])` of cells and noise `[n, D]`, see `kinds`."""
         parts = [kind.forward(*column) for kind, *column in zip(self.kinds, cells.T, noise.T)]
@@ -68,14 +73,18 @@ class Columns:
 
     def table(self, z):
         """The rows of z `[n, D]`: a DataFrame where one was fitted, else float64 `[n, D]`."""
-        cells = np.stack([kind.inverse(column) for kind, column in zip(self.kinds, z.T)], axis=1)
+        return self.written(np.stack([kind.inverse(own) for kind, own in zip(self.kinds, z.T)],
+                                     axis=1))
+
+    def written(self, cells):
+        """The rows of cells `[n, D]`, see `table`."""
         if self.dtypes is None:
             return cells
         columns = [_series(*one) for one in zip(cells.T, self.categories, self.dtypes)]
         return pd.concat(columns, axis=1, keys=self.names)
 
 
-def fitted(table, weights, integers, missing):
+def fitted(table, weights, integers, missing, names=None):
     """`(columns, cells [n, D])` of a table to fit.
 
     Args:
@@ -83,16 +92,12 @@ def fitted(table, weights, integers, missing):
       weights: `[n]`, positive.
       integers: "values" or "dtype", see `FlowDensity`.
       missing: "error" or "median", see `FlowDensity`.
+      names: of the columns of an array; default their numbers.
 
     Raises:
       ValueError: one line that names the column that is not right.
     """
-    frame = table if is_frame(table) else pd.DataFrame(table)
-    names, series = tuple(frame.columns), [column for _, column in frame.items()]
-    categories = tuple(map(categories_of, series))
-    cells = numbers_of(frame, names, categories)
-    fill = _medians(cells, names) if missing == "median" else None
-    cells = without_missing(cells, names, fill)
+    names, series, categories, cells, fill = _read(table, missing, names)
     kinds = []
     for name, column, known, values in zip(names, series, categories, cells.T):
         typed = pd.api.types.is_integer_dtype(column)
@@ -102,8 +107,29 @@ def fitted(table, weights, integers, missing):
             kinds.append(_counted(values, weights, typed))
         else:
             kinds.append(_continuous(name, values, weights))
-    dtypes = tuple(column.dtype for column in series) if is_frame(table) else None
-    return Columns(names, categories, tuple(kinds), fill, dtypes), cells
+    return Columns(names, categories, tuple(kinds), fill, _dtypes(table)), cells
+
+
+def fitted_context(table, weights, missing, names=None):
+    """`(columns, cells [n, C])` of those that are a context; see `fitted`, `Columns.encoded`."""
+    names, _, categories, cells, fill = _read(table, missing, names)
+    kinds = tuple(context_kind(values, weights, known)
+                  for values, known in zip(cells.T, categories))
+    return Columns(names, categories, kinds, fill, _dtypes(table)), cells
+
+
+def _read(table, missing, names):
+    """Names, series, categories, cells and what replaces the missing ones."""
+    frame = table if is_frame(table) else pd.DataFrame(table, columns=names)
+    names, series = tuple(frame.columns), [column for _, column in frame.items()]
+    categories = tuple(map(categories_of, series))
+    cells = numbers_of(frame, names, categories)
+    fill = _medians(cells, names) if missing == "median" else None
+    return names, series, categories, without_missing(cells, names, fill), fill
+
+
+def _dtypes(table):
+    return tuple(column.dtype for _, column in table.items()) if is_frame(table) else None
 
 
 def _categorical(codes, weights):

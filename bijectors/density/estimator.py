@@ -9,6 +9,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from bijectors.density import columns
 from bijectors.density.cells import is_frame
+from bijectors.density.contexts import context_places, parted
 from bijectors.density.fitted import Fitted
 from bijectors.density.fitting import Training, distinct, trained
 from bijectors.density.parameters import check_parameters
@@ -43,6 +44,11 @@ class FlowDensity(OutlierMixin, DensityMixin, BaseEstimator):
     Rows that are equal count once, with the sum of their weights, unless a column has noise u. Then
     the fit does not depend on the order of rows, and a weight of 2 is the row twice.
 
+    With `context` the density is conditional, `log p(other columns | these)`: of rows that are
+    improbable given their context `predict` says -1. Numbers of a context are scaled; whole ones
+    are one-hot, too, if there are at most 20 of them, and categories are. A context has no density,
+    and so may be constant.
+
     Args:
       nblocks, dims, coeff, act: residual blocks, widths of their hidden layers, bound of the norm
         of each layer in (0, 1), and activation; see `flows.toy_flow`.
@@ -63,6 +69,8 @@ class FlowDensity(OutlierMixin, DensityMixin, BaseEstimator):
         in `fit`; of categories, the median in their order.
       contamination: share of the rows in `fit` that `predict` calls outliers, in (0, 0.5].
       random_state: None, a seed, or a RandomState.
+      context: columns that are the context of the others: names of a DataFrame's, indices of an
+        array's, one or a list; None: there is none.
 
     Attributes:
       offset_: `decision_function` is `score_samples` minus this.
@@ -84,6 +92,15 @@ class FlowDensity(OutlierMixin, DensityMixin, BaseEstimator):
       >>> density.sample(3, random_state=0).shape
       (3, 2)
 
+      The density of the second column given the first one:
+
+      >>> X[:, 1] += 300 * X[:, 0]
+      >>> given = FlowDensity(nblocks=1, max_steps=40, random_state=0, context=[0]).fit(X)
+      >>> given.predict([[1, 310], [1, -590]]).tolist()
+      [1, -1]
+      >>> given.sample(2, random_state=0, context=[[1.0], [-1.0]])[:, 0].tolist()
+      [1.0, 1.0, -1.0, -1.0]
+
     References: Chen et al., Residual Flows (2019); Theis et al., A Note on the Evaluation of
     Generative Models (2016), for `k + u`.
     """
@@ -91,7 +108,7 @@ class FlowDensity(OutlierMixin, DensityMixin, BaseEstimator):
     def __init__(self, *, nblocks=4, dims=(64,), coeff=0.9, act="LipSwish", noise=0.4,
                  learning_rate=1e-2, weight_decay=1e-4, batch_size=128, max_steps=400,
                  validate_every=20, patience=5, validation_fraction=0.15, integers="values",
-                 draws=8, missing="error", contamination=0.1, random_state=None):
+                 draws=8, missing="error", contamination=0.1, random_state=None, context=None):
         self.nblocks = nblocks
         self.dims = dims
         self.coeff = coeff
@@ -109,6 +126,7 @@ class FlowDensity(OutlierMixin, DensityMixin, BaseEstimator):
         self.missing = missing
         self.contamination = contamination
         self.random_state = random_state
+        self.context = context
 
     def fit(self, X, y=None, sample_weight=None):
         """Fits the density to the rows of `X [n, D]`; returns self.
@@ -124,23 +142,27 @@ class FlowDensity(OutlierMixin, DensityMixin, BaseEstimator):
                                        ensure_non_negative=True)
         there = np.flatnonzero(weights)
         X, weights = X.iloc[there] if is_frame(X) else X[there], weights[there]
-        found, cells = columns.fitted(X, weights, self.integers, self.missing)
+        found, of_context, cells, places = self._columns(X, weights)
         if not found.are_noisy:
             cells, weights = distinct(cells, weights)
+        width = len(found.kinds)
+        cells, others = cells[:, :width], cells[:, width:]
+        contexts = [of_context.encoded(others)] if places else []
         seed = _seed(self.random_state)
         architecture = {name: getattr(self, name) for name in ("nblocks", "dims", "coeff", "act")}
         training = Training(**{field.name: getattr(self, field.name)
                                for field in dataclasses.fields(Training)})
-        best, self.n_steps_ = trained(found, architecture, seed, cells, weights, training)
-        self.density_ = Fitted(found, architecture, seed, best, self.draws)
-        self.offset_ = _quantile(self.density_.log_prob(cells), weights, self.contamination)
+        best, self.n_steps_ = trained(found, architecture, seed, cells, weights, training,
+                                      *contexts)
+        self.density_ = Fitted(found, architecture, seed, best, self.draws, of_context, places)
+        scores = self.density_.log_prob(cells, *contexts)
+        self.offset_ = _quantile(scores, weights, self.contamination)
         return self
 
     def score_samples(self, X):
-        """`log p(row)` of each row of `X [n, D]`, nats: `[n]`."""
+        """`log p(row)` of each row of `X [n, D]`, nats: `[n]`; X has the columns of `context`."""
         check_is_fitted(self)
-        cells = self.density_.columns.cells(self._read(X, reset=False))
-        return self.density_.log_prob(cells)
+        return self.density_.log_prob(*self.density_.read(self._read(X, reset=False)))
 
     def score(self, X, y=None):
         """Mean of `score_samples` over the rows of `X [n, D]`, nats."""
@@ -154,24 +176,51 @@ class FlowDensity(OutlierMixin, DensityMixin, BaseEstimator):
         """-1 for outliers among the rows of `X [n, D]`, 1 for the others: `[n]`."""
         return np.where(self.decision_function(X) < 0, -1, 1)
 
-    def sample(self, n_samples=1, random_state=None):
+    def sample(self, n_samples=1, random_state=None, context=None):
         """Draws rows of the density.
 
         Args:
-          n_samples: how many.
+          n_samples: how many; of a density given a context, for each row of that.
           random_state: None, a seed, or a RandomState.
+          context: a table `[m, C]` of the columns of the parameter `context`, in its order; a
+            DataFrame, if one was fitted.
 
         Returns:
           A DataFrame with the columns and types of the one in `fit`; else float64 `[n_samples, D]`.
+          Of a density given a context `m n_samples` rows, those of its first row first.
         """
         check_is_fitted(self)
         check_whole("n_samples", n_samples, 1)
-        return self.density_.sample(n_samples, _seed(random_state))
+        known = self.density_.context
+        if known is None:
+            check(context is None, "context", "not be given: in fit, there was none", context)
+        else:
+            rule = f"be a table of the columns {known.names}"
+            check(context is not None, "context", rule, context)
+            check(is_frame(context) or known.dtypes is None, "context",
+                  f"{rule}, a DataFrame as in fit", type(context).__name__)
+            context = context if is_frame(context) else np.asarray(context, np.float64)
+            check(context.ndim == 2 and context.shape[1] == len(known.names) and len(context),
+                  "context", rule, f"shape {context.shape}")
+        return self.density_.sample(n_samples, _seed(random_state), context)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.allow_nan = self.missing == "median"
         return tags
+
+    def _columns(self, X, weights):
+        """`Columns` of the density and of the context, the cells of both, places of the context."""
+        places = context_places(X, self.context)
+        if not places:
+            found, cells = columns.fitted(X, weights, self.integers, self.missing)
+            return found, None, cells, places
+        # Of an array, the numbers that the columns have there.
+        names = [2 * [None]] if is_frame(X) else zip(*parted(np.arange(X.shape[1])[None], places))
+        [(of_density, of_context)], (density, context) = names, parted(X, places)
+        found, cells = columns.fitted(density, weights, self.integers, self.missing, of_density)
+        known, others = columns.fitted_context(context, weights, self.missing, of_context)
+        return found, known, np.concatenate([cells, others], axis=1), places
 
     def _read(self, X, reset):
         """X, its names and number of columns looked at, as a DataFrame or an array."""

@@ -33,7 +33,7 @@ def distinct(cells, weights):
     return cells, np.bincount(places.ravel(), weights)
 
 
-def trained(columns, architecture, seed, cells, weights, training):
+def trained(columns, architecture, seed, cells, weights, training, contexts=None):
     """Trains a model of cells `[n, D]` with weights `[n]`.
 
     Args:
@@ -42,6 +42,7 @@ def trained(columns, architecture, seed, cells, weights, training):
       seed: of all that is random.
       cells, weights: of the table.
       training: a `Training`.
+      contexts: `[n, K]`, what the flow is given of the context of each row; None: it takes none.
 
     Returns:
       `(weights of the model, steps)`: those with which the held-out rows were likeliest, and how
@@ -56,14 +57,19 @@ def trained(columns, architecture, seed, cells, weights, training):
 
     def noisy(indices):
         z, _ = columns.forward(cells[own[indices]], random.uniform(size=(len(indices), width)))
-        return z + training.noise * random.normal(size=z.shape)
+        z += training.noise * random.normal(size=z.shape)
+        return z if contexts is None else (z, contexts[own[indices]])
 
-    model, width = build(cells.shape[1], architecture, seed), cells.shape[1]
+    width, size_of_context = cells.shape[1], None if contexts is None else contexts.shape[1]
+    model = build(width, architecture, seed, size_of_context)
     model.compile(optimizers.Adam(training.learning_rate, weight_decay=training.weight_decay,
                                   global_clipnorm=1.0, use_ema=True, ema_momentum=0.98))
     model.initialize(noisy(np.arange(len(own))))
     stream = map(noisy, _batches(weights[own], size, random))
     signature = tf.TensorSpec([size, width], tf.float64)
+    if contexts is not None:
+        signature = signature, tf.TensorSpec([size, size_of_context], tf.float64)
+        validation = validation, np.tile(contexts[held_out], [draws, 1])
     history = model.fit(
         tf.data.Dataset.from_generator(lambda: stream, output_signature=signature),
         steps_per_epoch=training.validate_every, shuffle=False, verbose=0,

@@ -109,6 +109,25 @@ print("smallest sampled value of each column:", samples.min(axis=0).round(3))
 print("log density of a negative radius:", bounded.log_prob(-test[:1]).numpy())
 
 # %% [markdown]
+# ## Some columns given others
+#
+# `FlowDensity(context=)` names columns that are a context: the density is that of the other columns
+# given these, for each row at its own. A row can then be an outlier given its context where each of
+# its numbers is an ordinary one. Numbers of a context are scaled, categories become one-hot.
+
+# %%
+import pandas as pd
+
+from bijectors.density import FlowDensity
+
+some = train[["mean radius", "mean smoothness", "mean compactness"]]
+given = FlowDensity(nblocks=2, dims=(32,), noise=0.1, random_state=0, context="mean radius").fit(some)
+row = some[:1]
+print(row.iloc[0].to_dict(), "log p of the others given the radius:", given.score_samples(row).round(2))
+print("given a radius of 18:", given.score_samples(row.assign(**{"mean radius": 18.0})).round(2))
+print(given.sample(2, random_state=0, context=pd.DataFrame({"mean radius": [9.0, 14.0]})).round(3))
+
+# %% [markdown]
 # ## From the command line
 #
 # The command line reads csv and npz files, standardises with the training rows, and writes samples
