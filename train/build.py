@@ -13,6 +13,7 @@ from tfresflow.logdet.exact import SMALL
 from tfresflow.training import optimizers
 from train import data
 from train.sampling import targets
+from train.sampling.flags import LATTICES
 from train.sampling.targets import build_loss
 from train.settings import written
 
