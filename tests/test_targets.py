@@ -478,3 +478,10 @@ def test_u1_by_hmc():
     exact = observe(target.sample(4000, seed=0, dtype="float64"))[:, 1]
     both = math.hypot(error[1], np.std(exact) / math.sqrt(4000))
     assert both < 0.05 * np.mean(exact) and abs(mean[1] - np.mean(exact)) < 4 * both
+
+
+@pytest.mark.parametrize("target", [targets.ManyWell(2), targets.GaussianMixture(2),
+                                    targets.Funnel(2)], ids=lambda t: type(t).__name__)
+def test_samples_of_a_graph_are_those_of_eager_calls(target):
+    drawn = tf.function(lambda: target.sample(5, 3, "float64"), autograph=False)()
+    np.testing.assert_allclose(drawn, target.sample(5, 3, "float64"), rtol=1e-12)

@@ -17,6 +17,13 @@ class Chain:
       longest_wait: how many proposals in a row were rejected at most. A chain that waits for a
         good part of its length has not arrived.
       places: `[N]`, which of the proposals each state is.
+
+    Example:
+      >>> import numpy as np
+      >>> from tfresflow import importance
+      >>> chain = importance.metropolis([0., 0., -1000.], np.array([[1.], [2.], [3.]]))
+      >>> chain.places.tolist(), chain.longest_wait
+      ([0, 1, 1], 1)
     """
 
     x: np.ndarray

@@ -37,9 +37,9 @@ def quantile(cumulative, grid, uniform):
     Returns:
       float64, of the same shape.
     """
-    cumulative, grid = tf.constant(cumulative), tf.constant(grid)
+    last, cumulative, grid = len(grid) - 1, tf.constant(cumulative), tf.constant(grid)
     flat = tf.reshape(uniform, [-1])
-    above = tf.clip_by_value(tf.searchsorted(cumulative, flat, side="right"), 1, len(grid) - 1)
+    above = tf.clip_by_value(tf.searchsorted(cumulative, flat, side="right"), 1, last)
     low, high = (tf.gather(cumulative, i) for i in (above - 1, above))
     left, right = (tf.gather(grid, i) for i in (above - 1, above))
     return tf.reshape(left + (flat - low) / (high - low) * (right - left), tf.shape(uniform))
