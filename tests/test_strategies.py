@@ -229,12 +229,12 @@ def measured(depth, strategy, batch=BATCH, width=64):
 @pytest.mark.allocator
 def test_peak_against_depth():
     """Beside an input, or all activations, of a block; `train.reproduce strategies` has 128."""
-    x = BATCH * 8 * 4
+    x, hidden = BATCH * 8 * 4, BATCH * 64 * 4  # operations run in any order: one more, or less
     shallow, deeper = measured(4, autodiff.Stored()), measured(12, autodiff.Stored())
     activations = (deeper - shallow) / 8
     for strategy, depths in ((autodiff.Reversible(), (4, 20)), (FORWARD["moonwalk_pure"], (2, 6))):
         first, last = (measured(depth, strategy) for depth in depths)
-        assert last - first < 0.02 * (depths[1] - depths[0]) * activations, strategy
+        assert last - first < 0.02 * (depths[1] - depths[0]) * activations + hidden, strategy
     few, every = (measured(depth, autodiff.Recomputed(), width=16) for depth in (4, 36))
     kept = measured(36, autodiff.Checkpointed(), width=16)
     assert every - few == pytest.approx(32 * x, rel=0.2)
