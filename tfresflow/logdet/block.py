@@ -108,7 +108,8 @@ class Block(Step):
         return dz + dx, self._filled(dweights)
 
     def value_vijp(self, x, rows, dx):
-        _, dz, *dweights = shared(_pushed, self.adjoint, self.g, rows.of_weights)(
+        chunks = self._chunks(rows)
+        _, dz, *dweights = shared(_pushed, self.adjoint, self.g, chunks, rows.of_weights)(
             x, dx, self.weights)
         return dz, self._filled(dweights)
 
