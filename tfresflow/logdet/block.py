@@ -108,7 +108,7 @@ class Block(Step):
         return dz + dx, self._filled(dweights)
 
     def value_vijp(self, x, rows, dx):
-        chunks = self._chunks(rows)
+        chunks = self._chunks(rows)._replace(parallel=None)
         _, dz, *dweights = shared(_pushed, self.adjoint, self.g, chunks, rows.of_weights)(
             x, dx, self.weights)
         return dz, self._filled(dweights)
