@@ -14,7 +14,7 @@ from tfresflow.functions.torus import plaquettes, rolled
 from tfresflow.targets.quantiles import quantile, table
 from tfresflow.targets.target import Target, drawn
 
-__all__ = ["U1"]
+__all__ = ["U1", "bessel"]
 
 
 @keras.saving.register_keras_serializable("tfresflow")
@@ -72,7 +72,7 @@ class U1(Target):
     def log_z(self):
         """`log Z`, nats, exact to rounding."""
         sites = self.size ** 2
-        log_i0, ratios = _bessel(self.beta)
+        log_i0, ratios = bessel(self.beta)
         total = math.log(np.sum(ratios ** sites))
         return 2 * sites * math.log(2 * math.pi) + sites * log_i0 + total
 
@@ -152,7 +152,7 @@ def _links(fields, turns):
     return tf.stack([first + turns[:, :1] * row[:, tf.newaxis], second + turns[:, 1:] * row], -1)
 
 
-def _bessel(beta):
+def bessel(beta):
     """`log I_0(beta)` and `I_n(beta) / I_0(beta)` of all whole n that count.
 
     `I_n` is the n-th Fourier coefficient of `exp(beta cos t)`: by the trapezoidal rule on a grid

@@ -8,6 +8,8 @@ the density of a sum of independent ones, at the multiples of 2 pi.
 
 import numpy as np
 
+from tfresflow.targets.u1 import bessel
+
 __all__ = ["charge_probabilities", "plaquette_density"]
 
 _POINTS = 4096
@@ -24,8 +26,8 @@ def plaquette_density(angles, size, beta):
       beta: inverse coupling.
     """
     grid = 2 * np.pi * np.arange(_POINTS) / _POINTS
-    ratios = np.fft.fft(np.exp(beta * (np.cos(grid) - 1))).real[:_POINTS // 2]
-    ratios = np.maximum(ratios / ratios[0], 0) ** (size ** 2 - 1)
+    ratios = bessel(beta)[1]
+    ratios = ratios[:len(ratios) // 2] ** (size ** 2 - 1)  # of n >= 0
     orders = np.flatnonzero(ratios > 1e-18)
 
     def unnormalised(t):
