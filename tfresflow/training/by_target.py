@@ -22,11 +22,10 @@ class ByTarget(ByFlow):
 
     def __init__(self, model, x, part):
         super().__init__(model, x, part)
+        self.num_outputs = 1  # `model.autodiff` plays no part, nor does the error that it measures
         for step in self._bound.steps:
             check(step.is_bijection, "flow", "be of bijections, without noise that is drawn, for "
                   f"{type(model.divergence).__name__}", model.flow.name)
-
-    num_outputs = 1
 
     def without_errors(self, outputs):
         return outputs
@@ -82,8 +81,8 @@ class OfTarget:
 
     @property
     def metrics(self):
-        own = self.divergence is not None
-        return [m for m in super().metrics if own or m is not self.ess_metric]
+        idle = [self.ess_metric] if self.divergence is None else self.training_metrics
+        return [m for m in super().metrics if not any(m is other for other in idle)]
 
     @property
     def trains_density(self):
