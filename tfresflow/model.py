@@ -263,23 +263,25 @@ class FlowModel(SavedWhole, Exported, OfTarget, Hybrid, OfRows, OnBatch, Measure
         given = self._given(super().fit, x, y, batch_size, *args, **kwargs)
         if self.draws(x):
             given.draw(functools.partial(self.drawn, training=True))
-        if self.begins_with_latents:
+        if self.begins_with_latents:  # of which nothing is learned for a start
             given.check_without_data()
         else:
             given.check(*self._takes(), finite=not self.skip_nonfinite)
-        if self.begins_with_latents:  # of which nothing is learned for a start
-            pass
-        elif start.awaits_data(self):
-            rows = given.sample(self._takes()[0], self.distribute_strategy, self.seed)
-            start.begin(self, *rows)
-        elif given.array is not None:
-            self._check_support(given.array)
+            self._start(given)
         self.initialized.assign(1)
         less_is_better(kwargs.get("callbacks"), {"loss", "nll", "bpd"})
         history = super().fit(**given.for_keras(self.variable_dtype))
         self.check_weights()
         self.adopt_averages()  # Keras has put the averages in place, not their norms.
         return history
+
+    def _start(self, given):
+        """Sets data-dependent weights, or checks that those which are set fit the data."""
+        if start.awaits_data(self):
+            rows = given.sample(self._takes()[0], self.distribute_strategy, self.seed)
+            start.begin(self, *rows)
+        elif given.array is not None:
+            self._check_support(given.array)
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
         """As in Keras, with averaged weights if the optimizer keeps them; repeatable."""

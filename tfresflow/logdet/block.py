@@ -96,11 +96,8 @@ class Block(Step):
         with tf.control_dependencies([dx]):
             dlog_det = tf.identity(dlog_det)
         beside, log_det, of_log_det = self.vjp(x, rows, tf.zeros_like(x), dlog_det)
-        # Not as two halves: the solver's steps are few, and small.
-        chunks = self._chunks(rows)._replace(parallel=None)
-        y, dz, *of_value = shared(_pushed, self.adjoint, self.g, chunks, rows.of_weights)(
-            x, dx - beside, self.weights)
-        return x + y, dz, log_det, list(map(tf.add, of_log_det, self._filled(of_value)))
+        y, dz, of_value = self._push(x, rows, dx - beside)
+        return x + y, dz, log_det, list(map(tf.add, of_log_det, of_value))
 
     def value_vjp(self, x, rows, dz):
         dx, *dweights = shared(_gradient_of_value, self.g, self._chunks(rows), rows.of_weights)(
@@ -108,10 +105,7 @@ class Block(Step):
         return dz + dx, self._filled(dweights)
 
     def value_vijp(self, x, rows, dx):
-        chunks = self._chunks(rows)._replace(parallel=None)
-        _, dz, *dweights = shared(_pushed, self.adjoint, self.g, chunks, rows.of_weights)(
-            x, dx, self.weights)
-        return dz, self._filled(dweights)
+        return self._push(x, rows, dx)[1:]
 
     def solve(self, z, rows):
         return self.inverse(z, rows)
@@ -128,6 +122,14 @@ class Block(Step):
         y, lower, upper = shared(bounds_of, self.log_det, self.g, self._chunks(rows))(
             x, *self._draw(rows), self.weights)
         return x + y, lower, upper
+
+    def _push(self, x, rows, dx):
+        """`(g(x), dz, dweights)` of a loss of z alone, from dx."""
+        # Not as two halves: the solver's steps are few, and small.
+        chunks = self._chunks(rows)._replace(parallel=None)
+        y, dz, *dweights = shared(_pushed, self.adjoint, self.g, chunks, rows.of_weights)(
+            x, dx, self.weights)
+        return y, dz, self._filled(dweights)
 
     def _filled(self, dweights):
         """With zeros for the weights that nothing was asked of."""

@@ -102,8 +102,8 @@ def along(steps):
 
 def against(steps):
     """The steps, the last one first, as those of a sampler that goes from latents to data."""
-    return [Along(step.inverted()) if isinstance(step, Inverse) else Against(step)
-            for step in reversed(steps)]
+    inverses = [(step, step.inverted()) for step in reversed(steps)]
+    return [Against(step) if inverse is None else Along(inverse) for step, inverse in inverses]
 
 
 def _ones(state):
