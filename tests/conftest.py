@@ -22,7 +22,7 @@ tf.config.set_logical_device_configuration(_CPU, [tf.config.LogicalDeviceConfigu
 tf.config.threading.set_intra_op_parallelism_threads(1)  # pytest's processes share the cores
 
 
-_EVERY = 4
+_MANY, _EVERY = 4, 8
 _ALL_CASES = "test_documented", "test_reproduce", "test_workers"
 
 # With and without what is slow.
@@ -37,6 +37,8 @@ def pytest_collection_modifyitems(config, items):
     """Files that take minutes come first: a file is one process's, and the others must not wait."""
     said, there = {}, {}
     for item in items:
+        if item.get_closest_marker("exhaustive"):
+            item.add_marker(pytest.mark.slow)
         for fast in item.iter_markers("fast"):
             case, but = item.callspec.id, fast.kwargs.get("but")
             said[item.path, item.originalname] = {*fast.args, *(but or ())}
@@ -52,7 +54,7 @@ def pytest_collection_modifyitems(config, items):
 
 
 def _thin_out(items):
-    """Of a test with many slow cases CI runs every fourth, another one of each law.
+    """Of a test with many slow cases CI runs every eighth, another one of each law.
 
     A law is tried on all kinds of flows, and a flow by all laws, in fast cases and in those; the
     others are there before a release (CONTRIBUTING.md).
@@ -63,9 +65,9 @@ def _thin_out(items):
                 item.path.stem not in _ALL_CASES):
             slow.setdefault((item.path.stem, item.originalname), []).append(item)
     for (_, name), cases in slow.items():
-        first = sum(map(ord, name)) % _EVERY
-        for i, item in enumerate(cases if len(cases) > 2 * _EVERY else []):
-            if i % _EVERY != first:
+        first = sum(map(ord, name)) % len(cases)
+        for i, item in enumerate(cases if len(cases) > _MANY else []):
+            if (i - first) % _EVERY:
                 item.add_marker(pytest.mark.exhaustive)
 
 
@@ -73,6 +75,19 @@ def pytest_collection_finish():
     """What was imported stays: the garbage collector need not look at it again and again."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(tryfirst=True)  # before fixtures of whole files
+def pytest_runtest_setup(item):
+    """TensorFlow optimises graphs, which takes more time than they; not of a law's slow cases.
+
+    What was traced the other way rounds in another way, and goes.
+    """
+    marks = {mark.name for mark in item.iter_markers()}
+    as_they_are = "slow" in marks and not marks & {"allocator", "optimised"}
+    if as_they_are != tf.config.optimizer.get_experimental_options().get("disable_meta_optimizer"):
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": as_they_are})
+        registry.let_go()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -96,16 +111,6 @@ def pytest_runtest_teardown(item, nextitem):
 def seeded():
     """Fixed seeds for every test."""
     keras.utils.set_random_seed(0)
-
-
-@pytest.fixture(autouse=True)
-def optimised(request):
-    """TensorFlow optimises graphs, which takes more time than they; not of a law's slow cases."""
-    marks = {mark.name for mark in request.node.iter_markers()}
-    slow = "slow" in marks and not marks & {"allocator", "optimised"}
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": slow})
-    yield
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
 
 
 @pytest.fixture(autouse=True)

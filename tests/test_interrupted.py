@@ -22,7 +22,7 @@ def begin(*args):
     return start(*args, module="tests.only_train")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_killed_again_and_again_it_ends_as_if_undisturbed(tmp_path):
     """No example is skipped or seen twice: the stream is a function of the step alone."""
     args = [*TINY, f"--niters={400 + 400 * KILLS}"]

@@ -17,6 +17,8 @@ from tests.command import ROOT, SMOKE, checkpoint, checkpoint_step, start, wait_
 from train import flags
 from train.main import main
 
+pytestmark = pytest.mark.optimised
+
 RUN = [SMOKE, "--nblocks=1"]
 
 
@@ -54,7 +56,7 @@ def test_train_evaluates_and_samples(trained):
     assert len(list((workdir / "checkpoints" / "best").glob("*.index"))) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_variational_noise_end_to_end(tmp_path):
     """More draws are a tighter bound; pictures and reconstructions are of pixels."""
     args = [*RUN, "--dequantise=variational", "--dequantise_idim=4", f"--workdir={tmp_path}"]
@@ -85,7 +87,6 @@ def again(trained, tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.optimised
 def test_eval_repeats_and_needs_no_flagfile(trained, again, tmp_path, capsys):
     """The same numbers to the last bit; of another process, to the rounding of its threads."""
     shutil.copytree(trained[0], tmp_path / "run")

@@ -137,7 +137,7 @@ def test_heavy_tails_look_at_each_block_once():
     assert list(found[0]) == ["steep"] and found[0] == found[1]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.allocator
 def test_what_is_kept_between_the_passes():
     """Of each block one tensor of the size of x, whatever the strategy."""

@@ -164,7 +164,7 @@ def test_bad_input_is_one_clear_line(run, given, message, capsys):
     assert message in error and error.count("\n") == 1, error
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_images_of_another_kind_are_found(tmp_path, capsys):
     from tests.command import SMOKE
     workdir = tmp_path / "run"

@@ -9,7 +9,6 @@ from train import data, flags
 from train.build import build_model, build_optimizer
 
 
-@pytest.mark.slow
 @pytest.mark.exhaustive
 def test_the_largest_published_architecture_builds():
     """With 16 channels for 512: on a CPU the first norms of the whole take a quarter of an hour."""
@@ -34,7 +33,7 @@ def test_published_settings_are_the_references():
             celeba.update_freq, celeba.n_exact_terms) == (5, "elu", False, True, True, 5, 8)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_full_cifar10_model_takes_a_training_step():
     """25 million weights; on photographs of the same size, which need no download."""
     settings = flags.parse(["x", "--flagfile=configs/cifar10.cfg", "--data=photos",

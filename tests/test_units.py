@@ -13,6 +13,8 @@ from train import build, data, plots
 from train.flags import parse
 from train.main import main
 
+pytestmark = pytest.mark.optimised
+
 COLUMNS = ["height, cm", "income"]
 TRAIN = ["x", "--flagfile=configs/tabular.cfg", "--nblocks=1", "--dims=8", "--niters=4",
          "--val_every=2", "--exact", "--batchsize=50", "--n_sample_images=40"]

@@ -65,6 +65,7 @@ def test_weights_after_20_steps_are_those_of_one_device(begin, args, one_device,
         np.testing.assert_allclose(a, one_device[name], rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.exhaustive
 def test_keras_fit_on_two_workers_of_two_replicas(tmp_path):
     """With the usual callbacks; after each epoch all four replicas have the same variables."""
     codes, _, errors = finish(start_workers(2, str(tmp_path), module="tests.keras_worker"))
