@@ -30,7 +30,8 @@ TARGETS = {
     "distribution": targets.as_target(tfd.MultivariateNormalDiag(
         np.array([1.0, -2.0]), np.array([0.5, 2.0]))),
 }
-SAMPLED = [name for name, target in TARGETS.items() if hasattr(target, "sample")]
+SAMPLED = [name for name, target in TARGETS.items()
+           if hasattr(target, "sample") and not isinstance(target, targets.U1)]
 every_target = pytest.mark.parametrize("name", TARGETS)
 
 
@@ -285,6 +286,29 @@ def test_log_z_of_u1_is_the_sum_of_bessel_functions(size, beta):
     np.testing.assert_allclose(targets.U1(size, beta).log_z, want, rtol=1e-12)
 
 
+@pytest.mark.parametrize("size, beta", [(2, 0.7), (3, 2.0), (8, 2.0), (3, 0.0)])
+def test_samples_of_u1(size, beta):
+    """`E[C] = (log Z)'` and `E[C^2] = Z'' / Z` of `C = sum_P cos theta_P`; links are uniform."""
+    target, n, eps = targets.U1(size, beta), 4000, 1e-3
+    x = target.sample(n, seed=1, dtype="float64")
+    assert np.abs(x).max() <= math.pi
+    np.testing.assert_array_equal(x[:5], target.sample(n, seed=1, dtype="float64")[:5])
+    cosines = np.sum(np.cos(target.plaquettes(x)), (1, 2))
+    charges = target.topological_charge(x)
+    np.testing.assert_allclose(charges, np.round(charges), atol=1e-9)
+    links = np.reshape(np.exp(1j * x.numpy()), [n, -1])
+    assert (np.abs(links.mean(0)) < 4 / math.sqrt(n)).all()
+    around = np.exp(1j * np.sum(x.numpy()[..., 0], 1))  # a loop around the torus
+    assert (np.abs(around.mean(0)) < 4 / math.sqrt(n)).all()
+    if beta == 0:
+        assert_zero_on_average(cosines)
+        return
+    log_z = [targets.U1(size, beta + step).log_z for step in (-eps, 0, eps)]
+    slope, bend = (log_z[2] - log_z[0]) / (2 * eps), (log_z[2] - 2 * log_z[1] + log_z[0]) / eps ** 2
+    assert_zero_on_average(cosines - slope)
+    assert_zero_on_average(cosines ** 2 - slope ** 2 - bend)
+
+
 # Others as targets ------------------------------------------------------------------------------
 
 
@@ -442,8 +466,15 @@ def test_phi4_by_hmc():
 
 @pytest.mark.slow
 def test_u1_by_hmc():
-    """`E[sum_P cos theta_P] = d log Z / d beta`."""
+    """`E[sum_P cos theta_P] = d log Z / d beta`; charges are as those of exact samples."""
     target, eps = targets.U1(4, beta=1.0), 1e-4
     want = (targets.U1(4, 1 + eps).log_z - targets.U1(4, 1 - eps).log_z) / (2 * eps)
-    mean, error = hmc(target, target.log_prob, 0.2)
-    assert error < 0.01 * want and abs(mean - want) < 4 * error
+
+    def observe(x):
+        return tf.stack([target.log_prob(x), target.topological_charge(x) ** 2], axis=-1)
+
+    mean, error = hmc(target, observe, 0.2)
+    assert error[0] < 0.01 * want and abs(mean[0] - want) < 4 * error[0]
+    exact = observe(target.sample(4000, seed=0, dtype="float64"))[:, 1]
+    both = math.hypot(error[1], np.std(exact) / math.sqrt(4000))
+    assert both < 0.05 * np.mean(exact) and abs(mean[1] - np.mean(exact)) < 4 * both

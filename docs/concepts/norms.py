@@ -51,6 +51,7 @@ plt.show()
 # | orders | how |
 # |---|---|
 # | p = 1, or q = infinity | in closed form: the largest norm of a column, or of a row |
+# | p = q = 2, convolutions with `padding="circular"` | exactly: on a torus the convolution is a matrix of channels at each frequency, and the norm is the largest of theirs |
 # | all others | power iteration, from the vectors that the last step left, after each training step |
 #
 # For a convolution it is the norm of the convolution as an operator on images, not that of its

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfresflow.checks.rules import check
 from tfresflow.checks.sizes import as_size
+from tfresflow.targets.quantiles import quantile, table
 from tfresflow.targets.target import Target, drawn
 
 __all__ = ["ManyWell"]
@@ -76,9 +77,8 @@ class ManyWell(Target):
         """
         (for_wells, for_others), dtype = drawn(seed, 2, dtype)
         shape = [n, self.dimensions // 2]
-        # In float64, as most steps of the grid are of less mass than float32 can tell.
         uniform = tf.random.stateless_uniform(shape, for_wells, dtype=tf.float64)
-        wells = tf.cast(_quantile(uniform), dtype)
+        wells = tf.cast(quantile(*_table(), uniform), dtype)
         others = tf.random.stateless_normal(shape, for_others, dtype=dtype)
         return tf.reshape(tf.stack([wells, others], axis=-1), [-1, self.dimensions])
 
@@ -95,20 +95,4 @@ def _log_mass():
 
 @functools.cache
 def _table():
-    """`(cumulative, grid)` of a well where the distribution function rises."""
-    density = np.exp(_log_well(_GRID) - _log_mass())
-    cumulative = np.concatenate([[0], np.cumsum((density[1:] + density[:-1]) / 2)])
-    cumulative /= cumulative[-1]
-    rises = np.concatenate([[True], np.diff(cumulative) > 0])
-    return cumulative[rises], _GRID[rises]
-
-
-def _quantile(uniform):
-    """The inverse of the distribution function, linear between the points of the table."""
-    cumulative, grid = (tf.constant(table) for table in _table())
-    flat = tf.reshape(uniform, [-1])
-    above = tf.clip_by_value(tf.searchsorted(cumulative, flat, side="right"), 1, len(grid) - 1)
-    low, high = (tf.gather(cumulative, i) for i in (above - 1, above))
-    share = (flat - low) / (high - low)
-    left, right = (tf.gather(grid, i) for i in (above - 1, above))
-    return tf.reshape(left + share * (right - left), tf.shape(uniform))
+    return table(_log_well, _GRID[0], _GRID[-1], len(_GRID))
