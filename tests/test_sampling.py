@@ -136,16 +136,16 @@ def test_flows(args, kinds):
 # Runs -------------------------------------------------------------------------------------------
 
 
-WRITTEN = {"gmm": ["samples.png", "columns.png"], "funnel": ["samples.png", "columns.png"],
-           "phi4": ["fields.png", "observables.png"], "u1": ["fields.png", "observables.png"]}
+WRITTEN = {name: ["samples.png", "columns.png"] for name in ("gmm", "many_well", "funnel")} | {
+    name: ["fields.png", "observables.png"] for name in ("phi4", "u1")}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name, args", [
-    ("gmm", ["--dimensions=2"]), ("funnel", ["--kl=forward", "--sampler=solved"]),
+    ("gmm", ["--dimensions=2"]), ("many_well", ["--kl=forward"]), ("funnel", ["--kl=forward", "--sampler=solved"]),
     ("phi4", PHI4), ("phi4", [*PHI4, "--lam=0", "--m2=1", "--kl=forward", "--kl_gradient=drop_in"]),
     ("u1", ["--target=u1", "--lattice=3", "--beta=0.5"])],
-    ids=["gmm", "funnel", "phi4", "free", "u1"])
+    ids=["gmm", "many_well", "funnel", "phi4", "free", "u1"])
 def test_train_evaluates_and_samples(name, args, tmp_path, capsys):
     assert run(f"--target={name}", *args, f"--workdir={tmp_path}") == 0
     captured = capsys.readouterr()

@@ -39,7 +39,7 @@ def quantile(cumulative, grid, uniform):
     """
     cumulative, grid = tf.constant(cumulative), tf.constant(grid)
     flat = tf.reshape(uniform, [-1])
-    above = tf.clip_by_value(tf.searchsorted(cumulative, flat, side="right"), 1, len(grid) - 1)
+    above = tf.clip_by_value(tf.searchsorted(cumulative, flat, side="right"), 1, grid.shape[0] - 1)
     low, high = (tf.gather(cumulative, i) for i in (above - 1, above))
     left, right = (tf.gather(grid, i) for i in (above - 1, above))
     return tf.reshape(left + (flat - low) / (high - low) * (right - left), tf.shape(uniform))
