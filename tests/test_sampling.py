@@ -142,7 +142,8 @@ WRITTEN = {name: ["samples.png", "columns.png"] for name in ("gmm", "many_well",
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name, args", [
-    ("gmm", ["--dimensions=2"]), ("many_well", ["--kl=forward"]), ("funnel", ["--kl=forward", "--sampler=solved"]),
+    ("gmm", ["--dimensions=2"]), ("many_well", ["--kl=forward"]),
+    ("funnel", ["--kl=forward", "--sampler=solved"]),
     ("phi4", PHI4), ("phi4", [*PHI4, "--lam=0", "--m2=1", "--kl=forward", "--kl_gradient=drop_in"]),
     ("u1", ["--target=u1", "--lattice=3", "--beta=0.5"])],
     ids=["gmm", "many_well", "funnel", "phi4", "free", "u1"])

@@ -133,7 +133,7 @@ def test_one_pass_does_not_tell_the_error_of_the_probes(trained, run, capsys, mo
 def test_histograms_are_of_all_rows(rows, tmp_path, monkeypatch):
     """Of data up to a few outermost rows, of samples what is among them, perhaps none."""
     figures = []
-    monkeypatch.setattr(plots, "_save", lambda figure, path: figures.append(figure))
+    monkeypatch.setattr(plots, "save", lambda figure, path: figures.append(figure))
     data = np.random.RandomState(0).randn(rows, 1).astype("float32")
     for samples, share in ((data + 1e3, 0), (np.r_[data, data + 1e3], 0.5)):
         plots.columns(data, samples, ["a"], tmp_path / "x.png")
@@ -148,7 +148,7 @@ def test_histograms_are_of_all_rows(rows, tmp_path, monkeypatch):
 
 def test_axes_are_labelled_in_units_and_names_of_the_file(tmp_path, monkeypatch):
     figures = []
-    monkeypatch.setattr(plots, "_save", lambda figure, path: figures.append(figure))
+    monkeypatch.setattr(plots, "save", lambda figure, path: figures.append(figure))
     rows = np.random.RandomState(0).randn(500, 2) * [1, 3] + [0, 1e9]
     plots.columns(rows, rows, ["price in $", "of $a_i$"], tmp_path / "x.png")
     axes = figures[0].axes
