@@ -82,6 +82,8 @@ def _sampling(s):
     if size(s) <= 64:
         for name in ("exact", "tolerance", "n_exact_terms_eval"):
             yield name, False, f"{given}, of which densities are exact"
+    for name in ("n_samples", "n_exact_terms", "n_probes", "neumann_grad"):
+        yield name, not s.exact_training, "with --exact_training"
     yield "kl_gradient", s.command == "train", f"with {s.command}, which does not train"
     yield "n_test", s.command == "train", f"with {s.command}, which validates nothing"
 

@@ -33,6 +33,8 @@ class SamplingFlags:
     sampler: str = flag(
         "evaluated", "A block's side that samples: x + g(x), evaluated, or its inverse, solved.",
         allowed=("evaluated", "solved"))
+    exact_training: bool = flag(
+        False, "Exact log-determinants in training, too: of few numbers the better gradient.")
     n_importance: int = flag(10000, "Weighted samples of eval and sample.", AT_LEAST_TWO)
 
 
