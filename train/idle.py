@@ -15,7 +15,8 @@ _IMAGES = ("idim kernels squeeze_first factor_out fc_actnorm logit_transform alp
 _RESIDUAL = ("coeff vnorms learn_p mixed p_range certified n_lipschitz_iters sn_tol n_power_series "
              "n_dist threshold n_lambda geom_p n_samples n_probes probe n_exact_terms neumann_grad "
              "densenet densenet_depth densenet_growth learnable_concat solver rtol atol "
-             "max_solver_steps exact eval_probes tolerance n_exact_terms_eval").split()
+             "max_solver_steps exact eval_probes tolerance n_exact_terms_eval "
+             "exact_training").split()
 _VARIATIONAL = "dequantise_blocks", "dequantise_idim", "eval_draws"
 _TRAINING = ({f.name for f in dataclasses.fields(TrainingFlags)} | {"autodiff", "mem_eff"}) - {
     *FIXED, "workdir"}
