@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from bijectors import ActNorm, Inverted
 from tests.command import checkpoint, finish, start, start_workers
+from tests.test_flags import TYPED
 from tests.test_workers import float64  # noqa: F401
 from tfresflow import FlowModel, logdet, losses, targets
 from train import callbacks, flags
@@ -19,6 +20,7 @@ from train.sampling import lattices, weighing
 from train.sampling.hmc import hmc
 from train.sampling.plaquettes import charge_probabilities, plaquette_density
 from train.sampling.targets import build_target
+from train.settings import Settings
 
 SAMPLING = ["--task=sampling", "--nblocks=1", "--dims=6", "--idim=4", "--niters=4", "--val_every=2",
             "--n_test=64", "--val_batchsize=64", "--batchsize=32", "--n_importance=128",
@@ -79,6 +81,18 @@ def test_flags_that_do_nothing_are_told(args, said, capsys, tmp_path):
     lines = capsys.readouterr().err.splitlines()
     assert all(" has no effect with" in line for line in lines)
     assert sorted(line.split()[1].lstrip("-") for line in lines) == said.split()
+
+
+@pytest.mark.parametrize("command, target, used", [
+    ("eval", "gmm", ""), ("eval", "u1", "exact tolerance"), ("sample", "funnel", "sample_seed"),
+    ("sample", "u1", "sample_seed exact tolerance n_sample_images")])
+def test_each_flag_that_a_command_does_not_look_at_is_told(command, target, used, tmp_path, capsys):
+    flags.save(Settings(task="sampling", target=target), tmp_path, "")
+    always = "val_batchsize checkpoint n_importance solver rtol atol max_solver_steps"
+    for name, typed in TYPED.items():
+        flags.parse(["x", command, f"--workdir={tmp_path}", typed])
+        works = name in f"{used} {always}".split()
+        assert (f"--{name} has no effect" in capsys.readouterr().err) == (not works), name
 
 
 def test_a_run_has_its_target_for_good_and_may_change_the_gradient(tmp_path, monkeypatch):

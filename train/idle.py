@@ -52,7 +52,8 @@ def _commands(s):
         yield name, s.command == "train", f"with {s.command}, which does not train"
     yield "eval_draws", s.command != "sample", "with sample, which does not evaluate"
     for name in ("eval_probes", "exact", "tolerance", "n_exact_terms_eval"):
-        yield name, s.command != "sample", "with sample, which does not evaluate"
+        yield name, s.command != "sample" or s.task == "sampling", (
+            "with sample, which does not evaluate")
         yield name, s.data not in TOYS, f"with --data={s.data}, of which densities are exact"
     for name in ("n_sample_images", "temperature", "sample_seed"):
         yield name, s.command not in ("eval", "ood"), f"with {s.command}, which draws no samples"
