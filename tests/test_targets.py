@@ -104,6 +104,13 @@ def test_saved_and_loaded(name):
         assert loaded == target and hash(loaded) == hash(target)
 
 
+@pytest.mark.parametrize("name", [*SAMPLED, "u1"])
+def test_samples_in_a_graph_are_those_without(name):
+    target = TARGETS[name]
+    traced = tf.function(lambda seed: target.sample(20, seed), autograph=False)
+    np.testing.assert_allclose(traced(tf.constant([1, 2])), target.sample(20, [1, 2]), atol=1e-5)
+
+
 @pytest.mark.parametrize("name", SAMPLED)
 def test_samples_are_of_the_density(name):
     """Stein: `E[d log p] = 0`, and `E[x_i d_i log p] = -1` for each i, within 4 standard errors."""

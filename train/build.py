@@ -211,6 +211,8 @@ def law(settings, n_exact):
 
 
 def _log_det(settings):
+    if settings.task == "sampling" and settings.exact_training:
+        return logdet.Exact()
     return logdet.LogDet(
         law(settings, settings.n_exact_terms),
         logdet.Neumann() if settings.neumann_grad else logdet.Series(),

@@ -43,7 +43,8 @@ def train(settings):
                 model = build_model(settings)
                 model.compile(build_optimizer(settings), loss=build_loss(settings))
         with _workdir(settings, workdir, group) as found:
-            _fit(model, settings, workdir, group, found)
+            with solving() if settings.task == "sampling" else contextlib.nullcontext():
+                _fit(model, settings, workdir, group, found)
             if group.chief:
                 report(settings)
         group.total([0])  # a worker that ended earlier would look lost
@@ -110,8 +111,7 @@ def _fit(model, settings, workdir, group, found):
     first = fed.pop("callbacks", [])
     silent = contextlib.nullcontext()
     with limits.catching_signals(), _saved_when_it_ends(model, keeper), (
-            progress.until_validated() if group.chief and not bar else silent), (
-            solving() if settings.task == "sampling" else silent):
+            progress.until_validated() if group.chief and not bar else silent):
         model.fit(**fed, initial_epoch=step // interval, epochs=-(-steps // interval),
                   steps_per_epoch=interval, verbose=int(bar),
                   callbacks=[means, *first, limits, _Step(), *writers, keeper])

@@ -15,7 +15,8 @@ _IMAGES = ("idim kernels squeeze_first factor_out fc_actnorm logit_transform alp
 _RESIDUAL = ("coeff vnorms learn_p mixed p_range certified n_lipschitz_iters sn_tol n_power_series "
              "n_dist threshold n_lambda geom_p n_samples n_probes probe n_exact_terms neumann_grad "
              "densenet densenet_depth densenet_growth learnable_concat solver rtol atol "
-             "max_solver_steps exact eval_probes tolerance n_exact_terms_eval").split()
+             "max_solver_steps exact eval_probes tolerance n_exact_terms_eval "
+             "exact_training").split()
 _VARIATIONAL = "dequantise_blocks", "dequantise_idim", "eval_draws"
 _TRAINING = ({f.name for f in dataclasses.fields(TrainingFlags)} | {"autodiff", "mem_eff"}) - {
     *FIXED, "workdir"}
@@ -51,7 +52,8 @@ def _commands(s):
         yield name, s.command == "train", f"with {s.command}, which does not train"
     yield "eval_draws", s.command != "sample", "with sample, which does not evaluate"
     for name in ("eval_probes", "exact", "tolerance", "n_exact_terms_eval"):
-        yield name, s.command != "sample", "with sample, which does not evaluate"
+        yield name, s.command != "sample" or s.task == "sampling", (
+            "with sample, which does not evaluate")
         yield name, s.data not in TOYS, f"with --data={s.data}, of which densities are exact"
     for name in ("n_sample_images", "temperature", "sample_seed"):
         yield name, s.command not in ("eval", "ood"), f"with {s.command}, which draws no samples"
@@ -82,6 +84,8 @@ def _sampling(s):
     if size(s) <= 64:
         for name in ("exact", "tolerance", "n_exact_terms_eval"):
             yield name, False, f"{given}, of which densities are exact"
+    for name in ("n_samples", "n_exact_terms", "n_probes", "neumann_grad"):
+        yield name, not s.exact_training, "with --exact_training"
     yield "kl_gradient", s.command == "train", f"with {s.command}, which does not train"
     yield "n_test", s.command == "train", f"with {s.command}, which validates nothing"
 

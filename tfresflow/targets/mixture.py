@@ -97,7 +97,7 @@ class GaussianMixture(Target):
             signs = tf.random.stateless_uniform([n, self.dimensions], for_modes, 0, 2, tf.int32)
             return 2 * tf.cast(signs, dtype) - 1 + noise
         logits = tf.reshape(self._log_weights(dtype), [1, -1])
-        [modes] = tf.random.stateless_categorical(logits, n, for_modes)
+        modes = tf.random.stateless_categorical(logits, n, for_modes)[0]
         return tf.gather(tf.constant(self.locs, dtype), modes) + noise
 
     def _log_weights(self, dtype):

@@ -4,11 +4,10 @@ import dataclasses
 
 from train.rules import AT_LEAST_TWO, FINITE, NOT_NEGATIVE, SIDE, flag
 
-__all__ = ["LATTICES", "SAMPLED", "SamplingFlags", "TARGETS", "has_samples", "size", "together"]
+__all__ = ["LATTICES", "SamplingFlags", "TARGETS", "size", "together"]
 
 LATTICES = ("phi4", "u1")
-SAMPLED = ("gmm", "many_well", "funnel")  # of which there are exact samples
-TARGETS = (*SAMPLED, *LATTICES)
+TARGETS = ("gmm", "many_well", "funnel", *LATTICES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +33,8 @@ class SamplingFlags:
     sampler: str = flag(
         "evaluated", "A block's side that samples: x + g(x), evaluated, or its inverse, solved.",
         allowed=("evaluated", "solved"))
+    exact_training: bool = flag(
+        False, "Exact log-determinants in training, too: of few numbers the better gradient.")
     n_importance: int = flag(10000, "Weighted samples of eval and sample.", AT_LEAST_TWO)
 
 
@@ -51,13 +52,8 @@ def together(s):
            "be sin or tanh for --target=phi4, whose action is the same for phi and -phi")
     yield ("block", s.target != "u1" or s.block != "coupling",
            "not be coupling for --target=u1: couplings do not commute with gauge transformations")
-    yield ("kl", s.kl == "reverse" or has_samples(s), "be reverse for --target="
-           f"{s.target}, of which there are no exact samples")
-
-
-def has_samples(s):
-    """Whether there are exact samples of the target."""
-    return s.target in SAMPLED or (s.target == "phi4" and s.lam == 0)
+    yield ("kl", s.kl == "reverse" or s.target != "phi4" or s.lam == 0,
+           "be reverse for --target=phi4, of which there are no exact samples unless --lam=0")
 
 
 def size(s):

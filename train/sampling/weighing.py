@@ -1,5 +1,7 @@
 """Weighted samples of a run, and what they say: log Z, how many of them count, a Markov chain."""
 
+import weakref
+
 import numpy as np
 import tensorflow as tf
 
@@ -14,13 +16,14 @@ from train.status import saying
 __all__ = ["rows_of", "scores", "weighted"]
 
 _STREAM = 8_000_000  # seeds of the target's samples
+_DRAWN: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # of each model, for what seed
 
 
 def weighted(model, settings, seed):
-    """`importance.Weighted`, as many as --n_importance says.
+    """`importance.Weighted`, as many as --n_importance says; drawn once for the same seed.
 
     Args:
-      model: as `checkpoints.loaded` gives it.
+      model: as `checkpoints.loaded` gives it: its weights do not change any more.
       settings: the flags.
       seed: integer.
 
@@ -28,12 +31,17 @@ def weighted(model, settings, seed):
       NotConverged: an inverse.
       NonFinite: a density is not a number.
     """
+    known, samples = _DRAWN.get(model, (None, None))
+    if known == (seed, settings.n_importance):
+        return samples
     with saying(f"drawing {settings.n_importance} weighted samples"), solving():
         try:
-            return model.sample_importance(settings.n_importance, seed=seed,
-                                           batch_size=settings.val_batchsize)
+            samples = model.sample_importance(settings.n_importance, seed=seed,
+                                              batch_size=settings.val_batchsize)
         except ValueError as error:
             raise NonFinite(f"the densities of samples are not finite ({error})") from error
+    _DRAWN[model] = (seed, settings.n_importance), samples
+    return samples
 
 
 def scores(model, settings, samples):
@@ -83,6 +91,8 @@ def rows_of(metrics):
     log_z = f"{metrics['log_z']:.4f} +- {metrics['log_z_stderr']:.4f}"
     if metrics["log_z_exact"] is not None:
         log_z += f", exact {metrics['log_z_exact']:.4f}"
+        away = metrics["log_z_error_in_stderrs"]
+        log_z += "" if away is None else f" ({abs(away):.1f} of these errors away)"
     rows = [("log Z, nats", log_z),
             ("loss, nats", f"{metrics['loss']:.4f} +- {metrics['loss_stderr']:.4f}"),
             ("effective sample size", f"{metrics['ess']:.4f}"),
