@@ -24,7 +24,8 @@ NAMES = {"fig1": "the biased estimator against the unbiased one, as the Lipschit
          "hypergrad": "learning rates and momenta learned through training, memory and time",
          "citation": "a graph network of documents, by the same five ways",
          "moonwalk": "gradients by forward sweeps: memory, time, stability, noise",
-         "strategies": "strategies for the gradient by depth: memory, time, exactness"}
+         "strategies": "strategies for the gradient by depth: memory, time, exactness",
+         "paths": "path gradients beside standard ones: time, noise, effective sizes"}
 
 
 def main(argv=None):
