@@ -51,7 +51,8 @@ class InvertibleResidual(Flow):
         many terms as J needs, Neumann gradient.
       solver: fixed-point solver of `tfresflow.solvers` for the inverse; default `Anderson()`.
       adjoint: linear solver of `tfresflow.solvers` for the gradient of the inverse; default
-        `BiCGSTAB()`, or `Direct()` if x is one or two numbers.
+        `BiCGSTAB()`, or `Direct()` if x is one or two numbers, or where `logdet.Exact` has formed
+        the matrix anyway.
       name: of the block.
 
     Raises:
@@ -104,7 +105,7 @@ class InvertibleResidual(Flow):
         self.log_det = logdet.LogDet() if log_det is None else log_det
         self.solver = solvers.Anderson() if solver is None else solver
         default = solvers.Direct() if math.prod(event_shape) <= 2 else solvers.BiCGSTAB()
-        self.adjoint = default if adjoint is None else adjoint
+        self._chosen, self.adjoint = adjoint, default if adjoint is None else adjoint
         self._root = solvers.Implicit(self.solver, self.adjoint)
         if self.lipschitz >= 1:
             raise ValueError("`branch` must have a Lipschitz constant below 1. "
@@ -159,8 +160,9 @@ class InvertibleResidual(Flow):
         spec = tf.TensorSpec([size, *self.event_shape], dtype or self._float)
         conditional = self.context_shape is not None
         inverse = of_state(self.inverse_in_chunks) if conditional else self.inverse_in_chunks
+        at_hand = self._chosen is None and getattr(self._estimator, "forms_jacobian", False)
         return logdet.bind(self._estimator, self.branch, seeds.as_seed(seed), spec, inverse,
-                           _Adjoint(self.adjoint))
+                           _Adjoint(solvers.Direct() if at_hand else self.adjoint))
 
     def inverse_and_log_det(self, z, seed=None, **context):
         x = self.inverse_alone(z, **context)
@@ -209,7 +211,7 @@ class InvertibleResidual(Flow):
 
     def with_log_det(self, log_det):
         return InvertibleResidual(self.branch, self.event_shape, log_det, self.solver,
-                                  self.adjoint, self.name)
+                                  self._chosen, self.name)
 
     def branches(self):
         return {self.name: self.branch}

@@ -56,6 +56,9 @@ class Function:
     # How many of the last weights are of the examples, `[N, ...]`, one row for each of x.
     num_rows = 0
 
+    # Whether y of a number of x follows from this number alone, and from where it stands.
+    is_elementwise = False
+
     # Whether a factor of x, or of y, can be left to the weights: `scaled`.
     scales_input = scales_output = False
 
@@ -95,7 +98,7 @@ class Scale(Function):
         return weights[0] * x, lambda u: weights[0] * u
 
     linearise_forward = linearise
-    scales_input = scales_output = True
+    is_elementwise = scales_input = scales_output = True
 
     def scaled(self, weights, before, after):
         return [product_of([*weights, before, after])]

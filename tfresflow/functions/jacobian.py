@@ -12,7 +12,7 @@ import typing
 
 import tensorflow as tf
 
-__all__ = ["is_small", "linearise"]
+__all__ = ["is_small", "linearise", "whole"]
 
 
 def linearise(g, weights, x):
@@ -68,3 +68,47 @@ class _Forward:
 
     def form(self, w, v):
         return self.jvp(v), w
+
+
+def whole(g, weights, x):
+    """`(g(x), dg/dx)` of a `Function`, `[N, ...]` and `[N, D, D]`; differentiable to any order.
+
+    The unit vectors go through g beside x, piece by piece.
+    """
+    size, y = x.shape[1:].num_elements(), x
+    t = tf.reshape(tf.eye(size, dtype=x.dtype), [1, size, *x.shape[1:]])
+    for function, own in g.each(weights):
+        y, t = _carried(function, own, y, t)
+    matrix = tf.linalg.matrix_transpose(tf.reshape(t, [-1, size, size]))
+    return y, matrix + tf.zeros([_count(x), 1, 1], x.dtype)
+
+
+def _carried(function, weights, x, t):
+    """`(y, dy/dx t)` of t `[N, D, ...]`, or `[1, D, ...]` while it is the same for all examples.
+
+    A linear map does not look at x, and what acts on each number by itself has the same slope for
+    all D; anything else is given each x D times.
+    """
+    size = t.shape[1]
+    if function.is_elementwise:
+        y, jvp = function.linearise_forward(weights, x)
+        return y, t * jvp(tf.ones_like(y))[:, tf.newaxis]
+    if function.scales_output:
+        y, jvp = function.linearise_forward(weights, x)
+    else:
+        *own, context = weights if getattr(function, "takes_context", False) else [*weights, None]
+        rows = own if context is None else [*own, _repeated(context, size)]
+        y, jvp = function(weights, x), function.linearise_forward(rows, _repeated(x, size))[1]
+        t = t + tf.zeros([_count(x), *[1] * (t.shape.rank - 1)], t.dtype)
+    t = jvp(tf.reshape(t, [-1, *t.shape[2:]]))
+    return y, tf.reshape(t, [-1, size, *t.shape[1:]])
+
+
+def _count(x):
+    return tf.shape(x)[0] if x.shape[0] is None else x.shape[0]
+
+
+def _repeated(x, size):
+    """Each example `size` times."""
+    copies = tf.tile(x[:, tf.newaxis], [1, size, *[1] * (x.shape.rank - 1)])
+    return tf.reshape(copies, [-1, *x.shape[1:]])

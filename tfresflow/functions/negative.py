@@ -42,6 +42,10 @@ class Negative(Function):
         return -y, lambda t: -jvp(t)
 
     @property
+    def is_elementwise(self):
+        return self.inner.is_elementwise
+
+    @property
     def scales_input(self):
         return self.inner.scales_input
 

@@ -25,6 +25,7 @@ class _Elementwise(Function):
     """From `value_and_slope(x, *weights)`, a function of a module."""
 
     value_and_slope: typing.Callable
+    is_elementwise = True
 
     def __call__(self, weights, x):
         return self.value_and_slope(x, *weights)[0]

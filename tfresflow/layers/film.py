@@ -83,6 +83,7 @@ class _Modulate(Function):
 
     gates: bool
     takes_context = True
+    is_elementwise = True
 
     def __call__(self, weights, x):
         return self.linearise(weights, x)[0]

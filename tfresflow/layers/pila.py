@@ -85,6 +85,7 @@ class CPila(Concatenated):
 @dataclasses.dataclass(frozen=True)
 class _Pila(Function):
     shift: float
+    is_elementwise = True
 
     def __call__(self, weights, x):
         return _value_and_slope(x - self.shift)[0]

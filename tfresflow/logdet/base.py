@@ -37,6 +37,9 @@ class Estimator:
       [0.5, 0.5, 0.5]
     """
 
+    # Whether the steps that `bind` makes have the whole Jacobian at hand where they solve.
+    forms_jacobian = False
+
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         say_together(cls, "bind", "__call__", by=Estimator)

@@ -7,56 +7,37 @@ of g serves the series, the log-determinant and the gradient.
 
 import dataclasses
 import math
-import typing
 
 import tensorflow as tf
 
-from tfresflow.batches import threads
-from tfresflow.batches.parts import chunks_of, in_chunks, largest_bytes
+from tfresflow.batches.parts import in_chunks, largest_bytes
 from tfresflow.batches.rows import each
 from tfresflow.functions.jacobian import linearise
-from tfresflow.functions.negative import Negative
-from tfresflow.functions.steps import Step
 from tfresflow.functions.traced import shared
+from tfresflow.logdet.branch_step import BranchStep, asked, is_kept, kept_shapes, value_and_kept
 from tfresflow.logdet.memory import LIGHT, Tape
 
 __all__ = ["Block", "PlaneBlock", "bounds_of", "is_in_plane"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Block(Step):
-    """A residual block with its weights and draws at hand.
+class Block(BranchStep):
+    """A `BranchStep` with the draws of a `LogDet` at hand.
 
     Args:
-      log_det: a `LogDet`.
-      g, weights: a normalized `Function` and its weights.
-      inverse: `z -> x`, in chunks of a second argument, `Rows`, where that is given.
-      adjoint: a linear solver, `(matvec, b, adjoint) -> z` with `z = matvec(z) + b`.
+      log_det, g, weights, inverse, adjoint, spec: see `BranchStep`.
       drawn: of the law for the number of terms.
       seed, first: of the probes, see `seeds.Part`.
-      spec: of the batch, the size None where it is not known.
     """
 
-    log_det: typing.Any
-    g: typing.Any
-    weights: list
-    inverse: typing.Callable
-    adjoint: typing.Callable
     drawn: tf.Tensor
     seed: tf.Tensor
     first: tf.Tensor
-    spec: tf.TensorSpec
 
     @property
     def is_light(self):
         n = self.spec.shape[0]
         return n is not None and n * largest_bytes(self.g, self.weights, self.spec) <= LIGHT
-
-    def value(self, x, rows):
-        [y] = shared(_value, self.g, self._chunks(rows), False)(x, self.weights)
-        # Here and not in `_value`: oneDNN's kernel for `x + W h + b` has a state, and must not
-        # run twice at a time, as that of a function may.
-        return x + y
 
     def linearise(self, x, rows):
         with tf.GradientTape() as tape:
@@ -99,53 +80,14 @@ class Block(Step):
         y, dz, of_value = self._push(x, rows, dx - beside)
         return x + y, dz, log_det, list(map(tf.add, of_log_det, of_value))
 
-    def value_vjp(self, x, rows, dz):
-        dx, *dweights = shared(_gradient_of_value, self.g, self._chunks(rows), rows.of_weights)(
-            x, dz, self.weights)
-        return dz + dx, self._filled(dweights)
-
-    def value_vijp(self, x, rows, dx):
-        return self._push(x, rows, dx)[1:]
-
-    def solve(self, z, rows):
-        return self.inverse(z, rows)
-
-    def negated(self, inverse):
-        """The step `x -> x - g(x)`, with the same draws.
-
-        Args:
-          inverse: its inverse, as that of a `Block`.
-        """
-        return dataclasses.replace(self, g=Negative(self.g), inverse=inverse)
-
     def bounds(self, x, rows):
         y, lower, upper = shared(bounds_of, self.log_det, self.g, self._chunks(rows))(
             x, *self._draw(rows), self.weights)
         return x + y, lower, upper
 
-    def _push(self, x, rows, dx):
-        """`(g(x), dz, dweights)` of a loss of z alone, from dx."""
-        # Not as two halves: the solver's steps are few, and small.
-        chunks = self._chunks(rows)._replace(parallel=None)
-        y, dz, *dweights = shared(_pushed, self.adjoint, self.g, chunks, rows.of_weights)(
-            x, dx, self.weights)
-        return y, dz, self._filled(dweights)
-
-    def _filled(self, dweights):
-        """With zeros for the weights that nothing was asked of."""
-        missing = len(self.weights) - len(dweights)
-        return [*map(tf.zeros_like, self.weights[:missing]), *dweights]
-
     def _draw(self, rows):
         """What the shared functions draw from: drawn terms, seed, place of the first row."""
         return self.drawn, self.seed, self.first + tf.cast(rows.start, tf.int64)
-
-    def _chunks(self, rows):
-        chunks = chunks_of(self.g, self.weights, self.spec, rows.chunk_bytes)
-        # Of two threads, each is on its way with half of the batch.
-        if threads.are_prepared():
-            chunks = chunks._replace(size=max(1, chunks.size // 2), parallel=None)
-        return chunks
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -167,13 +109,13 @@ class PlaneBlock(Block):
         That is six tensors of their size: weights, gradients, both as the norms make them, and
         the two averages of Adam.
         """
-        shapes = _kept_shapes(self.g, self.weights, tuple(self.spec.shape[1:]))
+        shapes = kept_shapes(self.g, self.weights, tuple(self.spec.shape[1:]))
         kept = self.spec.shape[0] * sum(map(math.prod, shapes))
         trained = self.weights[:len(self.weights) - self.g.num_rows]
         return kept <= 6 * sum(w.shape.num_elements() for w in trained)
 
     def linearise(self, x, rows):
-        y, *kept = shared(_value, self.g, self._chunks(rows), True)(x, self.weights)
+        y, *kept = shared(value_and_kept, self.g, self._chunks(rows), True)(x, self.weights)
         return x + y, lambda dz, dlog_det: self._pull(x, rows, dz, dlog_det, kept)
 
     def vjp(self, x, rows, dz, dlog_det):
@@ -195,44 +137,10 @@ def is_in_plane(log_det, spec):
             and spec.dtype in (tf.float32, tf.float64))
 
 
-def _is_kept(i, function):
-    """The input of what is not linear: that of a linear map follows from one at little cost."""
-    return i > 0 and not function.scales_output
-
-
-def _kept_shapes(g, weights, shape):
-    shapes = []
-    for i, (function, own) in enumerate(g.each(weights)):
-        if _is_kept(i, function):
-            shapes.append(shape)
-        shape = function.output_shape(own, shape)
-    return shapes
-
-
-def _value(g, chunks, keep, x, weights):
-    """`[g(x), *kept]`."""
-    def chunk(weights, x):
-        y, kept = x, []
-        for i, (function, own) in enumerate(g.each(weights)):
-            if keep and _is_kept(i, function):
-                kept.append(y)
-            y = function(own, y)
-        return [y, *kept], []
-
-    shape = tuple(x.shape[1:])
-    events = [shape, *(_kept_shapes(g, weights, shape) if keep else [])]
-    return in_chunks(chunk, chunks, [x], events, weights)[0]
-
-
 def _taped(log_det, g, x, drawn, seed, first, weights):
     """`(g(x), log_det)`, everything kept."""
     v = log_det.draw_probes(x, seed, first)
     return Tape()(g, weights, x, v, log_det.terms(drawn), log_det.gradient)
-
-
-def _asked(g, weights, of_weights):
-    """The weights by which derivatives are taken: all, or rows alone, which are cut with x."""
-    return weights if of_weights else weights[len(weights) - g.num_rows:]
 
 
 def _gradient(log_det, g, chunks, of_weights, x, dz, dlog_det, drawn, seed, first, weights):
@@ -245,7 +153,7 @@ def _gradient(log_det, g, chunks, of_weights, x, dz, dlog_det, drawn, seed, firs
         # would hold the memory that recomputing is there to free.
         with tf.control_dependencies([dz, dlog_det]):
             x = tf.identity(x)
-        sources = [x, *_asked(g, weights, of_weights)]
+        sources = [x, *asked(g, weights, of_weights)]
         with tf.GradientTape() as tape:
             tape.watch(sources)
             y, jacobian = linearise(g, weights, x)
@@ -257,23 +165,6 @@ def _gradient(log_det, g, chunks, of_weights, x, dz, dlog_det, drawn, seed, firs
 
     outputs, dweights = in_chunks(chunk, chunks, [x, dz, dlog_det, *v], [x.shape[1:], []], weights,
                                   sums=True, of_weights=of_weights)
-    return [*outputs, *dweights]
-
-
-def _gradient_of_value(g, chunks, of_weights, x, dz, weights):
-    """`[dx, *dweights]` of g alone."""
-    def chunk(weights, x, dz):
-        with tf.control_dependencies([dz]):  # see `_gradient`
-            x = tf.identity(x)
-        sources = [x, *_asked(g, weights, of_weights)]
-        with tf.GradientTape() as tape:
-            tape.watch(sources)
-            y = g(weights, x)
-        dx, *dweights = tape.gradient(y, sources, dz, unconnected_gradients="zero")
-        return [dx], dweights
-
-    outputs, dweights = in_chunks(chunk, chunks, [x, dz], [x.shape[1:]], weights, sums=True,
-                                  of_weights=of_weights)
     return [*outputs, *dweights]
 
 
@@ -299,22 +190,6 @@ def bounds_of(log_det, g, chunks, x, drawn, seed, first, weights):
     return in_chunks(chunk, chunks, [x, *v], [x.shape[1:], [], []], weights)[0]
 
 
-def _pushed(adjoint, g, chunks, of_weights, x, b, weights):
-    """`[g(x), dz, *dweights]`, dz the solution of `dz + J^T dz = b`, and `dweights` its g's."""
-    def chunk(weights, x, b):
-        asked = _asked(g, weights, of_weights)
-        with tf.GradientTape() as tape:
-            tape.watch(asked)
-            y = g(weights, x)
-        vjp = g.linearise(weights, x)[1]
-        dz = adjoint(lambda u: -vjp(u), b, lambda t: -g.linearise_forward(weights, x)[1](t))
-        return [y, dz], tape.gradient(y, asked, dz, unconnected_gradients="zero")
-
-    outputs, dweights = in_chunks(chunk, chunks, [x, b], [x.shape[1:]] * 2, weights, sums=True,
-                                  of_weights=of_weights)
-    return [*outputs, *dweights]
-
-
 def _gradient_in_plane(law, g, chunks, x, dz, dlog_det, prepared, v, kept, weights):
     """`[dx, log_det, *dweights]`: J follows from its products with v and with what is across it.
 
@@ -325,7 +200,7 @@ def _gradient_in_plane(law, g, chunks, x, dz, dlog_det, prepared, v, kept, weigh
         kept, tapes = list(kept), []
         h, t, other = x, v, tf.stack([-v[:, 1], v[:, 0]], axis=1)
         for i, (function, own) in enumerate(g.each(weights)):
-            if kept and _is_kept(i, function):
+            if kept and is_kept(i, function):
                 h = kept.pop(0)
             with tf.GradientTape() as tape:
                 tape.watch([h, t, *own])

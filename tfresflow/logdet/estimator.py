@@ -146,7 +146,7 @@ class LogDet(Configurable, Estimator):
         # No part of a function that is differentiated: TensorFlow would optimise the gradient of
         # each block by itself, for the zeros that belong to these.
         drawn, *more = shared(_draws, self, spec.dtype, shape)(seed, first)
-        block = kind(self, function, weights, inverse, adjoint, drawn, seed, first, spec, *more)
+        block = kind(self, function, weights, inverse, adjoint, spec, drawn, seed, first, *more)
         if not function.num_rows:
             return block
         return AtContext(block, context_shape("g", context_layers(g)))
