@@ -11,8 +11,8 @@ import tensorflow_probability as tfp
 from bijectors import ActNorm, InvertibleResidual, norm_report
 from bijectors.flows import phi4_couplings, phi4_flow, u1_flow
 from tests.registry import EXACT, example, moved
-from tests.test_layers import dense_operator
 from tests.test_lattice_targets import transformed
+from tests.test_layers import dense_operator
 from tfresflow import FlowModel, layers, logdet, targets
 from tfresflow.functions.branch import functionalize
 from tfresflow.functions.torus import curl, plaquettes
