@@ -14,9 +14,8 @@ from train import data, flags, plots
 from train.build import is_exact
 from train.classes import classification
 from train.errors import blame_the_input
-from train.files import fingerprint, write_json
+from train.files import fingerprint_of, write_json
 from train.scoring import scorer
-from train.settings import FILES
 from train.solving import solving
 
 __all__ = ["evaluate"]
@@ -57,9 +56,9 @@ def _density(model, settings, source):
 
 def _warn_of_other_files(settings):
     """Of files that changed since training, the test part may have been trained on."""
-    if settings.command == "eval" and settings.data in FILES:
+    if settings.command == "eval":
         known = flags.load(settings.workdir).get(flags.FINGERPRINT)
-        if known not in (None, fingerprint(settings.dataroot)):
+        if known not in (None, fingerprint_of(settings)):
             print(f"warning: --dataroot={settings.dataroot} is not what the run was trained on. If "
                   "it holds some of the same examples, they may be among those of its test part",
                   file=sys.stderr)
@@ -111,8 +110,8 @@ def _reconstruction_error(model, settings, most=64):
     Of a flow of levels, whose inverse rounds to them, without what makes pixels of them.
     """
     batch = next(iter(data.load(settings, "test")))
-    x, *context = (t[:most] for t in (batch if model.joins else [batch]))
-    given = dict(zip(["context"], context)) if model.is_conditional else {}
+    x, *beside = (t[:most] for t in (batch if model.joins else [batch]))
+    given = {"context": beside[0]} if model.is_conditional else {}
     flow = model.flow
     if flow.nbits:
         flow, dequantize = flow.bijectors

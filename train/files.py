@@ -9,8 +9,9 @@ import pathlib
 import socket
 
 from train.errors import UserError
+from train.settings import FILES
 
-__all__ = ["fingerprint", "locked", "write_json", "write_text"]
+__all__ = ["fingerprint", "fingerprint_of", "locked", "write_json", "write_text"]
 
 
 def write_json(value, path):
@@ -45,6 +46,14 @@ def fingerprint(path):
             while part := file.read(2 ** 24):
                 digest.update(part)
     return digest.hexdigest()
+
+
+def fingerprint_of(settings):
+    """That of the files that the settings name: of --dataroot, and of an array's --labels."""
+    if settings.data not in FILES:
+        return ""
+    beside = settings.data == "array" and settings.labels
+    return fingerprint(settings.dataroot) + (fingerprint(settings.labels) if beside else "")
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ COMMANDS = ("train", "eval", "sample", "ood", "import", "export")
 TOYS = ("pinwheel", "swissroll", "8gaussians", "circles", "moons", "2spirals", "checkerboard",
         "rings")
 FILES = ("folder", "array", "csv")
-LABELLED = ("mnist5k", "digits", "mnist", "cifar10")
+LABELLED = ("mnist5k", "digits", "mnist", "cifar10", *FILES)
 DATA = ("mnist5k", "digits", "photos", "mnist", "cifar10", *FILES, *TOYS)
 
 
@@ -50,7 +50,11 @@ class DataFlags:
     batchsize: int = flag(64, "Examples a training step, over all replicas together.", POSITIVE)
     val_batchsize: int = flag(200, "Examples a validation or test step.", POSITIVE)
     conditional: bool = flag(
-        False, "Learn p(x | c): c is the label of mnist5k, digits, mnist or cifar10.")
+        False, "Learn p(x | c): c is the label. Of mnist5k, digits, mnist and cifar10 it is known; "
+        "of a folder, images of a class are in a folder of their own; of others, see labels.")
+    labels: str = flag(
+        "", "Where whole numbers are that are labels: of csv the name of a column; of an array a "
+        ".npy or .npz file, or empty, if they are beside the examples, as y or y_train and y_test.")
     context_columns: str = flag(
         "", "Names of columns of a table, with commas between, that are the context of the others.")
 
@@ -146,8 +150,8 @@ class TrainingFlags:
     workdir: str = flag("", "Folder of the run; empty: runs/<data>.", PATH)
     seed: int = flag(0, "Seed of all that is random, of samples unless sample_seed is given.", SEED)
     task: str = flag(
-        "density", "What to train for; hybrid is both. All but density need the labels of mnist5k, "
-        "digits, mnist or cifar10.", allowed=("density", "classification", "hybrid"))
+        "density", "What to train for; hybrid is both. All but density need labels, as conditional "
+        "does.", allowed=("density", "classification", "hybrid"))
     hybrid_weight: float = flag(
         1.0, "With --task=hybrid, of bits/dim beside the cross-entropy in nats.", POSITIVE)
     optimizer: str = flag(
@@ -276,11 +280,20 @@ def _together(s):
            f"nothing reads it with --data={s.data}")
     yield ("conditional", not s.conditional or s.data in LABELLED,
            f"come with --data={', '.join(LABELLED[:-1])} or {LABELLED[-1]}, which have labels")
+    wanted = s.conditional or s.task != "density"
+    yield ("labels", s.labels or not wanted or s.data != "csv",
+           "name the column of the labels, with --data=csv")
+    yield ("labels", not s.labels or s.data in ("csv", "array"),
+           "come with --data=csv or array")
+    yield ("labels", not s.labels or wanted or s.command == "ood",
+           "come with --conditional, or with --task=classification or hybrid")
     yield ("task", s.task == "density" or s.data in LABELLED,
            f"be density unless --data is {', '.join(LABELLED[:-1])} or {LABELLED[-1]}")
     yield ("conditional", not s.conditional or s.task == "density",
            "not come with --task=classification or hybrid: x would be classified given its class")
     yield ("context_columns", not s.context_columns or s.data == "csv", "come with --data=csv")
+    yield ("context_columns", not s.context_columns or not wanted, "not come with --conditional, "
+           "or with --task=classification or hybrid: the context is one or the other")
     moves = s.command in ("import", "export")
     yield "checkpoint", moves or s.checkpoint in ("best", "last"), "be best or last"
     yield ("checkpoint", not moves or s.checkpoint not in ("", "best", "last"),

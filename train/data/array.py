@@ -1,112 +1,96 @@
 """Arrays in a .npz or .npy file: images or vectors."""
 
-import contextlib
 import pathlib
-import zipfile
-import zlib
 
 import numpy as np
 
+from train.data.array_labels import labels_of, member, opened, part_of, part_of_labels
 from train.data.examine import examine_images
 from train.data.examine_rows import examine_rows, warn_of_repeats
 from train.data.file_kinds import check_kind
+from train.data.labels import are_wanted, of_labels
 from train.data.scaler import column_names, label
-from train.data.source import SPLITS, from_arrays, split_by_seed, warn
+from train.data.source import SPLITS, cut_validation, from_arrays, split_by_seed, warn
 
 __all__ = ["source"]
 
 _ACCEPTED = ("uint8 images [n, H, W] or [n, H, W, C], or vectors [n, D] of other numbers, in one "
              "array, or in arrays named train, test and, optionally, validation")
-_PARTS = {"train": "train", "training": "train", "test": "test", "testing": "test",
-          "validation": "validation", "val": "validation", "valid": "validation"}
-_LABELS = {"y", "label", "labels", "target", "targets"}
-_EXAMPLES = {"x", "image", "images", "data"}
 
 
 def source(settings):
     """Images of 8 bits or vectors, parted by the file or else by --seed.
 
     The parts of a .npz file are its arrays train, test and validation (or val, or valid), also as
-    x_train or train_images; other arrays, such as y_train, are left out, and said to be. Whole
-    numbers from 0 to 255 are taken as uint8. Images `[n, C, H, W]` are turned to `[n, H, W, C]`.
+    x_train or train_images; other arrays are left out, and said to be. Whole numbers from 0 to 255
+    are taken as uint8. Images `[n, C, H, W]` are turned to `[n, H, W, C]`.
+
+    Labels, where they are asked for, are arrays beside these, y or y_train and y_test, or in the
+    file of --labels.
 
     Vectors are taken as they are, not standardised: as float32, where that holds their digits.
     """
-    path = pathlib.Path(settings.dataroot)
-    parts = {name: _checked(path, name, array) for name, array in _read(path).items()}
-    if "train" in parts:
-        if "validation" not in parts:
-            keep = len(parts["train"]) - max(1, round(len(parts["train"]) * settings.val_fraction))
-            order = np.random.RandomState(settings.seed).permutation(len(parts["train"]))
-            parts["validation"] = parts["train"][order[keep:]]
-            parts["train"] = parts["train"][order[:keep]]
-    else:
-        [array] = parts.values()
-        indices = split_by_seed(len(array), settings, str(path))
-        parts = {s: array[i] for s, i in indices.items()}
+    path, wanted = pathlib.Path(settings.dataroot), are_wanted(settings)
+    read = _read(path, beside=wanted and not settings.labels)
+    parts = {name: _checked(path, name, array) for name, array in read.items()}
+    labels = labels_of(path, settings, {part: len(array) for part, array in parts.items()}) if (
+        wanted) else {}
+    parts, labels = (_parted(path, settings, own) if own else own for own in (parts, labels))
     shapes = {s: a.shape[1:] for s, a in parts.items()}
     kinds = {a.dtype.kind for a in parts.values()}
     if len(set(shapes.values())) > 1 or len(kinds) > 1 or min(map(len, parts.values())) < 1:
         found = ", ".join(f"{s}: {a.dtype} {list(a.shape)}" for s, a in parts.items())
         raise ValueError(f"{path}: the parts must not be empty and have examples of one kind and "
                          f"shape. Found {found}")
+    beside = of_labels(settings.labels or str(path), labels, settings)
     if parts["train"].dtype != np.uint8:
         parts = _as_float32(path, parts)
         warn_of_repeats(path, parts)
-        return from_arrays("vector", parts)
+        return from_arrays("vector", parts, **beside)
     warn_of_repeats(path, parts)
-    made = from_arrays("image", parts, nbits=8)
+    made = from_arrays("image", parts, nbits=8, **beside)
     examine_images(made.fetch["train"], made.counts["train"], settings, str(path))
     return made
 
 
-def _read(path):
-    """The arrays that hold examples, by part."""
+def _parted(path, settings, parts):
+    """Arrays of the three parts, of those that a file has: the same rows of arrays as long."""
+    if "train" not in parts:
+        [array] = parts.values()
+        indices = split_by_seed(len(array), settings, str(path))
+        return {s: array[i] for s, i in indices.items()}
+    if "validation" in parts:
+        return parts
+    train, validation = cut_validation(len(parts["train"]), settings)
+    return {**parts, "train": parts["train"][train], "validation": parts["train"][validation]}
+
+
+def _read(path, beside):
+    """The arrays that hold examples, by part; `beside`: labels are not said to be left out."""
     check_kind(path, "array")
-    with _readable(path):
-        loaded = np.load(path, allow_pickle=False)
+    loaded = opened(path)
     if isinstance(loaded, np.ndarray):
         return {"array": loaded}
-    arrays = {}
-    for part, name in _parts(path, loaded.files).items():
-        with _readable(path):
-            arrays[part] = loaded[name]
-    return arrays
+    return {part: member(path, loaded, name)
+            for part, name in _parts(path, loaded.files, beside).items()}
 
 
-@contextlib.contextmanager
-def _readable(path):
-    try:
-        yield
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        if "Object arrays" in str(error):
-            raise ValueError(f"{path}: an array holds objects of Python, as texts or lists of "
-                             "different lengths, which have no density. Save numbers: "
-                             "array.astype(float)") from None
-        raise ValueError(f"{path}: not a readable .npz or .npy file ({error})") from None
-
-
-def _parts(path, names):
+def _parts(path, names, beside):
     """The names of the arrays that hold examples: of the parts, or one of all."""
-    named = {name: _PARTS[part] for name in names if (part := _part(name)) in _PARTS}
+    of_labels = [name for name in names if part_of_labels(name) is not None]
+    named = {name: part for name in names if name not in of_labels and (part := part_of(name))}
     if {"train", "test"} <= set(named.values()):
         chosen = named
     else:
-        chosen = {name: "all" for name in names if name.lower() not in _LABELS}
+        chosen = {name: "all" for name in names if name not in of_labels}
     if len(set(chosen.values())) < len(chosen) or not chosen:
         raise ValueError(f"{path}: expected {_ACCEPTED}. Found arrays named "
                          f"{', '.join(sorted(names)) or 'nothing'}")
-    if left_out := sorted(set(names) - set(chosen)):
+    if left_out := sorted(set(names) - set(chosen) - set(of_labels if beside else ())):
         warn(f"{path}: left out: {', '.join(left_out)}")
     order = (*SPLITS, "all")
     return {part if part != "all" else name: name
             for name, part in sorted(chosen.items(), key=lambda item: order.index(item[1]))}
-
-
-def _part(name):
-    """`"x_train"` or `"train_images"` to `"train"`."""
-    words = [word for word in name.lower().split("_") if word not in _EXAMPLES]
-    return "_".join(words)
 
 
 def _checked(path, name, array):
