@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from bijectors.base import Flow
 from bijectors.start import some
+from tfresflow.checks.beside import check_codes
 from tfresflow.checks.rules import check
 from tfresflow.checks.sizes import as_sizes
 from tfresflow.functions.beside import OnFirst
@@ -104,11 +105,7 @@ class Embedded(Flow):
         own = self.network
         first = own.layers[0] if isinstance(own, keras.Sequential) else own
         if isinstance(first, keras.layers.Embedding):
-            labels, count = tf.cast(context, tf.float64), first.input_dim
-            wrong = labels[(labels < 0) | (labels >= count) | (labels != tf.floor(labels))]
-            if len(wrong):
-                raise ValueError(f"`context` must be whole numbers from 0 to {count - 1}, the "
-                                 f"labels of {first.name}. Received: {wrong[0]:g}")
+            check_codes("context", context, first.input_dim, whose=f", the labels of {first.name}")
 
     def named_layers(self):
         return {**self.flow.named_layers(), self.name: [self.network]}

@@ -238,8 +238,10 @@ def in_rows(function, x, weights, context):
       x, weights, context: see `Flow.start`.
     """
     x, weights, context = some(x, weights, context)
-    rows = parts(*(t for t in (x, context) if t is not None))
-    found = [function(part, **dict(zip(["context"], of_part))) for part, *of_part in rows]
+    if context is None:
+        found = [function(part) for part, in parts(x)]
+    else:
+        found = [function(part, context=own) for part, own in parts(x, context)]
     return tf.concat(found, axis=0), weights, context
 
 

@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 
 import bijectors
+from tests.gradients import assert_close, traced
 from tests.registry import example
-from tests.test_autodiff import assert_close, traced
 from tfresflow import FlowModel, autodiff, logdet
 from tfresflow.batches.seeds import Part, as_seed
 

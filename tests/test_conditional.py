@@ -8,8 +8,8 @@ import tensorflow_probability as tfp
 
 import bijectors
 from bijectors import flows
+from tests.gradients import WAYS, OfATape, assert_close, assert_equal, loss_of, traced
 from tests.registry import MAP, branch, conditional, double, example
-from tests.test_autodiff import WAYS, OfATape, assert_close, assert_equal, loss_of, traced
 from tfresflow import FlowModel, layers, logdet, optimizers
 from tfresflow.batches import threads
 from tfresflow.batches.seeds import Part, as_seed

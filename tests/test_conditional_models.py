@@ -8,8 +8,8 @@ import tensorflow as tf
 
 import bijectors
 from bijectors import flows
+from tests.gradients import loss_of
 from tests.registry import conditional
-from tests.test_autodiff import loss_of
 from tfresflow import FlowLayer, FlowModel, autodiff, layers, logdet, optimizers, serving
 
 

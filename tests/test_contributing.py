@@ -8,8 +8,8 @@ import pytest
 
 import bijectors
 from bijectors import flows
+from tests.gradients import RULE, assert_equal, by_tape, loss_of
 from tests.registry import example
-from tests.test_autodiff import RULE, assert_equal, by_tape, loss_of
 from tests.test_registry import check_round_trip
 from tfresflow import FlowModel, autodiff, logdet
 

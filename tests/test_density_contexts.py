@@ -12,8 +12,8 @@ from sklearn.preprocessing import StandardScaler
 
 from bijectors.density import FlowDensity
 from bijectors.density.columns import fitted_context
+from tests.tables import TINY
 
-TINY = {"nblocks": 1, "dims": (8,), "max_steps": 20, "validate_every": 10, "random_state": 0}
 NAMES = ["dose", "kind", "code"]
 
 

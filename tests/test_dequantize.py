@@ -8,8 +8,8 @@ import tensorflow_probability as tfp
 
 from bijectors import ActNorm, Chain, Dequantize, Logit, flows
 from bijectors.dequantize import in_bins
+from tests.gradients import WAYS, OfATape, assert_equal, by_tape, loss_of, traced
 from tests.registry import EXACT, between_levels, conditional, dequantizer, double, image, moved
-from tests.test_autodiff import WAYS, OfATape, assert_equal, by_tape, loss_of, traced
 from tfresflow import FlowModel, autodiff, logdet, optimizers, seeds
 from tfresflow.batches import threads
 from tfresflow.functions import upkeep

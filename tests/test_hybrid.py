@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 
 from bijectors import flows
+from tests.gradients import assert_equal, traced
 from tests.registry import EXACT, double, example, image
-from tests.test_autodiff import assert_equal, traced
 from tfresflow import FlowModel, autodiff, logdet, optimizers
 from tfresflow.batches import threads
 from tfresflow.batches.seeds import Part, as_seed

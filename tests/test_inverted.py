@@ -7,8 +7,8 @@ import tensorflow_probability as tfp
 
 import bijectors
 from bijectors import flows
+from tests.gradients import assert_close, by_tape, estimator, loss_of
 from tests.registry import IMPLICIT, branch, example
-from tests.test_autodiff import assert_close, by_tape, estimator, loss_of
 from tests.test_flows import SMALL, steps
 from tfresflow import autodiff, layers, logdet
 from tfresflow.functions.steps import Rows

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.gradients import assert_close
 from tests.registry import branch, example
-from tests.test_autodiff import assert_close
 from tests.test_engine import _Layer
 from tests.test_logdet import (GRADIENTS, MEMORY, UNBIASED, built_branch, flat, mean_of_draws,
                                value_and_gradients)

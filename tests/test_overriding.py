@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 
 import bijectors
+from tests.gradients import RULE, OfATape, assert_equal, by_tape, estimator, loss_of, plane
 from tests.registry import branch, example
-from tests.test_autodiff import RULE, OfATape, assert_equal, by_tape, estimator, loss_of, plane
 from tfresflow import FlowModel, autodiff, logdet
 from tfresflow.batches.seeds import Part, as_seed
 

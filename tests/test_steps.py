@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 
 import bijectors
+from tests.gradients import WAYS, assert_close, estimator, roughened
 from tests.registry import branch, build, every_bijection, example
-from tests.test_autodiff import WAYS, assert_close, estimator, roughened
 from tests.test_engine import _Layer
 from tfresflow import logdet, solvers
 from tfresflow.batches.seeds import as_seed

@@ -194,7 +194,7 @@ def _of_model(model, x, seed, context):
 
 def _named(context):
     """The context as a keyword argument, if there is one."""
-    return dict(zip(["context"], context))
+    return {"context": context[0]} if context else {}
 
 
 def _pair(seed):

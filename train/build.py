@@ -48,7 +48,7 @@ def build_model(settings):
     if uniform and settings.dequantise == "variational":
         uniform, flow = False, Chain([flow, _dequantizer(settings, source)])
     head = {} if settings.task in ("density", "sampling") else {
-        "head": flows.scale_head(flow, 10, settings.cdim),
+        "head": flows.scale_head(flow, len(source.classes), settings.cdim),
         "weight": settings.hybrid_weight if settings.task == "hybrid" else 0.0}
     return FlowModel(flow, _base(source), nbits=settings.nbits if uniform else None,
                      eval_log_det=_eval_log_det(settings, source, len(flow.branches())),

@@ -15,7 +15,8 @@ def classification(model, settings):
     probabilities, labels = (np.concatenate(part) for part in zip(*found))
     right = probabilities.argmax(axis=1) == labels
     accuracy = right.mean()
-    return {"num_test_examples": len(right), "accuracy": float(accuracy),
+    return {"num_test_examples": len(right), "num_classes": probabilities.shape[1],
+            "accuracy": float(accuracy),
             "accuracy_stderr": float(np.sqrt(accuracy * (1 - accuracy) / len(right))),
             "calibration_error": calibration_error(probabilities.max(axis=1), right)}
 

@@ -15,11 +15,10 @@ from train.build import is_exact
 from train.classes import classification
 from train.data.source import SPLITS
 from train.errors import blame_the_input
-from train.files import fingerprint, write_json
+from train.files import fingerprint_of, write_json
 from train.sampling.targets import constants
 from train.sampling.weighing import rows_of, scores, weighted
 from train.scoring import scorer
-from train.settings import ON_DISK
 from train.solving import solving
 
 __all__ = ["evaluate"]
@@ -77,9 +76,9 @@ def _density(model, settings, source):
 
 def _warn_of_other_files(settings):
     """Of files that changed since training, the test part may have been trained on."""
-    if settings.command == "eval" and settings.data in ON_DISK:
+    if settings.command == "eval":
         known = flags.load(settings.workdir).get(flags.FINGERPRINT)
-        if known not in (None, fingerprint(settings.dataroot)):
+        if known not in (None, fingerprint_of(settings)):
             print(f"warning: --dataroot={settings.dataroot} is not what the run was trained on. If "
                   "it holds some of the same examples, they may be among those of its test part",
                   file=sys.stderr)
@@ -130,8 +129,8 @@ def _reconstruction_error(model, *rows, most=64):
 
     Of a flow of levels, whose inverse rounds to them, without what makes pixels of them.
     """
-    x, *context = (t[:most] for t in rows)
-    given = dict(zip(["context"], context)) if model.is_conditional else {}
+    x, *beside = (t[:most] for t in rows)
+    given = {"context": beside[0]} if model.is_conditional else {}
     flow = model.flow
     if flow.nbits:
         flow, dequantize = flow.bijectors

@@ -11,8 +11,9 @@ import struct
 import zipfile
 
 from train.errors import UserError
+from train.settings import ON_DISK
 
-__all__ = ["fingerprint", "locked", "stored_at", "write_json", "write_text"]
+__all__ = ["fingerprint", "fingerprint_of", "locked", "stored_at", "write_json", "write_text"]
 
 _LARGE = 2 ** 32  # bytes of a file that is not read as a whole to tell it from others
 
@@ -57,6 +58,14 @@ def fingerprint(path):
                 while part := file.read(2 ** 24):
                     digest.update(part)
     return digest.hexdigest()
+
+
+def fingerprint_of(settings):
+    """That of the files that the settings name: of --dataroot, and of an array's --labels."""
+    if settings.subject not in ON_DISK:
+        return ""
+    beside = settings.data == "array" and settings.labels
+    return fingerprint(settings.dataroot) + (fingerprint(settings.labels) if beside else "")
 
 
 def stored_at(archive, name):

@@ -12,14 +12,15 @@ from tfresflow.training.distributed import NonFinite
 from train import callbacks, checkpoints, cluster, data, evaluate, feeds, flags, log, sample
 from train.build import build_loss, build_model, build_optimizer, law, steps_per_epoch, total_steps
 from train.errors import Interrupted, UserError, blame_the_disk, blame_the_input
-from train.files import fingerprint, locked
+from train.files import fingerprint_of, locked
 from train.means import Means
-from train.settings import ON_DISK
 from train.solving import solving
 from train.status import saying
 from train.tails import Tails
 
 __all__ = ["report", "train"]
+
+_SHOWN = 160  # samples in a grid of all classes
 
 
 def train(settings):
@@ -73,7 +74,7 @@ def _workdir(settings, workdir, group):
     with locked(workdir):
         checkpoints.remove_partial(workdir)
         with blame_the_input(), blame_the_disk(workdir):
-            found = fingerprint(settings.dataroot) if settings.subject in ON_DISK else ""
+            found = fingerprint_of(settings)
             flags.conflicts(settings, workdir, found)
             if settings.task != "sampling":
                 data.save_trained(data.describe(settings), workdir)
@@ -177,11 +178,15 @@ def _log(workdir, epoch, step, trained, scores):
 def _writers(model, settings, workdir, feed):
     board, others = workdir / "tensorboard", []
     if model.scale_bits is not None:
-        contexts = {"context": np.eye(10)} if model.is_conditional else {}
-        others = [callbacks.SampleGrid(board / "samples", settings.seed, **contexts)]
+        shown = {}
+        if model.is_conditional:
+            classes = len(data.describe(settings).classes)
+            shown = {"context": np.eye(classes)[:_SHOWN], "count": max(1, _SHOWN // classes)}
+        others = [callbacks.SampleGrid(board / "samples", settings.seed, **shown)]
     rule = law(settings, settings.n_exact_terms)
     if rule.weights() is not None:
         x, *context = feed.rows()
+        context = context if model.is_conditional else []  # else labels
         others.append(Tails(x[:8], rule, *(c[:8] for c in context)))
     return [*others, keras.callbacks.TensorBoard(board, write_graph=False),
             log.Log(workdir / "log.csv")]

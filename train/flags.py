@@ -71,7 +71,8 @@ def parse(argv):
                          f"{_not_commands(rest, argv)}")
     given = {name: values[name].value for name in _FIELDS if values[name].present}
     given.update({name: os.path.expanduser(given[name])  # a shell leaves --workdir=~/x alone
-                  for name in ("workdir", "dataroot", "data_out", "checkpoint") if name in given})
+                  for name in ("workdir", "dataroot", "data_out", "checkpoint", "labels")
+                  if name in given})
     settings = dict(_DEFAULTS)
     workdir = pathlib.Path(given.get("workdir") or _workdir({**settings, **given}))
     if command == "import":
@@ -176,8 +177,10 @@ def conflicts(settings, workdir, fingerprint=None):
     old, new = load(workdir), written(settings)
     if old is None:
         return
-    differing = [f"{name} (there {old[name]!r}, here {new[name]!r})"
-                 for name in FIXED if name in old and old[name] != new[name]]
+    # A file of labels is looked at by what it holds.
+    free = {"labels"} if settings.data == "array" else set()
+    differing = [f"{name} (there {old[name]!r}, here {new[name]!r})" for name in FIXED
+                 if name in old and name not in free and old[name] != new[name]]
     if fingerprint is not None and old.get(FINGERPRINT, fingerprint) != fingerprint:
         there, here = old.get("dataroot"), settings.dataroot
         differing.append("content of dataroot (" + (

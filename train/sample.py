@@ -52,10 +52,10 @@ def _draw(model, settings, count, context=None):
 
 def _images(model, settings, workdir):
     count, across = settings.n_sample_images, None
-    if model.is_conditional:  # a row for each class
+    if model.is_conditional:  # a row for each class, of as many classes as there are samples
         classes, = model.flow.context_shape
         across = max(1, count // classes)
-        samples = _draw(model, settings, across, np.eye(classes, dtype=np.float32))
+        samples = _draw(model, settings, across, np.eye(classes, dtype=np.float32)[:count])
         samples = samples.swapaxes(0, 1).reshape(-1, *samples.shape[2:])
     else:
         samples = _draw(model, settings, count)
@@ -68,6 +68,7 @@ def _images(model, settings, workdir):
 
 def _table(model, settings, workdir):
     (real, *context), source = _real(settings, 10000), data.describe(settings)
+    context = context if model.is_conditional else []  # else labels
     count = max(len(real), settings.n_sample_images)
     # At the contexts of the test part, again and again.
     context = [np.resize(c, [count, *c.shape[1:]]) for c in context]
@@ -77,7 +78,11 @@ def _table(model, settings, workdir):
         names = source.scaler.columns
         real, samples = map(source.scaler.original, (real, samples))
     table = pd.DataFrame(samples[:settings.n_sample_images], columns=names)
-    if context:
+    if source.classes and context:
+        codes = context[0][:len(table)].argmax(axis=1)
+        table[settings.labels if settings.data == "csv" else "label"] = np.array(
+            source.classes)[codes]
+    elif context:
         scaler = source.context_scaler
         table[list(scaler.columns)] = scaler.original(context[0])[:len(table)]
     table.to_csv(workdir / "samples.csv", index=False)

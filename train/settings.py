@@ -11,7 +11,7 @@ from train.rules import (ALPHA, AT_LEAST_TWO, BITS, FRACTION, NOT_NEGATIVE, ORDE
 from train.sampling.flags import SamplingFlags, together
 
 __all__ = ["COMMANDS", "DATA", "FILES", "FIXED", "GROUPS", "LABELLED", "ON_DISK", "TOYS",
-           "SamplingFlags", "Settings", "TrainingFlags", "check", "read", "written"]
+           "SamplingFlags", "Settings", "TrainingFlags", "check", "read", "wants_labels", "written"]
 
 COMMANDS = ("train", "eval", "sample", "ood", "import", "export")
 TOYS = ("pinwheel", "swissroll", "8gaussians", "circles", "moons", "2spirals", "checkerboard",
@@ -20,7 +20,7 @@ FILES = ("folder", "array", "csv", "tfrecords")
 # Data sets of the paper whose files somebody has.
 _PUBLISHED = ("celebahq", "celeba_5bit", "imagenet32", "imagenet64")
 ON_DISK = (*FILES, *_PUBLISHED)
-LABELLED = ("mnist5k", "digits", "mnist", "cifar10")
+LABELLED = ("mnist5k", "digits", "mnist", "cifar10", "folder", "array", "csv")
 DATA = ("mnist5k", "digits", "photos", "mnist", "cifar10", *ON_DISK, *TOYS)
 
 
@@ -51,7 +51,12 @@ class DataFlags:
     batchsize: int = flag(64, "Examples a training step, over all replicas together.", POSITIVE)
     val_batchsize: int = flag(200, "Examples a validation or test step.", POSITIVE)
     conditional: bool = flag(
-        False, "Learn p(x | c): c is the label of mnist5k, digits, mnist or cifar10.")
+        False, "Learn p(x | c): c is the label. Of mnist5k, digits, mnist and cifar10 it is known; "
+        "of a folder, images of a class are in a folder of their own; of others, see labels.")
+    labels: str = flag(
+        "", "Where whole numbers are that are labels: of csv the name of a column; of an array a "
+        ".npy, .npz or .pth file, or empty, if they are beside the examples, as y or y_train and "
+        "y_test.")
     context_columns: str = flag(
         "", "Names of columns of a table, with commas between, that are the context of the others.")
 
@@ -147,8 +152,8 @@ class TrainingFlags:
     workdir: str = flag("", "Folder of the run; empty: runs/<data>, runs/<target>.", PATH)
     seed: int = flag(0, "Seed of all that is random, of samples unless sample_seed is given.", SEED)
     task: str = flag(
-        "density", "What to train for: a density, classes, or hybrid, both, of data with labels "
-        "(mnist5k, digits, mnist, cifar10); sampling: no data, but samples of --target.",
+        "density", "What to train for: a density, classes, or hybrid, both, of data with labels, "
+        "as conditional needs them; sampling: no data, but samples of --target.",
         allowed=("density", "classification", "hybrid", "sampling"))
     hybrid_weight: float = flag(
         1.0, "With --task=hybrid, of bits/dim beside the cross-entropy in nats.", POSITIVE)
@@ -264,6 +269,11 @@ def written(settings):
     return texts
 
 
+def wants_labels(settings):
+    """Whether labels are asked for: as a context, or for a classifier."""
+    return settings.conditional or settings.task in ("classification", "hybrid")
+
+
 def check(settings):
     """Raises `ValueError`, one line that names the flag, unless all rules hold."""
     for field in dataclasses.fields(settings):
@@ -286,11 +296,20 @@ def _together(s):
            f"--data={s.data}")
     yield ("conditional", not s.conditional or s.data in LABELLED,
            f"come with --data={', '.join(LABELLED[:-1])} or {LABELLED[-1]}, which have labels")
+    wanted = wants_labels(s)
+    yield ("labels", s.labels or not wanted or s.data != "csv",
+           "name the column of the labels, with --data=csv")
+    yield ("labels", not s.labels or s.data in ("csv", "array"),
+           "come with --data=csv or array")
+    yield ("labels", not s.labels or wanted or s.command == "ood",
+           "come with --conditional, or with --task=classification or hybrid")
     yield ("task", s.task in ("density", "sampling") or s.data in LABELLED,
            f"be density unless --data is {', '.join(LABELLED[:-1])} or {LABELLED[-1]}")
     yield ("conditional", not s.conditional or s.task in ("density", "sampling"),
            "not come with --task=classification or hybrid: x would be classified given its class")
     yield ("context_columns", not s.context_columns or s.data == "csv", "come with --data=csv")
+    yield ("context_columns", not s.context_columns or not wanted, "not come with --conditional, "
+           "or with --task=classification or hybrid: the context is one or the other")
     moves = s.command in ("import", "export")
     yield "checkpoint", moves or s.checkpoint in ("best", "last"), "be best or last"
     yield ("checkpoint", not moves or s.checkpoint not in ("", "best", "last"),

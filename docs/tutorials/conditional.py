@@ -210,8 +210,9 @@ scores = np.stack([digits.log_prob(few, context=c) for c in range(10)])
 print(f"right labels: {np.mean(scores.argmax(axis=0) == classes[:100]):.0%}")
 
 # %% [markdown]
-# From the command line: `--conditional` with `--data=digits`, `mnist5k`, `mnist` or `cifar10`, and
-# `--context_columns=NAMES` for columns of a table.
+# From the command line: `--conditional` with the labels of `digits`, `mnist5k`, `mnist`, `cifar10`, of
+# a folder of images, an array or a table, and `--context_columns=NAMES` for columns of a table. For
+# tables in Python, [`FlowDensity(context=)`](tables.py) encodes numbers and categories by itself.
 #
 # References: Perez et al., *FiLM: visual reasoning with a general conditioning layer* (2018);
 # Talts et al., *Validating Bayesian inference algorithms with simulation-based calibration* (2018);

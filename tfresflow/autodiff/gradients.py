@@ -151,7 +151,8 @@ class _Begun:
         x = as_events("x", x, getattr(flow, "event_shape", None), dtype)
         context = [as_events("context", c, flow.context_shape, dtype) for c in context]
         self._loss, self.start = loss, (x, *context) if context else x
-        self._found = flow.forward_and_log_det(x, seed, **dict(zip(["context"], context)))
+        given = {"context": context[0]} if takes_context else {}
+        self._found = flow.forward_and_log_det(x, seed, **given)
         with tf.GradientTape(persistent=persistent) as self._tape:
             self.bound = bind(flow, seed, x.shape[0], x.dtype)
         self._rows = Rows(tf.range(tf.shape(x)[0]), seed=seed)

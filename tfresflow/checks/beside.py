@@ -4,7 +4,24 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-__all__ = ["check_labels", "check_weights"]
+__all__ = ["check_codes", "check_labels", "check_weights"]
+
+
+def check_codes(name, codes, count, least=0, whose=""):
+    """Raises `ValueError` unless all are numbers of one of `count` classes.
+
+    Args:
+      name: of the argument.
+      codes: an array, or a tensor at hand.
+      count: of classes.
+      least: of the codes; less than 0, where those stand for nothing.
+      whose: the codes are, for the error.
+    """
+    codes = np.asarray(codes)
+    bad = codes[(codes != np.rint(codes)) | (codes < least) | (codes >= count)]
+    if len(bad):
+        raise ValueError(f"`{name}` must be whole numbers from 0 to {count - 1}{whose}. "
+                         f"Received: {bad[0]:g}")
 
 
 def check_labels(name, labels, count, rows):

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfresflow.checks import inputs
+from tfresflow.checks.beside import check_codes
 from tfresflow.checks.events import of_contexts, of_shape, take
 from tfresflow.checks.rules import check
 from tfresflow.functions.beside import Moved
@@ -139,12 +140,6 @@ class Labelled(Joined):
         n = tf.shape(x)[0] if x.shape[0] is None else x.shape[0]
         return self.join(x, tf.fill([n], tf.constant(-1, x.dtype)))
 
-    def check_labels(self, name, labels, least=0):
-        """Raises `ValueError` unless an array holds whole numbers of classes."""
-        labels = np.asarray(labels)
-        bad = labels[(labels != np.rint(labels)) | (labels < least) | (labels >= self.num_classes)]
-        check(not len(bad), name, f"be whole numbers from 0 to {self.num_classes - 1}", bad[:1])
-
     def _named(self, context):
         return {}
 
@@ -221,7 +216,8 @@ def joined_data(joined, name, x, y, nbits, dtype, optional=False):
     def rows(x, y=None, looked_at=True):
         if optional and y is None and not isinstance(x, tuple):
             y = np.full(len(x), -1) if hasattr(x, "__len__") else -tf.ones(tf.shape(x)[:1])
-        parts, found = dict(zip(("x", joined.what), parted(x, y, joined.what, name))), []
+        x, beside = parted(x, y, joined.what, name)
+        parts, found = {"x": x, joined.what: beside}, []
         for key, shape in zip(parts, joined._shapes):
             own = f"{name}: {key}" if name != key else name
             array = inputs.as_array(own, parts[key])
@@ -235,7 +231,7 @@ def joined_data(joined, name, x, y, nbits, dtype, optional=False):
                 if key == "x" and nbits is not None:
                     inputs.check_scaled(own, array, nbits, True)
                 if key == "label":
-                    joined.check_labels(own, array, least=-1 if optional else 0)
+                    check_codes(own, array, joined.num_classes, least=-1 if optional else 0)
             found.append(array.astype(dtype) if isinstance(array, np.ndarray) else
                          tf.cast(array, dtype))
         check(found[0].shape[:1] == found[1].shape[:1] or None in

@@ -5,66 +5,80 @@ import pathlib
 import numpy as np
 
 from train.data.array_file import SUFFIXES, is_large, read_arrays
+from train.data.array_labels import labels_of, part_of, part_of_labels
 from train.data.examine import examine_images
 from train.data.examine_rows import examine_rows, warn_of_repeats
 from train.data.file_kinds import check_kind
-from train.data.named_parts import PARTS, files_of_parts
+from train.data.labels import of_labels
+from train.data.named_parts import files_of_parts
 from train.data.scaler import column_names, label
 from train.data.source import SPLITS, from_arrays, warn
-from train.data.stored import Pixels, Stored, parted, source_of
+from train.data.stored import Pixels, Stored, source_of, splits_of, taken
+from train.settings import wants_labels
 
 __all__ = ["source"]
 
 _ACCEPTED = ("uint8 images [n, H, W] or [n, H, W, C], or vectors [n, D] of other numbers, in one "
              "array, or in arrays named train, test and, optionally, validation")
-_LABELS = {"y", "label", "labels", "target", "targets"}
-_EXAMPLES = {"x", "image", "images", "data"}
 
 
 def source(settings):
     """Images of 8 bits or vectors, parted by the file or else by --seed.
 
     The parts of a .npz file are its arrays train, test and validation (or val, or valid), also as
-    x_train or train_images; other arrays, such as y_train, are left out, and said to be. A .pth
-    file is what `torch.save` makes of a tensor or of a dictionary of tensors. Whole numbers from 0
-    to 255 are taken as uint8. Images `[n, C, H, W]` are turned to `[n, H, W, C]`, and rows of bytes
-    named `data`, as of downsampled ImageNet, to images. A folder has images in one or several files
-    for each part, see `files_of_parts`. Large arrays of images stay in their files.
+    x_train or train_images; other arrays are left out, and said to be. A .pth file is what
+    `torch.save` makes of a tensor or of a dictionary of tensors. Whole numbers from 0 to 255 are
+    taken as uint8. Images `[n, C, H, W]` are turned to `[n, H, W, C]`, and rows of bytes named
+    `data`, as of downsampled ImageNet, to images. A folder has images in one or several files for
+    each part, see `files_of_parts`. Large arrays of images stay in their files.
+
+    Labels, where they are asked for, are arrays beside these, y or y_train and y_test, in each file
+    of a folder, or in the file of --labels.
 
     Vectors are taken as they are, not standardised: as float32, where that holds their digits.
     """
-    path = pathlib.Path(settings.dataroot)
-    check_kind(path, "array")
-    parts = _of_folder(path) if path.is_dir() else _opened(path)
-    if "train" not in parts and len(parts) == 1:
-        parts = {"": array for array in parts.values()}
-    parts = parted(parts, settings, str(path))
+    path, wanted = pathlib.Path(settings.dataroot), wants_labels(settings)
+    parts = _read(path, wanted and not settings.labels)
+    counts = {part: len(array) for part, array in parts.items()}
+    splits = splits_of(counts, settings, str(path))
+    labels = taken(labels_of(path, settings, counts), splits) if wanted else None
+    parts = taken(parts, splits)
     shapes = {s: a.shape[1:] for s, a in parts.items()}
     kinds = {a.dtype.kind for a in parts.values()}
     if len(set(shapes.values())) > 1 or len(kinds) > 1 or min(map(len, parts.values())) < 1:
         found = ", ".join(f"{s}: {a.dtype} {list(a.shape)}" for s, a in parts.items())
         raise ValueError(f"{path}: the parts must not be empty and have examples of one kind and "
                          f"shape. Found {found}")
+    beside = of_labels(settings.labels or str(path), labels, settings)
     if parts["train"].dtype != np.uint8:
         parts = _as_float32(path, parts)
         warn_of_repeats(path, parts)
-        return from_arrays("vector", parts)
+        return from_arrays("vector", parts, **beside)
     if any(isinstance(part, Stored) for part in parts.values()):
         made = source_of({s: a if isinstance(a, Stored) else Stored([Pixels(a)])
-                          for s, a in parts.items()})
+                          for s, a in parts.items()}, **beside)
     else:
         warn_of_repeats(path, parts)
-        made = from_arrays("image", parts, nbits=8)
+        made = from_arrays("image", parts, nbits=8, **beside)
     examine_images(made.fetch["train"], made.counts["train"], settings, str(path))
     return made
 
 
-def _of_folder(root):
+def _read(path, labelled):
+    """The examples by part, or of no part, `""`; `labelled`: with labels beside them."""
+    check_kind(path, "array")
+    parts = _of_folder(path, labelled) if path.is_dir() else _opened(path, labelled)
+    if "train" not in parts and len(parts) == 1:
+        return {"": array for array in parts.values()}
+    return parts
+
+
+def _of_folder(root, labelled):
     """`{part: Stored}` of the images in all files."""
     pieces: dict = {}
     for part, paths in files_of_parts(root, SUFFIXES).items():
         for path in paths:
-            [array] = _opened(path, alone=True).values()
+            [array] = _opened(path, labelled, alone=True).values()
             if array.dtype != np.uint8 or array.ndim != 4:
                 raise ValueError(f"{path}: expected uint8 images, as in all files of a folder. "
                                  f"Found {array.dtype} {list(array.shape)}")
@@ -77,38 +91,34 @@ def _of_folder(root):
     return {part: Stored(own) for part, own in pieces.items()}
 
 
-def _opened(path, alone=False):
+def _opened(path, labelled, alone=False):
     """The arrays that hold examples, by part; `alone`: one array of no part."""
     def choose(names):
-        return _parts(path, names, alone)
+        return _parts(path, names, labelled, alone)
 
     return {name: _checked(path, name, array)
             for name, array in read_arrays(path, choose).items()}
 
 
-def _parts(path, names, alone):
+def _parts(path, names, labelled, alone):
     """The names of the arrays that hold examples: of the parts, or one of all."""
-    named = {name: PARTS[part] for name in names if (part := _part(name)) in PARTS}
+    of_labels = {name for name in names if part_of_labels(name) is not None}
+    others = [name for name in names if name not in of_labels]
+    named = {name: part for name in others if (part := part_of(name))}
     if {"train", "test"} <= set(named.values()) and not alone:
         chosen = named
     else:
-        chosen = {name: "all" for name in names if name.lower() not in _LABELS}
+        chosen = dict.fromkeys(others, "all")
         if len(chosen) == 2 and {"data", "mean"} == set(chosen):
             del chosen["mean"]  # of all training images, in downsampled ImageNet
     if len(set(chosen.values())) < len(chosen) or not chosen:
         raise ValueError(f"{path}: expected {_ACCEPTED}. Found arrays named "
                          f"{', '.join(sorted(names)) or 'nothing'}")
-    if left_out := sorted(set(names) - set(chosen)):
+    if left_out := sorted(set(names) - set(chosen) - (of_labels if labelled else set())):
         warn(f"{path}: left out: {', '.join(left_out)}")
     order = (*SPLITS, "all")
     return {part if part != "all" else name: name
             for name, part in sorted(chosen.items(), key=lambda item: order.index(item[1]))}
-
-
-def _part(name):
-    """`"x_train"` or `"train_images"` to `"train"`."""
-    words = [word for word in name.lower().split("_") if word not in _EXAMPLES]
-    return "_".join(words)
 
 
 def _checked(path, name, array):

@@ -6,15 +6,17 @@ import numpy as np
 
 from train.data.examine_rows import examine_rows, warn_of_repeats
 from train.data.file_kinds import check_kind
+from train.data.labels import of_labels, whole_numbers
 from train.data.scaler import Scaler, label, listed
 from train.data.source import from_arrays, split_by_seed
 from train.data.table import read_table
+from train.settings import wants_labels
 
 __all__ = ["source"]
 
 
 def source(settings):
-    """Rows `[D]`, parted by --seed, standardised.
+    """Rows `[D]`, parted by --seed, standardised; without the column --labels, which is no number.
 
     A run that is trained takes mean and standard deviation of the training part. `eval` and
     `sample` take those that the model was trained with, whatever file they are given.
@@ -24,9 +26,14 @@ def source(settings):
     columns, rows = read_table(path)
     indices = split_by_seed(len(rows), settings, str(path))
     own = _context_columns(path, columns, settings.context_columns)
-    others = [i for i in range(len(columns)) if i not in own]
+    label = _label_column(path, columns, settings)
+    others = [i for i in range(len(columns)) if i not in (*own, label)]
     scaler, parts = _scaled(path, columns, rows, indices, others, settings.scaler)
     warn_of_repeats(path, parts)
+    if wants_labels(settings):
+        labels = whole_numbers(f"{path}, column {settings.labels!r}", rows[:, label])
+        return from_arrays("vector", parts, scaler=scaler, **of_labels(
+            str(path), {s: labels[i] for s, i in indices.items()}, settings))
     if not own:
         return from_arrays("vector", parts, scaler=scaler)
     context_scaler, contexts = _scaled(path, columns, rows, indices, own, settings.context_scaler)
@@ -42,6 +49,17 @@ def _context_columns(path, columns, text):
                          f"({listed(map(repr, columns))}), each once. Received: "
                          f"--context_columns={text}")
     return [columns.index(name) for name in names]
+
+
+def _label_column(path, columns, settings):
+    """Place of the column of labels; None where there is none, and none is asked for."""
+    if settings.labels in columns:
+        if columns.count(settings.labels) == 1 and len(columns) > 1:
+            return columns.index(settings.labels)
+    elif not settings.labels or not wants_labels(settings):
+        return None
+    raise ValueError(f"--labels must be one of several columns of {path} "
+                     f"({listed(map(repr, columns))}). Received: --labels={settings.labels}")
 
 
 def _scaled(path, columns, rows, indices, places, scaler):

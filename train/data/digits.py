@@ -3,7 +3,8 @@
 import numpy as np
 import sklearn.datasets
 
-from train.data.source import from_arrays, of_labels, split_by_seed
+from train.data.labels import of_labels
+from train.data.source import from_arrays, split_by_seed
 
 __all__ = ["source"]
 
@@ -17,5 +18,5 @@ def source(settings):
     images = np.minimum(digits.images, 15).astype(np.uint8) * 16
     parts = split_by_seed(len(images), settings, "digits")
     labels = {s: digits.target[i] for s, i in parts.items()}
-    return from_arrays("image", {s: images[i][..., None] for s, i in parts.items()},
-                       of_labels(labels, settings), nbits=4)
+    return from_arrays("image", {s: images[i][..., None] for s, i in parts.items()}, nbits=4,
+                       **of_labels("digits", labels, settings, range(10)))

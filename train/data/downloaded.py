@@ -3,7 +3,8 @@
 import keras
 import numpy as np
 
-from train.data.source import from_arrays, of_labels
+from train.data.labels import of_labels
+from train.data.source import from_arrays
 
 __all__ = ["source"]
 
@@ -25,4 +26,6 @@ def source(settings):
     parts = {s: a if a.ndim == 4 else a[..., None] for s, a in parts.items()}
     of_parts = {"train": labels[order[held_out:]], "validation": labels[order[:held_out]],
                 "test": test_labels}
-    return from_arrays("image", parts, of_labels(of_parts, settings), nbits=8)
+    of_parts = {s: own.ravel() for s, own in of_parts.items()}  # CIFAR-10's are [n, 1]
+    return from_arrays("image", parts, nbits=8,
+                       **of_labels(settings.data, of_parts, settings, range(10)))

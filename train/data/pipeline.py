@@ -72,12 +72,14 @@ def opened(settings, trained=None):
 
     Args:
       settings: `Settings`.
-      trained: what has the scalers of a table that is read in the units of another one.
+      trained: what has the scalers of a table that is read in the units of another one, and the
+        classes.
 
     Raises:
       ValueError or OSError: missing, unreadable or unsuitable data; one line.
     """
-    of_run = {name: getattr(trained, name, None) for name in ("scaler", "context_scaler")}
+    of_run = {name: getattr(trained, name, None)
+              for name in ("scaler", "context_scaler", "classes")}
     names = {field.name for field in dataclasses.fields(_Request)} - set(of_run)
     return _source(_Request(**{name: getattr(settings, name) for name in names}, **of_run))
 
@@ -254,8 +256,10 @@ class _Request:
     conditional: bool
     task: str
     context_columns: str
+    labels: str
     scaler: Scaler | None
     context_scaler: Scaler | None
+    classes: tuple | None
 
 
 def _source(request):

@@ -10,7 +10,8 @@ import tensorflow as tf
 
 from train.data.scaler import Scaler
 
-__all__ = ["SPLITS", "Source", "from_arrays", "of_labels", "split_by_seed", "warn"]
+__all__ = ["SPLITS", "Source", "beside", "cut_validation", "from_arrays", "split_by_seed",
+           "warn"]
 
 SPLITS = ("train", "validation", "test")
 
@@ -31,6 +32,7 @@ class Source:
         None without.
       fetch_context: for each part, `indices [B] -> [B, ...]`.
       context_scaler: of a table, that of the columns that are the context.
+      classes: what the classes are called, in order, where labels are asked for.
     """
 
     kind: str
@@ -43,6 +45,17 @@ class Source:
     context_shape: tuple | None = None
     fetch_context: dict[str, typing.Callable] = dataclasses.field(default_factory=dict)
     context_scaler: Scaler | None = None
+    classes: tuple | None = None
+
+
+def cut_validation(count, settings):
+    """Indices of the training part of `count` examples that come without validation, and of that.
+
+    In an order from `--seed`.
+    """
+    order = np.random.RandomState(settings.seed).permutation(count)
+    keep = count - max(1, round(count * settings.val_fraction))
+    return order[:keep], order[keep:]
 
 
 def split_by_seed(count, settings, name):
@@ -61,19 +74,14 @@ def split_by_seed(count, settings, name):
 
 def from_arrays(kind, parts, contexts=None, **kwargs):
     """A `Source` of arrays in memory: `parts` maps each split to `[n, ...]`, `contexts` too."""
-    if contexts is not None:
-        kwargs |= {"context_shape": tuple(contexts["train"].shape[1:]),
-                   "fetch_context": _fetch(contexts)}
+    kwargs |= {} if contexts is None else beside(contexts)
     return Source(kind, tuple(parts["train"].shape[1:]),
                   {split: len(array) for split, array in parts.items()}, _fetch(parts), **kwargs)
 
 
-def of_labels(labels, settings):
-    """What is beside each image: its label, or that as a context `[10]`; None: nothing."""
-    if settings.task != "density":
-        return {s: np.ravel(own).astype(np.float32) for s, own in labels.items()}
-    return {s: np.eye(10, dtype=np.float32)[np.ravel(own)]
-            for s, own in labels.items()} if settings.conditional else None
+def beside(contexts):
+    """Keyword arguments of a `Source` for what is beside each example, `[n, ...]` of each part."""
+    return {"context_shape": tuple(contexts["train"].shape[1:]), "fetch_context": _fetch(contexts)}
 
 
 def _fetch(arrays):

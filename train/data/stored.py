@@ -3,9 +3,9 @@
 import numpy as np
 import tensorflow as tf
 
-from train.data.source import Source, split_by_seed, warn
+from train.data.source import Source, cut_validation, split_by_seed, warn
 
-__all__ = ["Pixels", "Stored", "parted", "source_of"]
+__all__ = ["Pixels", "Stored", "parted", "source_of", "splits_of", "taken"]
 
 
 class Pixels:
@@ -85,32 +85,46 @@ class Stored:
 def parted(parts, settings, name):
     """`{split: images}` of what files say of parts.
 
+    Args:
+      parts: `{"train": images, ...}`, or `{"": images}` of no part; arrays or `Stored`.
+      settings, name: see `splits_of`.
+    """
+    counts = {part: len(images) for part, images in parts.items()}
+    return taken(parts, splits_of(counts, settings, name))
+
+
+def splits_of(counts, settings, name):
+    """`{split: (part, indices)}`: which examples, of which part of the files, are a split.
+
     Without a part of validation it is cut from the training part; if there is one and no test,
     that is the test, as for the published numbers. Without any parts all is parted by --seed.
 
     Args:
-      parts: `{"train": images, ...}`, or `{"": images}` of no part; arrays or `Stored`.
+      counts: `{"train": how many examples, ...}`, or `{"": all}` of no part.
       settings: --val_fraction, --test_fraction and --seed count.
       name: of the files, for errors.
     """
-    if set(parts) == {""}:
-        indices = split_by_seed(len(parts[""]), settings, name)
-        return {split: parts[""][i] for split, i in indices.items()}
-    parts = dict(parts)
-    if "test" not in parts and {"train", "validation"} <= set(parts):
-        warn(f"{name}: no test part: the validation part, {len(parts['validation'])} examples, is "
+    if set(counts) == {""}:
+        indices = split_by_seed(counts[""], settings, name)
+        return {split: ("", own) for split, own in indices.items()}
+    splits = {part: (part, slice(None)) for part in counts}
+    if "test" not in counts and {"train", "validation"} <= set(counts):
+        warn(f"{name}: no test part: the validation part, {counts['validation']} examples, is "
              "the test, as for the published numbers, and another is cut from the training part")
-        parts["test"] = parts.pop("validation")
-    if not {"train", "test"} <= set(parts):
-        found = ", ".join(sorted(part or "of no part" for part in parts))
+        splits["test"] = splits.pop("validation")
+    if not {"train", "test"} <= set(splits):
+        found = ", ".join(sorted(part or "of no part" for part in counts))
         raise ValueError(f"{name}: expected a training part and a test or validation part, or "
                          f"files of no part at all. Found {found}")
-    if "validation" not in parts:
-        train = parts["train"]
-        keep = len(train) - max(1, round(len(train) * settings.val_fraction))
-        order = np.random.RandomState(settings.seed).permutation(len(train))
-        parts["validation"], parts["train"] = train[order[keep:]], train[order[:keep]]
-    return parts
+    if "validation" not in splits:
+        own, held_out = cut_validation(counts["train"], settings)
+        splits |= {"train": ("train", own), "validation": ("train", held_out)}
+    return splits
+
+
+def taken(parts, splits):
+    """`{split: images}`, or labels beside them, of `splits_of`."""
+    return {split: parts[part][indices] for split, (part, indices) in splits.items()}
 
 
 def source_of(parts, **kwargs):

@@ -19,11 +19,12 @@ _FILE = "data.json"
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """Of the data of a run: `event_shape`, and the `Scaler`s of a table, else None."""
+    """Of the data of a run: `event_shape`, the `Scaler`s of a table, the classes, else None."""
 
     event_shape: tuple
     scaler: Scaler | None = None
     context_scaler: Scaler | None = None
+    classes: tuple | None = None
 
 
 def save_trained(source, workdir):
@@ -34,7 +35,8 @@ def save_trained(source, workdir):
     else:
         scalers = {name: own and dataclasses.asdict(own) for name, own in
                    (("scaler", source.scaler), ("context_scaler", source.context_scaler))}
-        write_json({"event_shape": list(source.event_shape), **scalers}, path)
+        write_json({"event_shape": list(source.event_shape), **scalers,
+                    "classes": source.classes and list(source.classes)}, path)
 
 
 def load_trained(settings):
@@ -62,7 +64,9 @@ def _read(path):
         scalers = [own and Scaler(*(tuple(own[field.name])
                                     for field in dataclasses.fields(Scaler)))
                    for own in (saved["scaler"], saved.get("context_scaler"))]
-        return Trained(tuple(map(int, saved["event_shape"])), *scalers)
+        classes = saved.get("classes")
+        return Trained(tuple(map(int, saved["event_shape"])), *scalers,
+                       classes and tuple(map(str, classes)))
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{path} is damaged ({error!r}). Remove it; the training command writes "
                          "it anew, from the same data") from None

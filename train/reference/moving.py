@@ -12,12 +12,11 @@ from tfresflow.layers.induced_norm import vectors_given
 from train import checkpoints, flags
 from train.build import build_model, build_optimizer
 from train.errors import UserError, blame_the_input
-from train.files import fingerprint, locked
+from train.files import fingerprint_of, locked
 from train.reference.arguments import arguments_of
 from train.reference.pickles import Record
 from train.reference.reading import Checkpoint
 from train.reference.writing import write
-from train.settings import ON_DISK
 
 __all__ = ["export_run", "import_run"]
 
@@ -84,7 +83,7 @@ def _save(model, settings, args, content):
         step = int(model.optimizer.iterations.numpy())
         for manager in saved.values():
             manager.save(step)
-        found = fingerprint(settings.dataroot) if settings.data in ON_DISK else ""
+        found = fingerprint_of(settings)
         flags.save(dataclasses.replace(settings, command="train", checkpoint="best"), workdir,
                    found)
 
