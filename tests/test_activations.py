@@ -1,5 +1,6 @@
 """Activations and concatenations: slopes within their claims, linearisations against a tape."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -182,3 +183,38 @@ def test_slopes_and_curvatures(act):
         results.append([y, slope, *tape.gradient(both, [x, *parameters])])
     for got, want in zip(*results):
         np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("name, plain", [
+    ("Sin", tf.sin), ("Tanh", tf.tanh), ("LipSwish", lambda x: x * tf.sigmoid(x) / 1.1)])
+@pytest.mark.parametrize("frequency", [0.01, 5.0, 40.0])
+def test_learned_frequencies(name, plain, frequency):
+    """`f(w x) / w`, by itself and within a branch, and its derivatives, by w too."""
+    layer = getattr(layers, name)(frequency=frequency, dtype="float64")
+    linear = layers.InducedNormDense(3, 0.9, dtype="float64")
+    g = keras.Sequential([layer, linear])
+    g.build((None, 3))
+    [raw] = layer.trainable_variables
+    x = tf.concat([4 * example([3], 50), tf.zeros([1, 3], tf.float64)], axis=0)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(x)
+        w = tf.nn.softplus(raw.value)
+        want = plain(w * x) / w
+        alone, inside = layer(x), g(x)
+    np.testing.assert_allclose(w, frequency, rtol=1e-5)
+    np.testing.assert_allclose(alone, want, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(inside, linear(want), rtol=1e-10, atol=1e-13)
+    for source in (x, raw.value):
+        np.testing.assert_allclose(tape.gradient(alone, source), tape.gradient(want, source),
+                                   rtol=1e-9, atol=1e-12)
+    assert 0.4 < np.abs(tape.gradient(alone, x)).max() <= layer.lipschitz + 1e-12
+    again = type(layer).from_config(layer.get_config())
+    again.build(x.shape)
+    np.testing.assert_allclose(again(x), alone, rtol=1e-12)
+
+
+@pytest.mark.parametrize("frequency", [0, -1.0, np.nan, np.inf, "5"])
+@pytest.mark.parametrize("kind", [layers.Sin, layers.Tanh, layers.LipSwish])
+def test_a_frequency_that_cannot_be(kind, frequency):
+    with pytest.raises(ValueError, match="`frequency` must be a positive number, or None. Rec"):
+        kind(frequency=frequency)

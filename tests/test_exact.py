@@ -79,6 +79,22 @@ def test_the_whole_jacobian_is_that_of_a_tape(name):
             np.testing.assert_allclose(got, right, rtol=1e-11, atol=1e-12)
 
 
+@pytest.mark.parametrize("layers_of", [
+    lambda: [dense(8), layers.KerasActivation("softsign", **FLOAT64), dense(3)],
+    lambda: [dense(8, activation="softsign"), dense(3)],
+    lambda: [keras.layers.Dense(8, "softsign", **FLOAT64), dense(3)]])
+def test_what_has_no_second_derivative_has_a_jacobian(layers_of):
+    """TensorFlow knows none of softsign."""
+    g, x = keras.Sequential(layers_of()), example([3], 5)
+    g.build(x.shape)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = g(x)
+    found = whole(*functionalize(g), x)
+    for got, want in zip(found, (y, tape.batch_jacobian(y, x))):
+        np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-14)
+
+
 @pytest.mark.parametrize("name, size", [("dense", 5), ("conv", 5), ("context", None)])
 @pytest.mark.parametrize("adjoint", [None, pytest.param(
     solvers.BiCGSTAB(rtol=1e-14, atol=1e-14), marks=pytest.mark.slow)])

@@ -1,6 +1,7 @@
 """Settings to a model: the one place that turns flag values into objects."""
 
 import dataclasses
+import functools
 import math
 
 import keras
@@ -29,6 +30,7 @@ _BLOCKS = {"resblock": InvertibleResidual, "monotone": Monotone, "coupling": Cou
            "implicit": [InvertibleResidual, Inverted.of(InvertibleResidual)]}
 _PROBES = {"normal": logdet.normal, "orthogonal": logdet.orthogonal,
            "rademacher": logdet.rademacher}
+_FREQUENT = {"swish": layers.LipSwish, "sin": layers.Sin, "tanh": layers.Tanh}
 _SOLVERS = {"anderson": solvers.Anderson, "broyden": solvers.Broyden, "newton": solvers.Newton,
             "picard": solvers.Picard}
 _OPTIMIZERS = {"adam": optimizers.Adam, "adamw": keras.optimizers.AdamW,
@@ -98,7 +100,8 @@ def total_steps(settings):
 
 def _flow(settings, source):
     given = written(settings)
-    common = {"coeff": settings.coeff, "act": settings.act, "block": _BLOCKS[settings.block],
+    common = {"coeff": settings.coeff, "act": _activation(settings),
+              "block": _BLOCKS[settings.block],
               "power_iteration": _power_iteration(settings),
               "certified": settings.certified, "log_det": _log_det(settings),
               "solver": _solver(settings), "seed": settings.seed,
@@ -137,11 +140,18 @@ def _flow(settings, source):
     return _turned(flow, settings)
 
 
+def _activation(settings):
+    """What a flow takes as `act`."""
+    if not settings.frequency:
+        return settings.act
+    return functools.partial(_FREQUENT[settings.act], frequency=settings.frequency)
+
+
 def _on_lattice(settings, source, common):
     """A flow of fields, of the options that all residual flows have."""
     kwargs = {"nblocks": settings.nblocks[0], "idim": settings.idim, "kernels": settings.kernels}
     if settings.block == "coupling":
-        return flows.phi4_couplings(source.event_shape, **kwargs, act=settings.act,
+        return flows.phi4_couplings(source.event_shape, **kwargs, act=_activation(settings),
                                     seed=settings.seed)
     of_data = {"context_shape"}
     if source.kind == "u1":
@@ -163,7 +173,7 @@ def _turned(flow, settings):
 def _dequantizer(settings, source):
     return flows.dequantizer(
         source.event_shape, settings.nbits, nblocks=settings.dequantise_blocks,
-        idim=settings.dequantise_idim, coeff=settings.coeff, act=settings.act,
+        idim=settings.dequantise_idim, coeff=settings.coeff, act=_activation(settings),
         power_iteration=_power_iteration(settings), log_det=_log_det(settings),
         solver=_solver(settings), seed=settings.seed)
 

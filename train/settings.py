@@ -108,6 +108,9 @@ class ModelFlags:
         "swish", "Activation.",
         allowed=("swish", "clipswish", "pila", "cpila", "elu", "lcube", "softplus", "sin", "tanh",
                  "maxmin", "fullsort", "identity", "relu"))
+    frequency: float = flag(
+        0.0, "Where w of f(w x) / w begins, of swish, sin and tanh, and is learned; 0: 0.97 of "
+        "swish, and none of the others.", NOT_NEGATIVE)
     idim: int = flag(512, "Hidden channels of the convolutions.", POSITIVE)
     nblocks: tuple[int, ...] = flag(
         (16, 16, 16), "Blocks of each scale; one number for vectors.", SIZES)
@@ -314,6 +317,8 @@ def _together(s):
     yield "checkpoint", moves or s.checkpoint in ("best", "last"), "be best or last"
     yield ("checkpoint", not moves or s.checkpoint not in ("", "best", "last"),
            f"name a .pth file for {s.command}")
+    yield ("frequency", not s.frequency or s.act in ("swish", "sin", "tanh"),
+           f"be 0 with --act={s.act}: swish, sin and tanh alone have one")
     yield ("data_out", s.data_out or s.command != "ood",
            "name a data set, a folder of images or a file for ood")
     yield ("autodiff", s.mem_eff or s.autodiff in ("", "stored"),

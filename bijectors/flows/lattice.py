@@ -1,5 +1,7 @@
 """Flows of fields on a lattice with periodic boundaries, which respect the symmetries."""
 
+import functools
+
 import keras
 import tensorflow as tf
 
@@ -15,8 +17,10 @@ from tfresflow.layers.circular import wrapped
 
 __all__ = ["phi4_couplings", "phi4_flow", "u1_flow"]
 
+_ODD = functools.partial(layers.Tanh, frequency=5.0)
 
-def phi4_flow(size, *, nblocks=8, idim=32, kernels=(3, 1, 3), coeff=0.98, act=layers.Sin,
+
+def phi4_flow(size, *, nblocks=8, idim=32, kernels=(3, 1, 3), coeff=0.98, act=_ODD,
               preact=False, actnorm=True, orders=2, certified=True, dense_net=None,
               power_iteration=None, log_det=None, solver=None, adjoint=None, seed=None, dtype=None,
               block=InvertibleResidual):
@@ -34,7 +38,9 @@ def phi4_flow(size, *, nblocks=8, idim=32, kernels=(3, 1, 3), coeff=0.98, act=la
       idim: hidden channels of the convolutions.
       kernels: sizes of the convolutions of a block, none larger than the torus.
       coeff: bound of each layer's operator norm, in (0, 1), see `layers.InducedNormConv2D`.
-      act: an odd activation: a class of `tfresflow.layers`, as `Sin` and `Tanh`, or a name.
+      act: an odd activation: a layer of `tfresflow.layers` or its class, as `Sin` and `Tanh`, or a
+        name. The default is `Tanh(frequency=5)`: without a frequency, `idim` channels that share
+        a norm are next to linear, and the flow learns next to nothing but a Gaussian.
       preact: each branch begins with an activation.
       actnorm: a scale after each block.
       orders, certified, dense_net, power_iteration: as for `image_flow`; of order 2, norms on a

@@ -40,7 +40,8 @@ class Function:
     def linearise_forward(self, weights, x):
         """`(y, jvp)` with `jvp(t) = dy/dx t`, itself differentiable.
 
-        Here as the derivative of the vector-Jacobian product, which is linear.
+        Here as the derivative of the vector-Jacobian product, which is linear: a second derivative,
+        which not all operations of TensorFlow have.
         """
         y, vjp = self.linearise(weights, x)
 
@@ -52,6 +53,11 @@ class Function:
             return tape.gradient(product, u, t, unconnected_gradients="zero")
 
         return y, jvp
+
+    @property
+    def has_tangents(self):
+        """Whether `linearise_forward` needs no second derivatives."""
+        return type(self).linearise_forward is not Function.linearise_forward
 
     # How many of the last weights are of the examples, `[N, ...]`, one row for each of x.
     num_rows = 0
@@ -176,6 +182,10 @@ class Composition(Function):
     def linearise_forward(self, weights, x):
         y, products = self._products("linearise_forward", weights, x)
         return y, lambda t: _through(products, t)
+
+    @property
+    def has_tangents(self):
+        return all(f.has_tangents for f, _ in self.members)
 
     def largest(self, weights, shape):
         sizes = []

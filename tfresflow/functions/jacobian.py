@@ -73,14 +73,27 @@ class _Forward:
 def whole(g, weights, x):
     """`(g(x), dg/dx)` of a `Function`, `[N, ...]` and `[N, D, D]`; differentiable to any order.
 
-    The unit vectors go through g beside x, piece by piece.
+    The unit vectors go through g beside x, piece by piece; backward, where a piece of g has no
+    tangents of its own.
     """
     size, y = x.shape[1:].num_elements(), x
+    if not all(function.has_tangents for function, _ in g.each(weights)):
+        return g(weights, x), _backward(g, weights, x)
     t = tf.reshape(tf.eye(size, dtype=x.dtype), [1, size, *x.shape[1:]])
     for function, own in g.each(weights):
         y, t = _carried(function, own, y, t)
     matrix = tf.linalg.matrix_transpose(tf.reshape(t, [-1, size, size]))
     return y, matrix + tf.zeros([_count(x), 1, 1], x.dtype)
+
+
+def _backward(g, weights, x):
+    """`dg/dx`, a row of it for each unit vector."""
+    size, first = x.shape[1:].num_elements(), len(weights) - g.num_rows
+    rows = [*weights[:first], *(_repeated(w, size) for w in weights[first:])]
+    vjp = g.linearise(rows, _repeated(x, size))[1]
+    units = tf.reshape(tf.eye(size, dtype=x.dtype), [size, *x.shape[1:]])
+    return tf.reshape(vjp(tf.tile(units, [_count(x), *[1] * (x.shape.rank - 1)])),
+                      [-1, size, size])
 
 
 def _carried(function, weights, x, t):

@@ -42,6 +42,10 @@ class Negative(Function):
         return -y, lambda t: -jvp(t)
 
     @property
+    def has_tangents(self):
+        return self.inner.has_tangents
+
+    @property
     def is_elementwise(self):
         return self.inner.is_elementwise
 

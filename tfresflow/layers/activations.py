@@ -5,11 +5,13 @@ activation does not vanish where its slope is near 1 (section 2.4 of Chen et al.
 """
 
 import dataclasses
+import math
 import typing
 
 import keras
 import tensorflow as tf
 
+from tfresflow.checks.rules import check_number
 from tfresflow.functions.branch import PureLayer
 from tfresflow.functions.custom_gradient import custom_gradient
 from tfresflow.functions.function import Function, Scale
@@ -63,6 +65,10 @@ class LipSwish(ElementwiseLayer):
 
     Args:
       beta: initial value of the learned scalar beta, before softplus is applied.
+      frequency: that value after softplus, in place of `beta`, see `Sin`.
+
+    Raises:
+      ValueError: if `frequency` is not positive.
 
     Example:
       >>> import tensorflow as tf
@@ -79,9 +85,9 @@ class LipSwish(ElementwiseLayer):
 
     steepest_pair = (_SWISH_SLOPE / 1.1, (_SWISH_SLOPE - 1) / 1.1)
 
-    def __init__(self, beta=0.5, **kwargs):
+    def __init__(self, beta=0.5, frequency=None, **kwargs):
         super().__init__(**kwargs)
-        self.beta = beta
+        self.beta = beta if frequency is None else _before_softplus(frequency)
 
     def build(self, input_shape):
         self.raw_beta = self.add_weight(name="raw_beta", shape=[], initializer=(
@@ -152,9 +158,47 @@ class LipschitzCube(ElementwiseLayer):
         return _Elementwise(_lipschitz_cube)
 
 
+class _OfFrequency(ElementwiseLayer):
+    """`f(w x) / w`: of slope at most 1 as f is, and the more curved the larger w."""
+
+    def __init__(self, frequency=None, **kwargs):
+        super().__init__(**kwargs)
+        self.frequency, self._raw = frequency, None if frequency is None else (
+            _before_softplus(frequency))
+
+    def build(self, input_shape):
+        if self.frequency is not None:
+            self.raw_frequency = self.add_weight(
+                name="raw_frequency", shape=[], initializer=keras.initializers.Constant(self._raw))
+
+    @property
+    def function(self):
+        one = _Elementwise(self._of_one())
+        return one if self.frequency is None else _Scaled(one)
+
+    def _of_one(self):
+        """`x -> (f(x), its slope)`, a function of a module."""
+        raise NotImplementedError(f"{type(self).__name__}._of_one")
+
+    def effective_weights(self):
+        if self.frequency is None:
+            return []
+        return [tf.nn.softplus(tf.convert_to_tensor(self.raw_frequency))]
+
+    def get_config(self):
+        return {**super().get_config(), "frequency": self.frequency}
+
+
 @keras.saving.register_keras_serializable("tfresflow")
-class Sin(ElementwiseLayer):
-    """`sin(x)`, slope `cos(x)`: curved where it is flat, and periodic.
+class Sin(_OfFrequency):
+    """`sin(x)`, slope `cos(x)`: curved where it is flat, and periodic; or `sin(w x) / w`.
+
+    Args:
+      frequency: initial value of w, a learned scalar: where many channels share a norm below 1,
+        each is small, and its sine nearly a straight line. None: w is 1, and not learned.
+
+    Raises:
+      ValueError: if `frequency` is not positive.
 
     Example:
       >>> import math
@@ -162,16 +206,25 @@ class Sin(ElementwiseLayer):
       >>> from tfresflow import layers
       >>> print(layers.Sin()(tf.constant([0.0, 0.5 * math.pi, 2.5 * math.pi])).numpy().round(2))
       [0. 1. 1.]
+      >>> print(layers.Sin(frequency=2.0)(tf.constant([0.25 * math.pi])).numpy().round(2))
+      [0.5]
     """
 
-    @property
-    def function(self):
-        return _Elementwise(_sin)
+    def _of_one(self):
+        return _sin
 
 
 @keras.saving.register_keras_serializable("tfresflow")
-class Tanh(ElementwiseLayer):
-    """`tanh(x)`. It saturates, and its curvature vanishes where its slope is 1: for comparisons.
+class Tanh(_OfFrequency):
+    """`tanh(x)`, or `tanh(w x) / w`.
+
+    It saturates, and its curvature vanishes where its slope is 1: for comparisons.
+
+    Args:
+      frequency: initial value of w, see `Sin`.
+
+    Raises:
+      ValueError: if `frequency` is not positive.
 
     Example:
       >>> import tensorflow as tf
@@ -180,9 +233,8 @@ class Tanh(ElementwiseLayer):
       [-1.    0.    0.76  1.  ]
     """
 
-    @property
-    def function(self):
-        return _Elementwise(_tanh)
+    def _of_one(self):
+        return _tanh
 
 
 @keras.saving.register_keras_serializable("tfresflow")
@@ -220,6 +272,29 @@ class Identity(ElementwiseLayer):
 
 
 @dataclasses.dataclass(frozen=True)
+class _Scaled(Function):
+    """`f(w x) / w`, weights `[w]`: both factors can be left to the linear maps around it."""
+
+    inner: _Elementwise
+    is_elementwise = True
+
+    def __call__(self, weights, x):
+        return self.inner([], weights[0] * x) / weights[0]
+
+    def linearise(self, weights, x):
+        y, product = self.inner.linearise([], weights[0] * x)
+        return y / weights[0], product
+
+    linearise_forward = linearise
+
+    def pieces(self, size):
+        return (Scale(), 1), (self.inner, 0), (Scale(), 1)
+
+    def piece_weights(self, weights):
+        return [weights, [], [tf.math.reciprocal(weights[0])]]
+
+
+@dataclasses.dataclass(frozen=True)
 class _LipSwish(_Elementwise):
     """`swish(beta x) / (1.1 beta)`: both factors can be left to the linear maps around it."""
 
@@ -253,6 +328,13 @@ def _swish_of_twice(h):
         return dvalue * slope + dslope * curvature
 
     return (h * twice_sigmoid, slope), gradient
+
+
+def _before_softplus(frequency):
+    """The number whose softplus is the frequency."""
+    check_number("frequency", frequency, "be a positive number, or None",
+                 lambda w: 0 < w < math.inf)
+    return frequency + math.log(-math.expm1(-frequency))
 
 
 def _elu(x):

@@ -152,6 +152,10 @@ class _Concatenated(Function):
         return (tf.concat([right, left], -1) / self.constant,
                 lambda t: tf.concat([right_jvp(t), -left_jvp(t)], -1) / self.constant)
 
+    @property
+    def has_tangents(self):
+        return self.inner.has_tangents
+
     def output_shape(self, weights, shape):
         return (*shape[:-1], 2 * shape[-1])
 

@@ -136,6 +136,10 @@ class _Concatenation(Function):
         return (tf.concat([one * x, two * h], -1),
                 lambda t: tf.concat([one * t, two * inner_jvp(t)], -1))
 
+    @property
+    def has_tangents(self):
+        return self.inner.has_tangents
+
     def output_shape(self, weights, shape):
         *space, added = self.inner.output_shape(weights[2:], shape)
         return (*space, shape[-1] + added)

@@ -10,13 +10,30 @@ from tfresflow.functions.custom_gradient import custom_gradient
 from tfresflow.functions.function import Function, product_of
 from tfresflow.functions.traced import is_shareable
 
-__all__ = ["CONTRACTIONS", "Linear", "check_activation", "scale_kernel"]
+__all__ = ["Activation", "CONTRACTIONS", "Linear", "check_activation", "scale_kernel"]
 
 # Those of Keras that act on each number by itself, with a slope in [-1, 1].
 CONTRACTIONS = {name: getattr(keras.activations, name) for name in (
     "celu", "elu", "hard_sigmoid", "hard_tanh", "leaky_relu", "linear", "log_sigmoid", "relu",
     "relu6", "sigmoid", "soft_shrink", "softplus", "softsign", "sparse_plus", "sparse_sigmoid",
     "squareplus", "tanh", "tanh_shrink")}
+
+
+@dataclasses.dataclass(frozen=True)
+class Activation(Function):
+    """One of Keras's functions that act on each number by itself."""
+
+    activation: typing.Any
+    is_elementwise = True
+
+    @property
+    def shareable(self):
+        return is_shareable(self.activation)
+
+    def __call__(self, weights, x):
+        return self.activation(x)
+
+    linearise_forward = Function.linearise  # a diagonal Jacobian is its own transpose
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,9 +57,11 @@ class Linear(Function):
         return self(weights, x), self.adjoint_map(weights[0])
 
     def linearise_forward(self, weights, x):
-        if self.activation is not keras.activations.linear:
-            return super().linearise_forward(weights, x)
-        return self(weights, x), lambda t: self.product(weights[0], t)
+        if self.activation is keras.activations.linear:
+            return self(weights, x), lambda t: self.product(weights[0], t)
+        h = self.product(weights[0], x, *weights[1:])
+        y, jvp = Activation(self.activation).linearise_forward([], h)
+        return y, lambda t: jvp(self.product(weights[0], t))
 
     def output_shape(self, weights, shape):
         return (*shape[:-1], weights[0].shape[-1])

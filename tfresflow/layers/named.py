@@ -1,16 +1,13 @@
 """Activations as users name them: as the command line or Keras does, by layer or by function."""
 
-import dataclasses
 import functools
-import typing
 
 import keras
 import tensorflow as tf
 
-from tfresflow.functions.function import Function
 from tfresflow.layers import activations, sorting
 from tfresflow.layers.both_signs import CLipSwish
-from tfresflow.layers.linear import CONTRACTIONS, check_activation
+from tfresflow.layers.linear import CONTRACTIONS, Activation, check_activation
 from tfresflow.layers.pila import CPila, Pila
 
 __all__ = ["KerasActivation", "as_activation"]
@@ -53,18 +50,10 @@ class KerasActivation(activations.ElementwiseLayer):
 
     @property
     def function(self):
-        return _Call(self.activation)
+        return Activation(self.activation)
 
     def get_config(self):
         return {**super().get_config(), "activation": keras.activations.serialize(self.activation)}
-
-
-@dataclasses.dataclass(frozen=True)
-class _Call(Function):
-    activation: typing.Any
-
-    def __call__(self, weights, x):
-        return self.activation(x)
 
 
 def as_activation(act):
