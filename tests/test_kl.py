@@ -24,6 +24,8 @@ def toy(**kwargs):
 
 FLOWS = {"toy": toy, "inverted": lambda: Inverted(toy()),
          "multiscale": lambda: image(logit_alpha=None, **TIGHT),
+         "phi4": lambda: flows.phi4_flow(3, nblocks=2, idim=2, kernels=(3, 3), **EXACT, **TIGHT),
+         "u1": lambda: flows.u1_flow(2, nblocks=2, idim=2, kernels=(1, 2), **EXACT, **TIGHT),
          "coupling": lambda: coupling([3]),
          "monotone": lambda: bijectors.Monotone(branch([3]), [3], logdet.Exact(), **TIGHT),
          "monotone_series": lambda: bijectors.Monotone(
