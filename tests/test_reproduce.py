@@ -24,7 +24,8 @@ COUNTING = {"TF_ENABLE_ONEDNN_OPTS": "1"}  # peak memory is told by the allocato
     ("hypergrad", {"method", "meta_step", "loss", "seconds", "peak_mb", "memory_ratio"}),
     ("citation", {"method", "epoch", "loss", "val_accuracy", "test_accuracy", "residual"}),
     ("moonwalk", {"method", "layers", "peak_mb", "seconds", "extrapolated", "error", "directions"}),
-    ("strategies", {"strategy", "blocks", "peak_mb", "time_ratio", "error", "evaluations"})])
+    ("strategies", {"strategy", "blocks", "peak_mb", "time_ratio", "error", "evaluations"}),
+    ("paths", {"sampler", "to_standard", "to_drop_in", "variance", "test_loss", "ess", "log_z"})])
 def test_quick_reproductions(name, columns, tmp_path):
     folder = tmp_path / name
 

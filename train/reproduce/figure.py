@@ -7,7 +7,7 @@ import numpy as np
 
 from train.plots import plt
 
-__all__ = ["figure", "mean_and_error", "save_table"]
+__all__ = ["figure", "mean_and_error", "save_table", "told"]
 
 
 @contextlib.contextmanager
@@ -31,3 +31,10 @@ def mean_and_error(values):
     values = np.asarray(values, float)
     error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
     return values.mean(), error
+
+
+def told(claims):
+    """The claims that hold, and those that do not, as a line; of `{claim: whether it holds}`."""
+    said = {word: [claim for claim, holds in claims.items() if holds == (word == "confirmed")]
+            for word in ("confirmed", "not confirmed")}
+    return "; ".join(f"{word}: {', '.join(own) or 'none'}" for word, own in said.items())

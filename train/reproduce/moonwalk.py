@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from bijectors import flows
 from tfresflow import autodiff, logdet
-from train.reproduce.figure import figure, save_table
+from train.reproduce.figure import figure, save_table, told
 from train.reproduce.kept import kept
 from train.reproduce.peak import peak
 from train.reproduce.revnet import cross_entropy, digits, revnet
@@ -176,11 +176,8 @@ def _spread(directions, draws):
 
 def _verdict(memory, seconds, errors, spread):
     """The claims that hold, and those that do not."""
-    claims = {**_of_memory(memory), **_of_time(seconds), **_of_errors(errors),
-              **_of_spread(spread)}
-    said = {word: [claim for claim, holds in claims.items() if holds == (word == "confirmed")]
-            for word in ("confirmed", "not confirmed")}
-    return "; ".join(f"{word}: {', '.join(own) or 'none'}" for word, own in said.items())
+    return told({**_of_memory(memory), **_of_time(seconds), **_of_errors(errors),
+                 **_of_spread(spread)})
 
 
 def _of_memory(memory):

@@ -15,7 +15,7 @@ from tfresflow import autodiff, logdet
 from tfresflow.batches import seeds
 from tfresflow.functions.branch import norm_layers, update_norms
 from tfresflow.functions.steps import Rows, Step, bind
-from train.reproduce.figure import figure, save_table
+from train.reproduce.figure import figure, save_table, told
 from train.reproduce.kept import kept
 from train.reproduce.peak import peak
 from train.reproduce.swept import as_float64, distance, gaussian, medians, swept
@@ -148,12 +148,9 @@ def _peak_of_segment(depth, k):
 
 def _verdict(table):
     """What is expected of the strategies and holds, and what does not."""
-    claims = {**_of_depth(table[table.measure == "depth"]),
-              **_of_counts(table[table.measure == "evaluations"]),
-              **_of_segments(table[table.measure == "segment"])}
-    said = {word: [claim for claim, holds in claims.items() if holds == (word == "confirmed")]
-            for word in ("confirmed", "not confirmed")}
-    return "; ".join(f"{word}: {', '.join(own) or 'none'}" for word, own in said.items())
+    return told({**_of_depth(table[table.measure == "depth"]),
+                 **_of_counts(table[table.measure == "evaluations"]),
+                 **_of_segments(table[table.measure == "segment"])})
 
 
 def _of_depth(table):
