@@ -1,8 +1,10 @@
-"""Fields on a torus: what is shifted around it, and the angles of plaquettes."""
+"""Fields on a torus: what is shifted around it, angles, and those of plaquettes."""
+
+import math
 
 import tensorflow as tf
 
-__all__ = ["curl", "plaquettes", "rolled"]
+__all__ = ["curl", "plaquettes", "principal", "rolled"]
 
 
 def rolled(x, shift, axis):
@@ -11,6 +13,11 @@ def rolled(x, shift, axis):
     `tf.vectorized_map`, and so `jacobian` of a tape, rolls another axis than a negative one.
     """
     return tf.roll(x, shift, axis % x.shape.rank)
+
+
+def principal(angles):
+    """The same angles in `[-pi, pi)`."""
+    return angles - 2 * math.pi * tf.floor(angles / (2 * math.pi) + 0.5)
 
 
 def plaquettes(links):

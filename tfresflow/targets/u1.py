@@ -10,7 +10,7 @@ import tensorflow as tf
 from tfresflow.batches import seeds
 from tfresflow.checks.rules import check_number
 from tfresflow.checks.sizes import as_size
-from tfresflow.functions.torus import plaquettes, rolled
+from tfresflow.functions.torus import plaquettes, principal, rolled
 from tfresflow.targets.quantiles import quantile, table
 from tfresflow.targets.target import Target, drawn
 
@@ -99,7 +99,7 @@ class U1(Target):
                         for shape, own in (([n, 2, 1], for_turns), (tf.shape(fields), for_gauge)))
         links = _links(fields, turns) + tf.stack(
             [gauge - rolled(gauge, -1, axis) for axis in (-2, -1)], axis=-1)
-        return tf.cast(links - 2 * math.pi * tf.floor(links / (2 * math.pi) + 0.5), dtype)
+        return tf.cast(principal(links), dtype)
 
     def _plaquettes(self, n, seed):
         """`[n, L^2]`, of which the sum is 0."""

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from tfresflow.functions.torus import principal
 from train.sampling.hmc import hmc
 from train.sampling.pictures import Panel
 from train.sampling.plaquettes import charge_probabilities, plaquette_density
@@ -57,7 +58,7 @@ def of_u1(target, samples):
     """
     edges = np.linspace(-np.pi, np.pi, _BINS + 1)
     middles, fine = (edges[1:] + edges[:-1]) / 2, np.linspace(-np.pi, np.pi, 201)
-    angles = wrapped(target.plaquettes(samples.x).numpy().astype(np.float64))
+    angles = principal(target.plaquettes(samples.x)).numpy().astype(np.float64)
     angles = angles.reshape(len(angles), -1)
     shares = np.stack([np.histogram(row, edges)[0] for row in angles]) / (
         angles.shape[1] * (edges[1] - edges[0]))
@@ -79,11 +80,6 @@ def of_u1(target, samples):
         "squared_charge": {"flow": samples.mean(charges ** 2),
                            "exact": (probabilities * whole ** 2).sum()}}
     return panels, observables
-
-
-def wrapped(angles):
-    """In [-pi, pi]."""
-    return angles - 2 * np.pi * np.round(angles / (2 * np.pi))
 
 
 def _histogram(label, flow, other, samples, chains):

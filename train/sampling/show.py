@@ -3,6 +3,7 @@
 import numpy as np
 
 from tfresflow.batches import seeds
+from tfresflow.functions.torus import principal
 from train import plots
 from train.files import write_json
 from train.sampling import lattices, pictures
@@ -57,8 +58,8 @@ def _phi4(target, samples, settings, workdir, seed):
 
 def _u1(target, samples, settings, workdir, seed):
     found = lattices.of_u1(target, samples)
-    angles = target.plaquettes(samples.resample(settings.n_sample_images, seed)).numpy()
-    pictures.fields(lattices.wrapped(angles), workdir / "fields.png", np.pi, "twilight")
+    shown = principal(target.plaquettes(samples.resample(settings.n_sample_images, seed)))
+    pictures.fields(shown.numpy(), workdir / "fields.png", np.pi, "twilight")
     return _observables(*found, workdir)
 
 
