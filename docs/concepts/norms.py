@@ -90,5 +90,11 @@ print(norm_report(flow))
 # identity above 0 and has its bend below. A good activation has a second derivative where its
 # slope is near 1, as the gradient of the log-determinant goes through it: ReLU has none.
 #
+# It should bend where its inputs are. A layer of norm 1 with 64 outputs gives each of them an
+# eighth of $x$ or so, and there a sine is nearly a straight line. $f(w h) / w$ has the same slopes
+# with its bend elsewhere: `Sin(frequency=5)`, `Tanh` and `LipSwish` begin with w = 5 and learn it.
+# Four blocks of a field on 4 x 4 sites have an effective sample size of 0.12 after a minute of
+# training by plain sines, of 0.98 by these.
+#
 # References: Chen et al. (2019), section 2.4 and appendix; Perugachi-Diaz et al., *Invertible
 # DenseNets* (2021); Gouk et al. (2018).
