@@ -168,7 +168,7 @@ TINY = ("--data=digits", "--nbits=4", "--nblocks=1-1", "--idim=4", "--n_fc_block
 @pytest.mark.parametrize("task, found", [
     (["--task=hybrid", "--hybrid_weight=0.5"], {"accuracy", "bits_per_dim", "calibration_error"}),
     (["--task=classification"], {"accuracy", "calibration_error"}),
-    (["--conditional"], {"bits_per_dim"})])
+    pytest.param(["--conditional"], {"bits_per_dim"}, marks=pytest.mark.exhaustive)])
 def test_command_line(task, found, tmp_path):
     assert main(["x", *TINY, *task, f"--workdir={tmp_path}"]) == 0
     metrics = json.loads((tmp_path / "metrics.json").read_text())

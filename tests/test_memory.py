@@ -24,7 +24,7 @@ def measured(depth, strategy, batch=BATCH, width=64):
     return min(peaks(step))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.allocator
 def test_peak_against_depth():
     """Beside an input, or all activations, of a block; `train.reproduce strategies` has 128."""

@@ -99,7 +99,9 @@ def test_reproductions_go_on_without_a_reader(tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("reader, said", [("| head -1", SAID), ("2>&1 | true", ""), (">&-", "")])
+@pytest.mark.parametrize("reader, said", [
+    ("| head -1", SAID), pytest.param("2>&1 | true", "", marks=pytest.mark.exhaustive),
+    pytest.param(">&-", "", marks=pytest.mark.exhaustive)])
 def test_every_command_ends_as_it_would_with_a_reader(tmp_path, reader, said):
     run = tmp_path / "run"
     flags = {"train": [*TINY, "--niters=40"], "eval": [], "sample": [],

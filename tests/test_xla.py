@@ -60,7 +60,9 @@ ESTIMATORS = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("size", [
+    pytest.param(1, marks=pytest.mark.exhaustive), 2,
+    pytest.param(3, marks=pytest.mark.exhaustive)])
 def test_every_estimator_compiles(size):
     """On the line, in the plane and beyond: values and gradients."""
     net, x = built_branch([size], hidden=4), example([size], 4)
