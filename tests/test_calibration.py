@@ -119,5 +119,6 @@ def test_two_moons_is_calibrated(moons):
     assert_calibrated(moons, two_moons)
 
 
+@pytest.mark.exhaustive
 def test_two_moons_integrates_to_one(moons):
     assert mass(moons, [0.0, 0.0], -1.25, 1.25, 701) == pytest.approx(1, abs=1e-4)

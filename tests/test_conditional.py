@@ -180,7 +180,7 @@ def mixture(n, seed=0):
     return x.astype("float32"), c[:, None].astype("float32"), np.logaddexp(*log_probs)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_mixture_that_follows_its_context_is_learned():
     """Within 0.05 nats of its entropy, on rows that were not seen."""
     x, c, _ = mixture(20_000)

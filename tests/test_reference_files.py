@@ -345,7 +345,8 @@ class Drawn:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", FULL)
+@pytest.mark.parametrize("name", ["cifar10", pytest.param(
+    "celebahq", marks=pytest.mark.exhaustive)])
 def test_the_full_models_are_imported_in_time_and_memory(name, tmp_path):
     """In a process of its own, whose peak is looked at: 60 s and 4 GB."""
     with vectors_given():

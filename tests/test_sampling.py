@@ -247,7 +247,7 @@ def test_a_run_that_is_killed_in_its_validation_makes_it_when_it_goes_on(tmp_pat
     assert list(log.step) == [4, 8] and log.notna().all().all()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_two_workers_of_two_replicas_train_the_same(tmp_path, float64):  # noqa: F811
     args = [*SAMPLING, "--target=gmm", "--niters=6", "--val_every=6"]
     only = {"module": "tests.only_train", "env": float64}
