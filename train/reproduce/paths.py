@@ -30,13 +30,13 @@ _SAMPLERS = ("residual, evaluated", "residual, solved", "couplings")
 _SHAPES = ((2, 4), (8, 4), (8, 16), (32, 4), (64, 4))  # numbers of a sample, blocks
 _IMAGES = 64  # so many numbers are an image of 8 x 8
 _BATCH, _ROUNDS, _SEEDS = 256, 15, (0, 1, 2)
-_STEPS, _DRAWS = (0, 250, 500, 1000, 2000), 40  # at which noise is measured, and of how many
-_BLOCKS = 8  # of flows of the mixture
+_STEPS, _DRAWS = (0, 60, 125, 250, 500), 40  # at which noise is measured, and of how many
+_BLOCKS = 4  # of flows of the mixture
 _TARGETS = {"gmm 6": ("gmm",), "many-well 6": ("many_well",),
             "many-well 32": ("many_well", "--dimensions=32"), "phi^4 8x8": ("phi4",),
             "U(1) 8x8": ("u1",)}
-_MINUTES, _SAMPLES = 0.75, 4000
-_FEW, _EPOCHS, _EVERY = 200, 240, 20  # samples, and how often they are gone over
+_MINUTES, _SAMPLES = 0.3, 2000
+_FEW, _EPOCHS, _EVERY = 200, 120, 10  # samples, and how often they are gone over
 
 
 def reproduce(folder, quick):
