@@ -76,7 +76,7 @@ class Monotone(Flow):
                                             name or "monotone")
         super().__init__(event_shape, layers=[branch], parameters=parameters,
                          context_shape=self._residual.context_shape, name=name)
-        self.branch, self.log_det = branch, log_det
+        self.branch, self.log_det, self._chosen = branch, log_det, adjoint
         self.solver, self.adjoint = self._residual.solver, self._residual.adjoint
         self._root = solvers.Implicit(self.solver, self.adjoint)
 
@@ -156,7 +156,7 @@ class Monotone(Flow):
         return fixed_point(self._root, signed(g), weights, _ROOT * x, rows)
 
     def with_log_det(self, log_det):
-        return Monotone(self.branch, self.event_shape, log_det, self.solver, self.adjoint,
+        return Monotone(self.branch, self.event_shape, log_det, self.solver, self._chosen,
                         self.name)
 
     def branches(self):

@@ -39,18 +39,8 @@ class Block(BranchStep):
         n = self.spec.shape[0]
         return n is not None and n * largest_bytes(self.g, self.weights, self.spec) <= LIGHT
 
-    def linearise(self, x, rows):
-        with tf.GradientTape() as tape:
-            tape.watch([x, *self.weights])
-            y, log_det = shared(_taped, self.log_det, self.g)(x, *self._draw(rows), self.weights)
-            z = x + y
-
-        def pull(dz, dlog_det):
-            dx, *dweights = tape.gradient([z, log_det], [x, *self.weights], [dz, dlog_det],
-                                          unconnected_gradients="zero")
-            return dx, log_det, dweights
-
-        return z, pull
+    def pair(self, x, rows):
+        return shared(_taped, self.log_det, self.g)(x, *self._draw(rows), self.weights)
 
     def vjp(self, x, rows, dz, dlog_det):
         dx, log_det, *dweights = shared(

@@ -39,6 +39,23 @@ class BranchStep(Step):
         # not run twice at a time, as that of a function may.
         return x + y
 
+    def linearise(self, x, rows):
+        with tf.GradientTape() as tape:
+            tape.watch([x, *self.weights])
+            y, log_det = self.pair(x, rows)
+            z = x + y
+
+        def pull(dz, dlog_det):
+            dx, *dweights = tape.gradient([z, log_det], [x, *self.weights], [dz, dlog_det],
+                                          unconnected_gradients="zero")
+            return dx, log_det, dweights
+
+        return z, pull
+
+    def pair(self, x, rows):
+        """`(g(x), log_det)`, which a tape differentiates, everything kept."""
+        raise NotImplementedError(f"{type(self).__name__}.pair")
+
     def value_vjp(self, x, rows, dz):
         dx, *dweights = shared(_gradient_of_value, self.g, self._chunks(rows), rows.of_weights)(
             x, dz, self.weights)

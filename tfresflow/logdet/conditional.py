@@ -4,9 +4,10 @@ import dataclasses
 
 import tensorflow as tf
 
+from tfresflow.functions.conditional import context_layers, context_shape
 from tfresflow.functions.steps import Step
 
-__all__ = ["AtContext"]
+__all__ = ["with_context"]
 
 
 class AtContext(Step):
@@ -63,6 +64,13 @@ class AtContext(Step):
 
     def _at(self, context):
         return dataclasses.replace(self._block, weights=[*self.weights, context])
+
+
+def with_context(block, g):
+    """The step of a block, of `(x, context)` where a layer of its branch g takes one."""
+    if not block.g.num_rows:
+        return block
+    return AtContext(block, context_shape("g", context_layers(g)))
 
 
 def _summed(dcontext, dx, log_det, dweights):

@@ -11,12 +11,11 @@ from tfresflow.batches.parts import chunks_of
 from tfresflow.batches.probes import orthogonal
 from tfresflow.checks.rules import check, check_function, check_kind, check_object, check_whole
 from tfresflow.functions.branch import as_composition, functionalize
-from tfresflow.functions.conditional import context_layers, context_shape
 from tfresflow.functions.traced import is_shareable, shared
 from tfresflow.logdet.adaptive import Adaptive
 from tfresflow.logdet.base import Estimator
 from tfresflow.logdet.block import Block, PlaneBlock, bounds_of, is_in_plane
-from tfresflow.logdet.conditional import AtContext
+from tfresflow.logdet.conditional import with_context
 from tfresflow.logdet.memory import Auto, Memory
 from tfresflow.logdet.odd import Odd
 from tfresflow.logdet.series import Neumann
@@ -146,10 +145,8 @@ class LogDet(Configurable, Estimator):
         # No part of a function that is differentiated: TensorFlow would optimise the gradient of
         # each block by itself, for the zeros that belong to these.
         drawn, *more = shared(_draws, self, spec.dtype, shape)(seed, first)
-        block = kind(self, function, weights, inverse, adjoint, spec, drawn, seed, first, *more)
-        if not function.num_rows:
-            return block
-        return AtContext(block, context_shape("g", context_layers(g)))
+        return with_context(
+            kind(self, function, weights, inverse, adjoint, spec, drawn, seed, first, *more), g)
 
     def draw_probes(self, x, seed, first):
         """Probes, each `[N, ...]` as x, of which shape and dtype count."""

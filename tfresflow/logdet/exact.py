@@ -6,12 +6,11 @@ import keras
 import tensorflow as tf
 
 from tfresflow.functions.branch import as_composition, functionalize
-from tfresflow.functions.conditional import context_layers, context_shape
 from tfresflow.functions.determinant import log_abs_det
 from tfresflow.functions.jacobian import whole
 from tfresflow.functions.traced import shared
 from tfresflow.logdet.base import Estimator
-from tfresflow.logdet.conditional import AtContext
+from tfresflow.logdet.conditional import with_context
 from tfresflow.logdet.exact_block import ExactBlock
 from tfresflow.saving.configurable import Configurable
 
@@ -60,9 +59,7 @@ class Exact(Configurable, Estimator):
         """See `LogDet.bind`."""
         del seed
         function, weights = functionalize(g)
-        block = ExactBlock(self, function, weights, inverse, adjoint, spec)
-        return AtContext(block, context_shape("g", context_layers(g))) if function.num_rows else (
-            block)
+        return with_context(ExactBlock(self, function, weights, inverse, adjoint, spec), g)
 
     def odd(self):
         return _Odd()
